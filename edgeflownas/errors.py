@@ -1,0 +1,36 @@
+"""Errors that are the user's to mend: one line, what is wrong and what to do, exit code 2."""
+import sys
+from typing import Callable, List, Optional
+
+EXIT_USER_ERROR = 2
+
+
+class UserError(Exception):
+    """Something the user can mend. Its text is one line: what is wrong, and the next step."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+
+class DataError(UserError):
+    """A data file that is missing or damaged. Names the file, what was expected and what was found."""
+
+
+class RunFailed(UserError):
+    """Training stopped before the weights were touched, for example at a loss that is not finite."""
+
+
+def run_cli(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[List[str]] = None) -> None:
+    """Runs an entry point and exits with its status; a `UserError` becomes one line on stderr and exit code 2.
+
+    `--traceback` anywhere on the command line shows the whole traceback instead.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        status = main(argv)
+    except UserError as error:
+        if "--traceback" in arguments:
+            raise
+        print("error: {}".format(error), file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    sys.exit(status or 0)

@@ -1,0 +1,23 @@
+"""The one module that imports TensorFlow: `from edgeflownas.tfcompat import tf` is TensorFlow 1 on both stacks.
+
+TensorFlow 1.15 and 2.x then build the same graphs: no eager mode, resource variables, and the control flow of TensorFlow 1
+(Switch and Merge), in which only the chosen branch of a conditional runs.
+"""
+import logging
+import os
+import warnings
+
+# Chatter (CPU features, missing CUDA libraries) is silent unless the user asked for a level.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+with warnings.catch_warnings():
+    # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
+    warnings.simplefilter("ignore")
+    import tensorflow.compat.v1 as tf
+
+tf.disable_eager_execution()
+tf.enable_resource_variables()
+tf.disable_control_flow_v2()
+if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+__all__ = ["tf"]
