@@ -8,7 +8,7 @@ import os
 import warnings
 
 # Chatter (CPU features, missing CUDA libraries) is silent unless the user asked for a level.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with warnings.catch_warnings():
     # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
     warnings.simplefilter("ignore")

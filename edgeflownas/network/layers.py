@@ -1,0 +1,148 @@
+"""The few operations the supernet is made of: variables by name, convolution, batch norm, bilinear x2 upsampling.
+
+Dimension letters: B samples, H and W pixels, C channels, P paths, all tensors NHWC float32.
+"""
+import zlib
+from collections import OrderedDict
+from typing import Dict, List, NamedTuple, Tuple
+
+import numpy as np
+
+from edgeflownas.rng import stream
+from edgeflownas.tfcompat import tf
+
+BN_EPSILON = 1e-5
+
+
+class Conv(NamedTuple):
+    """A convolution (no bias, SAME padding) with, if `bn` names it, the batch norm that follows it."""
+    name: str
+    kernel: int
+    inputs: int
+    outputs: int
+
+
+class Variables:
+    """Every variable of a network, made once and looked up by name; none of them depends on the code chosen.
+
+    `kernels`, `affine` (gamma and beta) are trained; `moving` are the moving averages of batch norm.
+    """
+
+    def __init__(self, convs: List[Conv], norms: "OrderedDict[str, int]") -> None:
+        self.norms = norms  # name of a batch norm -> channels
+        self.trained: "OrderedDict[str, tf.Variable]" = OrderedDict()
+        self.moving: "OrderedDict[str, tf.Variable]" = OrderedDict()
+        self.kernels: List[tf.Variable] = []
+        self._glorot: Dict[str, Tuple[int, ...]] = {}
+        for conv in convs:
+            shape = (conv.kernel, conv.kernel, conv.inputs, conv.outputs)
+            name = conv.name + "/kernel"
+            self._glorot[name] = shape
+            # Glorot weights come from NumPy (see `initial_values`): the same bits on every TensorFlow.
+            self.trained[name] = tf.Variable(tf.placeholder(tf.float32, shape), name=name, use_resource=True)
+            self.kernels.append(self.trained[name])
+        for norm, channels in norms.items():
+            for table, part, value in ((self.trained, "gamma", 1.0), (self.trained, "beta", 0.0),
+                                       (self.moving, "moving_mean", 0.0), (self.moving, "moving_variance", 1.0)):
+                name = "{}/{}".format(norm, part)
+                table[name] = tf.Variable(tf.fill([channels], value), name=name, use_resource=True,
+                                          trainable=table is self.trained)
+
+    def initial_values(self, seed: int) -> Dict[str, np.ndarray]:
+        """Glorot-uniform kernels by name, each from its own stream, so that adding a layer changes no other."""
+        values = {}
+        for name, (height, width, inputs, outputs) in self._glorot.items():
+            limit = np.sqrt(6.0 / (height * width * (inputs + outputs)))
+            draw = stream("init", seed, zlib.crc32(name.encode("ascii")))
+            values[name] = draw.uniform(-limit, limit, (height, width, inputs, outputs)).astype(np.float32)
+        return values
+
+    def initialize(self, session: tf.Session, seed: int) -> None:
+        """Gives every variable its first value."""
+        values = self.initial_values(seed)
+        feed = {self.trained[name].initial_value: value for name, value in values.items()}
+        session.run([variable.initializer for variable in self.all()], feed)
+
+    def all(self) -> List[tf.Variable]:
+        """Trained variables and moving averages."""
+        return list(self.trained.values()) + list(self.moving.values())
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trained scalars."""
+        return int(sum(np.prod(variable.shape.as_list()) for variable in self.trained.values()))
+
+
+def conv2d(x: tf.Tensor, kernel: tf.Variable, stride: int = 1) -> tf.Tensor:
+    """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), outputs]."""
+    return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
+
+
+def upsample(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Bilinear x2, then the surplus bottom row or right column is cropped: [B, h, w, C] -> [B, height, width, C].
+
+    `align_corners` and `half_pixel_centers` are off, the form that edge NPUs run natively; `height` is 2h or 2h-1.
+    """
+    h, w = x.shape.as_list()[1:3]
+    if not (2 * h - 1 <= height <= 2 * h and 2 * w - 1 <= width <= 2 * w):
+        raise ValueError("upsample: {}x{} cannot become {}x{}".format(h, w, height, width))
+    x = tf.image.resize_bilinear(x, [2 * h, 2 * w], align_corners=False, half_pixel_centers=False)
+    return x if (height, width) == (2 * h, 2 * w) else x[:, :height, :width, :]
+
+
+class BatchStatistics:
+    """Batch norm by the statistics of the batch at hand. Notes them, in the order in which layers are applied.
+
+    `noted[name]` lists (mean [C], variance [C], used) for each application of the layer; variance is the plain (biased)
+    one, `used` is 1.0 where the layer was run, 0.0 where a code left it out.
+    """
+
+    def __init__(self, variables: Variables) -> None:
+        self.variables = variables
+        self.noted: "OrderedDict[str, List[Tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]" = OrderedDict()
+
+    def __call__(self, name: str, x: tf.Tensor) -> tf.Tensor:
+        gamma, beta = self.variables.trained[name + "/gamma"], self.variables.trained[name + "/beta"]
+        # The raw operation, because its wrapper raises an epsilon of 1e-5 to 1.001e-5.
+        out = tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=BN_EPSILON,
+                                          is_training=True)
+        # The operation returns n/(n-1) times the variance by which it normalised.
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
+        self.note(name, out.batch_mean, out.batch_variance * ((count - 1.0) / count), tf.ones([]))
+        return out.y
+
+    def note(self, name: str, mean: tf.Tensor, variance: tf.Tensor, used: tf.Tensor) -> None:
+        """Adds one application of a layer."""
+        self.noted.setdefault(name, []).append((mean, variance, used))
+
+    def unused(self, name: str) -> Tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What is noted of a layer that a code leaves out."""
+        zeros = tf.zeros([self.variables.norms[name]])
+        return zeros, zeros, tf.zeros([])
+
+    def flat(self) -> tf.Tensor:
+        """All means and variances of all applications as one vector, which `StoredStatistics` takes apart again."""
+        return tf.concat([part for uses in self.noted.values() for mean, variance, _ in uses
+                          for part in (mean, variance)], axis=0)
+
+    def applications(self) -> "OrderedDict[str, int]":
+        """How often each layer is applied, the layout of `flat`."""
+        return OrderedDict((name, len(uses)) for name, uses in self.noted.items())
+
+
+class StoredStatistics:
+    """Batch norm by given statistics: a vector as `BatchStatistics.flat` makes it, for the same paths."""
+
+    def __init__(self, variables: Variables, vector: tf.Tensor, applications: "OrderedDict[str, int]") -> None:
+        self.variables = variables
+        self._left: Dict[str, List[Tuple[tf.Tensor, tf.Tensor]]] = {}
+        sizes = [variables.norms[name] for name, times in applications.items() for _ in range(2 * times)]
+        parts = iter(tf.split(vector, sizes))
+        for name, times in applications.items():
+            self._left[name] = [(next(parts), next(parts)) for _ in range(times)]
+
+    def __call__(self, name: str, x: tf.Tensor) -> tf.Tensor:
+        mean, variance = self._left[name].pop(0)
+        gamma, beta = self.variables.trained[name + "/gamma"], self.variables.trained[name + "/beta"]
+        scale = gamma * tf.rsqrt(variance + BN_EPSILON)
+        return x * scale + (beta - mean * scale)

@@ -1,0 +1,120 @@
+"""How the paths of several codes go through one network without computing anything twice.
+
+A fair cycle uses every option of a choice block equally often, so it is a permutation: before each choice block the
+paths are put into slots such that slot `o` holds the path that chose option `o`; then option `o` is applied to slot `o`.
+Nothing is masked and nothing is left out. `FairPaths` does that for P codes at once; `SinglePath` runs one arbitrary code,
+of which only the chosen branches are executed.
+"""
+from typing import Callable, List, NamedTuple, Optional, Sequence, Union
+
+from edgeflownas.nas.search_space import SearchSpace
+from edgeflownas.network.layers import BatchStatistics, StoredStatistics
+from edgeflownas.tfcompat import tf
+
+Norm = Union[BatchStatistics, StoredStatistics]
+Option = Callable[[int, tf.Tensor, Norm], tf.Tensor]
+
+
+class Paths(NamedTuple):
+    """One tensor per path, in the slot order of choice block `block`; or, before the first choice, one tensor for all."""
+    tensors: List[tf.Tensor]
+    block: Optional[int]
+
+
+def each(paths: Paths, function: Callable[[tf.Tensor], tf.Tensor]) -> Paths:
+    """Applies a shared layer to every path; paths that still are the same tensor are computed once."""
+    done = {}  # name of a tensor -> result
+    for tensor in paths.tensors:
+        if tensor.name not in done:
+            done[tensor.name] = function(tensor)
+    return Paths([done[tensor.name] for tensor in paths.tensors], paths.block)
+
+
+class FairPaths:
+    """Routes P codes that together use every option of every block equally often.
+
+    `codes` is an int32 tensor [P, blocks], path by path; P is a multiple of the space's `num_paths`.
+    """
+
+    def __init__(self, codes: tf.Tensor, space: SearchSpace) -> None:
+        self.space = space
+        self.num_paths = codes.shape.as_list()[0]
+        # path_in[b][slot]: which path block b's slot holds; slot_of[b][path]: the inverse.
+        self._path_in = [tf.argsort(codes[:, b], stable=True) for b in range(len(space.blocks))]
+        self._slot_of = [tf.math.invert_permutation(order) for order in self._path_in]
+
+    def choose(self, name: str, paths: Paths, option: Option, norm: Norm, inside: Sequence[str]) -> Paths:
+        """Applies `option(value, x, norm)` of block `name` to each path according to its code.
+
+        `inside` names the batch norms that belong to the block's options.
+        """
+        block = self.space.index(name)
+        repeats = self.num_paths // self.space.num_options[block]
+        if paths.block is None:  # one input for all paths: each option is computed once, however many paths chose it
+            x = paths.tensors[0]
+            results = [option(value, x, norm) for value in range(self.space.num_options[block])]
+            return Paths([result for result in results for _ in range(repeats)], block)
+        slots = self._arrange(paths, self._path_in[block])
+        return Paths([option(slot // repeats, x, norm) for slot, x in enumerate(slots)], block)
+
+    def in_path_order(self, paths: Paths) -> List[tf.Tensor]:
+        """One tensor per path, in the order of `codes`."""
+        return self._arrange(paths, tf.range(self.num_paths))
+
+    def _arrange(self, paths: Paths, path_in: tf.Tensor) -> List[tf.Tensor]:
+        """The tensors such that place `i` holds path `path_in[i]`."""
+        return _reorder(paths.tensors, tf.gather(self._slot_of[paths.block], path_in))
+
+
+def _reorder(tensors: Sequence[tf.Tensor], source: tf.Tensor) -> List[tf.Tensor]:
+    """Place `i` of the result is `tensors[source[i]]`; `source` is a permutation.
+
+    The gradient is the inverse permutation. (That of `tf.gather` would add slices into zeros.)
+    """
+    def rows(values: Sequence[tf.Tensor], order: tf.Tensor) -> List[tf.Tensor]:
+        stacked = tf.stack(values)  # the one copy: a row of a stacked tensor shares its memory
+        return [stacked[order[i]] for i in range(len(values))]
+
+    @tf.custom_gradient
+    def permute(*values: tf.Tensor):  # type: ignore
+        def gradient(*results: tf.Tensor) -> List[tf.Tensor]:
+            return rows(results, tf.math.invert_permutation(source))
+        return rows(values, source), gradient
+
+    return list(permute(*tensors))
+
+
+class SinglePath:
+    """Routes one code, given at run time as an int32 tensor [1, blocks]; only the chosen branches run."""
+
+    def __init__(self, codes: tf.Tensor, space: SearchSpace) -> None:
+        self.space = space
+        self.num_paths = 1
+        self._codes = codes
+
+    def choose(self, name: str, paths: Paths, option: Option, norm: Norm, inside: Sequence[str]) -> Paths:
+        """Applies `option(value, x, norm)` of block `name` for the value in the code."""
+        block = self.space.index(name)
+        x = paths.tensors[0]
+
+        def branch(value: int) -> List[tf.Tensor]:
+            if not isinstance(norm, BatchStatistics):
+                return [option(value, x, norm)]
+            # What is made in a branch must leave it as a result, statistics too: every branch returns the same list.
+            noted = BatchStatistics(norm.variables)
+            outputs = [option(value, x, noted)]
+            for layer in inside:
+                outputs.extend(noted.noted[layer][0] if layer in noted.noted else noted.unused(layer))
+            return outputs
+
+        branches = [lambda value=value: branch(value) for value in range(self.space.num_options[block])]
+        results = tf.switch_case(self._codes[0, block], branches)
+        results = results if isinstance(results, (list, tuple)) else [results]
+        if isinstance(norm, BatchStatistics):
+            for i, layer in enumerate(inside):
+                norm.note(layer, *results[1 + 3 * i:4 + 3 * i])
+        return Paths([results[0]], block)
+
+    def in_path_order(self, paths: Paths) -> List[tf.Tensor]:
+        """The one path."""
+        return paths.tensors
