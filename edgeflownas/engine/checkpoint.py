@@ -1,0 +1,305 @@
+"""Checkpoints that are whole at every instant: a folder per generation, one symbolic link whose swap commits.
+
+    checkpoints/
+      generations/gen-<step>-<serial>/model.ckpt.{index,data-00000-of-00001}, state.json
+                                      best -> . or ../gen-<step>-<serial>    best as of this generation
+      last -> generations/gen-<step>-<serial>                THE commit point, for last and best together
+      supernet_last.ckpt.index -> last/model.ckpt.index      fixed, as are the next ones
+      supernet_best.ckpt.index -> last/best/model.ckpt.index (likewise the data files)
+
+A plain `tf.train.Saver` restores the prefixes `supernet_last.ckpt` and `supernet_best.ckpt`. TensorFlow is
+not imported here: `commit` is handed a function that writes the model's files.
+"""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type
+
+from edgeflownas.errors import UserError
+from edgeflownas.files import atomic_write_text, fsync_path, os_errors, sha256_of, swap_link, write_text
+
+MODEL = "model.ckpt"
+STATE = "state.json"
+_NAME = re.compile(r"gen-\d{9,}-(\d{4,})$")
+_TEMPORARY = ".tmp-"
+
+
+class Damaged(UserError):
+    """A generation that must not be used. Its text names the file and what is wrong with it."""
+
+
+class Generation(NamedTuple):
+    """One committed checkpoint."""
+
+    path: str                   # its folder
+    state: Dict[str, Any]       # what `commit` was given, through JSON
+    best: Optional[str]         # name of the generation that is best so far; None: nothing evaluated yet
+    files: Dict[str, Any]       # file name -> {"size": bytes, "sha256": hex}
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.path)
+
+    @property
+    def prefix(self) -> str:
+        """What `tf.train.Saver.restore` wants."""
+        return os.path.join(self.path, MODEL)
+
+
+def _serial(name: str) -> int:
+    match = _NAME.match(name)
+    return int(match.group(1)) if match else -1
+
+
+def _digest(record: Dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode("utf-8")).hexdigest()
+
+
+class CheckpointStore:
+    """The folder `checkpoints/` of one run, for one writer (`artifacts.RunLock`). Opening it touches nothing.
+
+    `warn` gets one line for the user when a damaged generation is passed over. `write_errors`: the exceptions
+    beside `OSError` by which the writer given to `commit` reports a full disk (`tf.errors.OpError`).
+    """
+
+    def __init__(self, folder: str, warn: Callable[[str], None] = logging.getLogger(__name__).warning,
+                 write_errors: Tuple[Type[BaseException], ...] = ()) -> None:
+        self.folder = folder
+        self._generations = os.path.join(folder, "generations")
+        self._last = os.path.join(folder, "last")
+        self._warn = warn
+        self._write_errors = write_errors
+        self._current: Optional[Generation] = None
+
+    # -- writing --
+
+    def commit(self, write_model: Callable[[str], None], state: Dict[str, Any], is_best: bool) -> Generation:
+        """Makes a new generation the last one, and the best if `is_best`; then removes what nobody needs.
+
+        `write_model(prefix)` writes the model's files, in any number of shards. `state` is strict JSON with
+        an int "step". UserError if the disk will not take it: then nothing has changed.
+        """
+        state = json.loads(json.dumps(state, allow_nan=False))  # as `load` will give it; not JSON: raise now
+        doing = "save the checkpoint of step {} in {} (the one before is intact)"
+        with os_errors(doing.format(state["step"], self.folder), self._write_errors):
+            if self._current is None and self._names():
+                self.adopt(self.load("last"))
+            os.makedirs(self._generations, exist_ok=True)
+            serial = 1 + max([_serial(name) for name in self._names()] + [0])
+            name = "gen-{:09d}-{:04d}".format(state["step"], serial)
+            try:
+                generation = self._write(name, write_model, state, is_best)
+                self._point_to(generation)
+            except BaseException:
+                self._discard(name)
+                self._current = None  # whatever the disk says now
+                raise
+        self._collect(generation)
+        return generation
+
+    def adopt(self, generation: Generation) -> None:
+        """Makes what `newest_valid` found the last one, mends the links, removes newer ones and leftovers."""
+        with os_errors("repair the checkpoints in {}".format(self.folder)):
+            self._link_best(generation.path, generation.best)
+            self._point_to(generation)
+        self._collect(generation)
+
+    def _write(self, name: str, write_model: Callable[[str], None], state: Dict[str, Any],
+               is_best: bool) -> Generation:
+        temporary = os.path.join(self._generations, _TEMPORARY + name)
+        if os.path.lexists(temporary):
+            shutil.rmtree(temporary)
+        os.mkdir(temporary)
+        write_model(os.path.join(temporary, MODEL))
+        best = name if is_best else self._current.best if self._current else None
+        record = {"generation": name, "best": best, "state": state, "files": _take_stock(temporary)}
+        record["digest"] = _digest(record)
+        self._link_best(temporary, None if is_best else best)
+        write_text(os.path.join(temporary, STATE), json.dumps(record, indent=1) + "\n")
+        fsync_path(temporary)
+        os.rename(temporary, os.path.join(self._generations, name))
+        fsync_path(self._generations)
+        return self._read(name)
+
+    def _point_to(self, generation: Generation) -> None:
+        for file in generation.files:
+            for prefix, folder in (("supernet_last.ckpt", "last"), ("supernet_best.ckpt", "last/best")):
+                link = os.path.join(self.folder, prefix + file[len(MODEL):])
+                self._keep_link("{}/{}".format(folder, file), link)
+        # For tf.train.latest_checkpoint; like the links it never changes.
+        listing = os.path.join(self.folder, "checkpoint")
+        text = 'model_checkpoint_path: "supernet_last.ckpt"\n'
+        if not os.path.isfile(listing) or os.path.getsize(listing) != len(text):
+            atomic_write_text(listing, text)
+        self._keep_link("generations/" + generation.name, self._last)
+        self._current = generation
+
+    def _link_best(self, path: str, best: Optional[str]) -> None:
+        here = best is None or best == os.path.basename(path)
+        self._keep_link("." if here else "../{}".format(best), os.path.join(path, "best"))
+
+    @staticmethod
+    def _keep_link(target: str, link: str) -> None:
+        if not os.path.islink(link) or os.readlink(link) != target:
+            swap_link(target, link)
+
+    def _discard(self, name: str) -> None:
+        """Removes what a failed commit left, unless it got as far as becoming the last one."""
+        if os.path.islink(self._last) and os.path.basename(os.readlink(self._last)) == name:
+            return
+        for leftover in (_TEMPORARY + name, name):
+            shutil.rmtree(os.path.join(self._generations, leftover), ignore_errors=True)
+
+    def _collect(self, current: Generation) -> None:
+        """Keeps `current`, the one before it and what either calls best. Failing costs space, not the run."""
+        keep = {current.name, current.best}
+        try:
+            older = [name for name in self._names() if _serial(name) < _serial(current.name)][:1]
+            for name in older:
+                with contextlib.suppress(Damaged):  # then nobody can fall back to it, and it needs no best
+                    keep.add(self._read(name).best)
+            keep.update(older)
+            for name in os.listdir(self._generations):
+                path = os.path.join(self._generations, name)
+                if name.startswith(_TEMPORARY):
+                    shutil.rmtree(path)
+                elif _NAME.match(name) and name not in keep:
+                    # Renamed first: a half-removed folder must not look like a damaged generation.
+                    doomed = os.path.join(self._generations, _TEMPORARY + name)
+                    os.rename(path, doomed)
+                    shutil.rmtree(doomed)
+        except OSError as error:
+            self._warn("cannot remove an old checkpoint: {}".format(error))
+
+    # -- reading --
+
+    def load(self, which: str) -> Generation:
+        """The "last" or "best" generation, verified. UserError if it is missing or damaged: no fallback."""
+        if which not in ("last", "best"):
+            raise ValueError("which must be 'last' or 'best', got {!r}".format(which))
+        if not self._names():
+            raise UserError("no checkpoint in {}: train first, or name another run".format(self.folder))
+        try:
+            last = self._read(self._linked())
+            return self._verified(last.best if which == "best" and last.best else last.name)
+        except Damaged as error:
+            raise UserError("the {} checkpoint cannot be used: {}; `--resume` continues the run from the "
+                            "newest one that is whole".format(which, error)) from error
+
+    def newest_valid(self) -> Generation:
+        """The last generation if it is whole, else the one before it, with one warning of what was wrong.
+
+        Changes nothing on the disk: `adopt` does, once the resume is decided. UserError if none is whole.
+        """
+        problems: List[str] = []
+        names = self._names()
+        try:
+            last = self._linked()
+            # A newer one than `last` was never committed: it comes after the older ones.
+            names.sort(key=lambda name: (_serial(name) > _serial(last), -_serial(name)))
+            names = names if last in names else [last] + names
+        except Damaged as error:
+            problems.append(str(error))
+        for name in names:
+            try:
+                generation = self._verified(name)
+            except Damaged as error:
+                problems.append(str(error))
+                continue
+            if problems:
+                self._warn("checkpoint damaged: {}; using {}".format("; ".join(problems), generation.path))
+            self._check_best(generation)
+            return generation
+        raise UserError("no checkpoint to resume from in {}: {}; start afresh without --resume".format(
+            self.folder, "; ".join(problems)))
+
+    def _check_best(self, generation: Generation) -> None:
+        if generation.best not in (None, generation.name):
+            try:
+                self._verified(str(generation.best))
+            except Damaged as error:
+                self._warn("the best checkpoint is damaged: {}; training can go on, but supernet_best.ckpt "
+                           "cannot be used until an evaluation beats it".format(error))
+
+    def _names(self) -> List[str]:
+        """All generations, newest first."""
+        if not os.path.isdir(self._generations):
+            return []
+        return sorted(filter(_NAME.match, os.listdir(self._generations)), key=_serial, reverse=True)
+
+    def _linked(self) -> str:
+        """Name of the generation that `last` points to."""
+        try:
+            target = os.readlink(self._last)
+        except FileNotFoundError:
+            raise Damaged("the link {} is missing".format(self._last)) from None
+        except OSError:
+            raise Damaged("{} is not a symbolic link".format(self._last)) from None
+        folder, name = os.path.split(target)
+        if folder != "generations" or not _NAME.match(name):
+            raise Damaged("{} points to {!r}, want generations/gen-...".format(self._last, target))
+        return name
+
+    def _read(self, name: str) -> Generation:
+        """A generation as its state file describes it; the model's files are not looked at."""
+        folder = os.path.join(self._generations, name)
+        path = os.path.join(folder, STATE)
+        if not os.path.isdir(folder):
+            raise Damaged("{} is missing".format(folder))
+        with _reading(path), open(path, "rb") as handle:
+            content = handle.read()
+        if not content.strip(b"\0"):
+            raise Damaged("{} holds nothing ({} zero bytes)".format(path, len(content)))
+        try:
+            record = json.loads(content.decode("utf-8"))
+            intact = record.pop("digest") == _digest(record) and record["generation"] == name
+        except (ValueError, AttributeError, KeyError, TypeError):
+            raise Damaged("{} is not the JSON of a checkpoint".format(path)) from None
+        if not intact:
+            raise Damaged("{}: its content does not match its digest".format(path))
+        return Generation(folder, record["state"], record["best"], record["files"])
+
+    def _verified(self, name: str) -> Generation:
+        """A generation whose files have the sizes and checksums that its state file gives."""
+        generation = self._read(name)
+        for file, want in generation.files.items():
+            path = os.path.join(generation.path, file)
+            with _reading(path):
+                size = os.path.getsize(path)
+                if size != want["size"]:
+                    raise Damaged("{} has {} of {} bytes".format(path, size, want["size"]))
+                if sha256_of(path) != want["sha256"]:
+                    raise Damaged("{} has the right size but its checksum differs".format(path))
+        return generation
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """A file that cannot be read is damaged, unless it is only forbidden: that is for the user to mend."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError("cannot read {}: {}; mend its permissions".format(path, error.strerror)) from error
+    except OSError as error:
+        raise Damaged("{}: {}".format(path, error.strerror)) from error
+
+
+def _take_stock(folder: str) -> Dict[str, Any]:
+    """Flushes the model's files to the disk, gives sizes and checksums, removes anything else left there."""
+    files = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if name.startswith(MODEL + "."):
+            fsync_path(path)
+            files[name] = {"size": os.path.getsize(path), "sha256": sha256_of(path)}
+        else:
+            os.unlink(path)
+    if MODEL + ".index" not in files or len(files) < 2:
+        raise ValueError("write_model left {1}, want {0}.index and {0}.data-*".format(MODEL, list(files)))
+    return files

@@ -1,0 +1,97 @@
+"""Files that are the old one or the new one, never half a one; the disk's errors as one line for the user."""
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from typing import Any, Iterator, Tuple, Type
+
+from edgeflownas.errors import UserError
+
+_HINTS = {
+    errno.ENOSPC: "free some space on that disk and try again",
+    errno.EDQUOT: "your disk quota is used up: free some space and try again",
+    errno.EFBIG: "the file size limit is reached (see `ulimit -f`)",
+    errno.EACCES: "choose a folder that you may write to, or mend its permissions",
+    errno.EPERM: "choose a folder that you may write to, or mend its permissions",
+    errno.EROFS: "the file system is read-only: choose another folder",
+}
+
+
+@contextlib.contextmanager
+def os_errors(doing: str, also: Tuple[Type[BaseException], ...] = ()) -> Iterator[None]:
+    """Turns an `OSError` (or one of `also`) into `UserError("cannot <doing>: <why>; <what to do>")`."""
+    try:
+        yield
+    except (OSError,) + also as error:
+        code = getattr(error, "errno", None) or 0
+        why = getattr(error, "strerror", None) or str(error)
+        named = getattr(error, "filename", None)
+        if named and str(named) not in doing:
+            why = "{} ({})".format(why, named)
+        hint = _HINTS.get(code, "check the disk and the path")
+        raise UserError("cannot {}: {}; {}".format(doing, why, hint)) from error
+
+
+def fsync_path(path: str) -> None:
+    """Flushes a file or a folder (that is, its entries) to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems say so of a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes UTF-8 and flushes it to the disk. Not atomic: for a name that nobody reads yet."""
+    with open(path, "w", encoding="utf-8", newline="\n") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def atomic_write_text(path: str, text: str) -> None:
+    """Replaces `path`: a reader finds the old text or the new, even after a crash. Raises UserError."""
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, ".{}.tmp-{}".format(name, os.getpid()))
+    with os_errors("write {}".format(path)):
+        try:
+            write_text(temporary, text)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        fsync_path(folder)
+
+
+def atomic_write_json(path: str, value: Any) -> None:
+    """`atomic_write_text` of readable, strict JSON: ValueError at NaN or infinity."""
+    atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def swap_link(target: str, link: str) -> None:
+    """Points the symbolic link `link` to `target` (read relative to the link's folder), atomically."""
+    if os.path.isdir(link) and not os.path.islink(link):
+        raise OSError(errno.EISDIR, "a folder stands where a link belongs: delete it", link)
+    folder, name = os.path.split(os.path.abspath(link))
+    temporary = os.path.join(folder, ".{}.tmp".format(name))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)  # left by a run that was killed here
+    os.symlink(target, temporary)
+    os.replace(temporary, link)
+    fsync_path(folder)
+
+
+def sha256_of(path: str) -> str:
+    """The file's SHA-256 in hex, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for piece in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
