@@ -2,11 +2,11 @@
 import sys
 from typing import Callable, List, Optional
 
-EXIT_USER_ERROR = 2
-
 
 class UserError(Exception):
     """Something the user can mend. Its text is one line: what is wrong, and the next step."""
+
+    exit_code = 2
 
     def __str__(self) -> str:
         return " ".join(super().__str__().split())
@@ -19,9 +19,11 @@ class DataError(UserError):
 class RunFailed(UserError):
     """Training stopped before the weights were touched, for example at a loss that is not finite."""
 
+    exit_code = 1
+
 
 def run_cli(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[List[str]] = None) -> None:
-    """Runs an entry point and exits with its status; a `UserError` becomes one line on stderr and exit code 2.
+    """Runs an entry point and exits with its status; a `UserError` becomes one line on stderr and its exit code.
 
     `--traceback` anywhere on the command line shows the whole traceback instead.
     """
@@ -32,5 +34,5 @@ def run_cli(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional
         if "--traceback" in arguments:
             raise
         print("error: {}".format(error), file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        sys.exit(error.exit_code)
     sys.exit(status or 0)

@@ -20,4 +20,11 @@ tf.disable_control_flow_v2()
 if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-__all__ = ["tf"]
+__all__ = ["device_names", "tf"]
+
+
+def device_names() -> str:
+    """What TensorFlow computes on: the names of the visible GPUs, or "CPU"."""
+    from tensorflow.python.client import device_lib  # the one way that both stacks share
+    gpus = [device.physical_device_desc for device in device_lib.list_local_devices() if device.device_type == "GPU"]
+    return "; ".join(gpus) if gpus else "CPU"

@@ -1,0 +1,125 @@
+"""The command line of the trainer: every flag, its help, and the configuration it gives. Imports nothing heavy."""
+import argparse
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from edgeflownas import config as configuration
+from edgeflownas.config import KEYS, Config
+from edgeflownas.errors import UserError
+
+EPILOG = """\
+Every key of the configuration can be set with --set section.key=value; the command line beats the YAML file, which beats
+the defaults. --dry_run shows the result and where each value came from.
+
+examples:
+  two epochs on a GPU:     --gpu_device 0 --num_epochs 2 --batch_size 32 --config configs/supernet_fc2_180x240.yaml
+  try it on a laptop:      --config configs/supernet_quick.yaml --base_path data/synthetic_fc2
+  30 steps with a trace:   --config configs/supernet_fc2_180x240.yaml --max_epochs 1 --max_steps 30 --debug_trace
+  go on after a stop:      --config configs/supernet_fc2_180x240.yaml --resume
+
+exit codes: 0 done; 1 training failed (a loss that is not finite); 2 something to mend, said in one line;
+  130, 138, 143 stopped by SIGINT, SIGUSR1, SIGTERM after a commit, ready for --resume.
+"""
+
+
+class Request(NamedTuple):
+    """What one invocation asks for beside the configuration."""
+    dry_run: bool
+    resume: bool
+    resume_from: Optional[str]      # experiment whose weights a new run starts from
+    max_epochs: Optional[int]
+    max_steps: Optional[int]
+    allow_changed: List[str]
+    unsigned: bool
+    verify_data: bool
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError("expected a whole number of at least 1, found {!r}".format(text))
+    return int(text)
+
+
+def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> argparse.ArgumentParser:
+    """A parser with --config, --set and a flag for every configuration key that has one, grouped by section."""
+    parser = argparse.ArgumentParser(prog=prog, description=description, epilog=epilog, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", metavar="YAML", help="configuration file; configs/supernet_fc2_180x240.yaml is the "
+                                                         "specification's")
+    parser.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[], dest="settings",
+                        help="set any configuration key; may be repeated")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    groups: Dict[str, Any] = {}
+    for key in KEYS.values():
+        section = key.name.split(".")[0]
+        if key.flag is None:
+            continue
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section)
+        text = "{} (default: {!r}; key: {})".format(key.help, key.default, key.name).replace("%", "%%")
+        if isinstance(key.default, bool):
+            groups[section].add_argument(key.flag, dest=key.name, action="store_const", const=True, help=text)
+        else:
+            metavar = "|".join(key.choices) if key.choices else {int: "N", float: "X", str: "TEXT"}[type(key.default)]
+            groups[section].add_argument(key.flag, dest=key.name, metavar=metavar, help=text)
+    return parser
+
+
+def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
+    """{"section.key": value} of the flags that were given and of --set."""
+    values = {name: getattr(arguments, name) for name in KEYS if getattr(arguments, name, None) is not None}
+    for setting in arguments.settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError("--set {!r}: expected section.key=value".format(setting))
+        values[name.strip()] = value.strip()
+    return values
+
+
+def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Request]:
+    """The trainer's command line: configuration, origin of each key, and the rest."""
+    parser = config_parser("run_supernet_train.py", "Trains the EdgeFlowNAS supernet on FlyingChairs2 with FairNAS strict "
+                           "fairness, evaluating a fixed pool of subnets after each epoch.", EPILOG)
+    run = parser.add_argument_group("this invocation")
+    run.add_argument("--dry_run", action="store_true", help="print the configuration with the origin of each value; no "
+                                                            "graph, no TensorFlow")
+    run.add_argument("--max_epochs", type=positive, metavar="N", help="stop after epoch N; the schedule is not bent")
+    run.add_argument("--max_steps", type=positive, metavar="N", help="stop after step N; the schedule is not bent")
+    run.add_argument("--resume", action="store_true", help="go on with the run in the output folder, exactly where its last "
+                                                           "checkpoint was made")
+    run.add_argument("--load_checkpoint", action="store_true", help="with --resume_experiment_name of this experiment (or "
+                     "none): the same as --resume; of another one: start a new run from that one's last weights")
+    run.add_argument("--resume_experiment_name", metavar="NAME", help="the experiment that --load_checkpoint means")
+    run.add_argument("--allow_changed", metavar="KEY,...", default="", help="with --resume: accept that these keys of the "
+                     "training maths have changed; the manifest records it")
+    run.add_argument("--unsigned", action="store_true", help="train more than five epochs although gate 3 has no sign-off "
+                                                             "for this source; the manifest records it")
+    run.add_argument("--verify_data", action="store_true", help="decode every file of the data set before training")
+    arguments = parser.parse_args(argv)
+    config, origins = configuration.load(arguments.config, overrides(arguments))
+    resume, resume_from = arguments.resume, None
+    if arguments.load_checkpoint:
+        other = arguments.resume_experiment_name
+        if other is None or other == config.runtime.experiment_name:
+            resume = True
+        else:
+            resume_from = other
+    elif arguments.resume_experiment_name is not None:
+        raise UserError("--resume_experiment_name says which run --load_checkpoint means; add --load_checkpoint")
+    if resume and resume_from:
+        raise UserError("--resume goes on with this experiment, --resume_experiment_name {} names another one; give one of "
+                        "them".format(resume_from))
+    allowed = [name for name in arguments.allow_changed.split(",") if name]
+    if allowed and not resume:
+        raise UserError("--allow_changed goes with --resume")
+    return config, origins, Request(arguments.dry_run, resume, resume_from, arguments.max_epochs, arguments.max_steps,
+                                    allowed, arguments.unsigned, arguments.verify_data)
+
+
+def describe(config: Config, origins: Dict[str, str]) -> str:
+    """The configuration as a table: key, value, origin."""
+    rows = [(name, repr(value), origins[name]) for name, value in configuration.flat(config).items()]
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    lines = ["{:{}}  {:{}}  {}".format(name, widths[0], value, widths[1], origin) for name, value, origin in rows]
+    return "\n".join(lines + ["", "config_hash  {}".format(configuration.config_hash(config))])

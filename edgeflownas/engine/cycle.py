@@ -1,0 +1,175 @@
+"""One fair cycle: the gradients of all its paths at the same weights and batch, averaged, clipped once, applied once.
+
+    start   zero the accumulators
+    accumulate, once per piece (all paths of a micro-batch, or one path of it): forward, backward, add
+    apply   add weight decay, clip by the global norm, Adam, moving averages of batch norm, step + 1
+"""
+import hashlib
+from typing import Any, List, NamedTuple, Tuple
+
+import numpy as np
+
+from edgeflownas.config import Config
+from edgeflownas.errors import RunFailed
+from edgeflownas.nas.search_space import SPACE, SearchSpace
+from edgeflownas.network.layers import BatchStatistics
+from edgeflownas.network.losses import multiscale_loss, target_pyramid
+from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+from edgeflownas.network.routing import FairPaths, SinglePath
+from edgeflownas.tfcompat import tf
+
+BN_MOMENTUM = 0.9
+# Clipping aims this far below the bound, so that the norm that is measured afterwards in float32 is not above it.
+CLIP_MARGIN = 1e-5
+
+
+class CycleResult(NamedTuple):
+    """What one cycle measured."""
+    loss: float                # mean of the paths' losses, without weight decay
+    l2_loss: float             # the weight decay term
+    grad_norm_before: float    # global norm of the averaged gradient, weight decay included
+    grad_norm_after: float     # the same after the clip, measured on what was applied
+    path_losses: List[float]   # one per path, averaged over micro-batches
+    passes: int                # forward and backward passes of whole batches that were run
+    batches_seen: List[str]    # per path, a digest of the samples that were fed for it
+    global_step: int           # number of optimizer steps taken so far
+
+
+def scale_images(images: tf.Tensor) -> tf.Tensor:
+    """uint8 [B, H, W, 6] -> float32 in [-1, 1]."""
+    return tf.cast(images, tf.float32) * (1.0 / 127.5) - 1.0
+
+
+class CycleGraph:
+    """The training graph of a supernet, and one cycle on it.
+
+    Every variable that a checkpoint must hold is in `saved`; accumulators are not.
+    """
+
+    def __init__(self, config: Config, space: SearchSpace = SPACE) -> None:
+        train, data = config.train, config.data
+        self.config = config
+        self.net = Supernet(config.network.init_channels, space)
+        # Uniform paths are no permutation, so they go through the single-path network.
+        self.fused = train.cycle_mode == "fused" and train.supernet_mode == "strict_fairness"
+        self.paths_per_piece = space.num_paths if self.fused else 1
+        self.piece_size = train.micro_batch_size or train.batch_size
+        self.images = tf.placeholder(tf.uint8, [self.piece_size, data.input_height, data.input_width, 6], "images")
+        self.flow = tf.placeholder(tf.float32, [self.piece_size, data.input_height, data.input_width, 2], "flow")
+        self.codes = tf.placeholder(tf.int32, [self.paths_per_piece, len(space.blocks)], "codes")
+        self.lr = tf.placeholder(tf.float32, [], "learning_rate")
+        self.pieces = space.num_paths // self.paths_per_piece * (train.batch_size // self.piece_size)
+        self._build_accumulate()
+        self._build_apply()
+
+    def initialize(self, session: tf.Session, seed: int) -> None:
+        """First values of all variables."""
+        self.net.variables.initialize(session, seed)
+        session.run([self.global_step.initializer] + [variable.initializer for variable in self.adam.variables()])
+        self.initialize_accumulators(session)
+
+    def initialize_accumulators(self, session: tf.Session) -> None:
+        """Needed after a restore: accumulators are in no checkpoint."""
+        session.run(self._zero_ops)
+
+    def run(self, session: tf.Session, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float,
+            digest: bool = False) -> CycleResult:
+        """Trains one cycle: `codes` [P, blocks], `images` uint8 [B, H, W, 6], `flow` float32 [B, H, W, 2].
+
+        `digest` asks for `batches_seen`. Raises `RunFailed`, with the weights untouched, if a loss or the gradient is not
+        finite.
+        """
+        session.run(self._zero_ops)
+        losses: List[List[float]] = [[] for _ in codes]
+        seen = ["" for _ in codes]
+        for start in range(0, len(images), self.piece_size):
+            piece = slice(start, start + self.piece_size)
+            for first in range(0, len(codes), self.paths_per_piece):
+                paths = range(first, first + self.paths_per_piece)
+                feed = {self.images: images[piece], self.flow: flow[piece], self.codes: codes[first:paths[-1] + 1]}
+                for path, loss in zip(paths, session.run([self.losses, self._accumulate], feed)[0]):
+                    losses[path].append(float(loss))
+                    if digest:
+                        fed = feed[self.images].tobytes() + feed[self.flow].tobytes()
+                        seen[path] = hashlib.sha256(seen[path].encode("ascii") + fed).hexdigest()
+        if not np.all(np.isfinite(losses)):
+            raise RunFailed("the loss is not finite: {}".format(losses))
+        try:
+            before, after, l2_loss, step = session.run(self._apply, {self.lr: lr})
+        except tf.errors.InvalidArgumentError as error:
+            if "gradient norm" not in str(error):
+                raise
+            raise RunFailed("the gradient is not finite")
+        by_path = [float(np.mean(path)) for path in losses]
+        return CycleResult(float(np.mean(by_path)), float(l2_loss), float(before), float(after), by_path,
+                           sum(len(path) == len(losses[0]) for path in losses), seen, int(step))
+
+    def _build_accumulate(self) -> None:
+        variables = self.net.variables
+        self.trained = list(variables.trained.values())
+        norm = BatchStatistics(variables)
+        route = (FairPaths if self.fused else SinglePath)(self.codes, self.net.space)
+        outputs = self.net.forward(scale_images(self.images), route, norm)
+        sizes = [scale[0].shape.as_list()[1:3] for scale in outputs]
+        targets = target_pyramid(self.flow, sizes, self.config.data.flow_clip)
+        by_path = [multiscale_loss(path, targets, self.config.train.loss) for path in zip(*outputs)]
+        self.losses = tf.stack(by_path)
+        self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained)
+        statistics = _total_statistics(norm)
+        self.gradient_sums = [_local(weight.shape, "gradient_sum") for weight in self.trained]
+        channels, layers = sum(variables.norms.values()), len(variables.norms)
+        self._statistics_sums = [_local([size], "statistics_sum") for size in (channels, channels, layers)]
+        sums = self.gradient_sums + self._statistics_sums
+        self._zero_ops = [total.initializer for total in sums]
+        self._accumulate = tf.group(*[total.assign_add(value, read_value=False)
+                                      for total, value in zip(sums, self.gradients + statistics)])
+
+    def _build_apply(self) -> None:
+        train = self.config.train
+        kernels = {variable.name for variable in self.net.variables.kernels}
+        gradients = [total.read_value() + train.wd * weight if weight.name in kernels else total.read_value()
+                     for total, weight in zip(self.gradient_sums, self.trained)]
+        before = tf.global_norm(gradients)
+        scale = tf.minimum(1.0, train.grad_clip * (1.0 - CLIP_MARGIN) / before)
+        self.clipped = [gradient * scale for gradient in gradients]
+        after = tf.global_norm(self.clipped)
+        l2_loss = train.wd * tf.add_n([tf.nn.l2_loss(kernel) for kernel in self.net.variables.kernels])
+        self.global_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step", use_resource=True)
+        self.adam = tf.train.AdamOptimizer(self.lr, beta1=0.9, beta2=0.999, epsilon=1e-8)
+        finite = tf.debugging.Assert(tf.math.is_finite(before), ["gradient norm", before])
+        # The logged loss is that of the weights before the step, so it is computed ahead of the update.
+        with tf.control_dependencies([finite, after, l2_loss]):
+            updates = [self.adam.apply_gradients(zip(self.clipped, self.trained))] + self._update_moving_averages()
+        with tf.control_dependencies(updates):
+            step = self.global_step.assign_add(1, read_value=True)
+        self._apply = [before, after, l2_loss, step]
+        self.saved = self.net.variables.all() + self.adam.variables() + [self.global_step]
+
+    def _update_moving_averages(self) -> List[tf.Operation]:
+        """One update per cycle, by the mean over the applications of a layer; a layer that was not run keeps its own."""
+        means, variances, uses = [total.read_value() for total in self._statistics_sums]
+        channels = list(self.net.variables.norms.values())
+        updates = []
+        for name, mean, variance, used in zip(self.net.variables.norms, tf.split(means, channels),
+                                              tf.split(variances, channels), tf.unstack(uses)):
+            rate = tf.where(used > 0, 1.0 - BN_MOMENTUM, 0.0)
+            for part, value in (("moving_mean", mean), ("moving_variance", variance)):
+                moving = self.net.variables.moving["{}/{}".format(name, part)]
+                updates.append(moving.assign_sub(rate * (moving - value / tf.maximum(used, 1.0)), read_value=False))
+        return updates
+
+
+def _local(shape: Any, name: str) -> Any:
+    """A variable of zeros that no checkpoint holds."""
+    return tf.Variable(tf.zeros(shape), trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES], name=name,
+                       use_resource=True)
+
+
+def _total_statistics(norm: BatchStatistics) -> List[tf.Tensor]:
+    """Sums over the applications of each layer, layers concatenated: means, variances; and the number of uses."""
+    def total(part: int, values: Tuple[Any, ...]) -> tf.Tensor:
+        return tf.add_n([use[part] for use in values])
+
+    layers = [tuple(norm.noted[name]) for name in norm.variables.norms]
+    return [tf.concat([total(0, uses) for uses in layers], axis=0), tf.concat([total(1, uses) for uses in layers], axis=0),
+            tf.stack([total(2, uses) for uses in layers])]

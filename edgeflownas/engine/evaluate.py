@@ -1,0 +1,127 @@
+"""Scores subnets of the supernet: BN re-estimation, then EPE on validation samples.
+
+Built on the same forward pass as training. A pool of fair cycles goes through the network in one run (`FairPaths`), so
+that what its codes share is computed once; any other code goes alone (`SinglePath`). Re-estimated statistics travel as a
+vector beside the graph: neither the weights nor the stored moving averages can be touched.
+"""
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from edgeflownas.engine.cycle import scale_images
+from edgeflownas.errors import RunFailed
+from edgeflownas.network.layers import BatchStatistics, StoredStatistics
+from edgeflownas.network.losses import accumulate_residuals, end_point_error
+from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+from edgeflownas.network.routing import FairPaths, SinglePath
+from edgeflownas.tfcompat import tf
+
+Batch = Tuple[np.ndarray, np.ndarray]  # images uint8 [B, H, W, 6], flow float32 [B, H, W, 2]
+
+
+class Scores(NamedTuple):
+    """What an evaluation measured, EPE in pixels."""
+    epe: np.ndarray            # [codes] float64
+    zero_flow_epe: float       # EPE of a flow of zeros on the same samples
+    num_samples: int
+    shown: Batch               # the first samples, for pictures
+    predictions: np.ndarray    # [codes, samples shown, H, W, 2]
+
+
+class Interrupted(Exception):
+    """The evaluation was asked to stop; nothing of it counts."""
+
+
+class Scorer:
+    """The evaluation graph for `num_paths` codes at a time: 1 for any code, a pool's size for a pool of fair cycles."""
+
+    def __init__(self, net: Supernet, height: int, width: int, num_paths: int) -> None:
+        self.num_paths = num_paths
+        self.images = tf.placeholder(tf.uint8, [None, height, width, 6], "eval_images")
+        self.flow = tf.placeholder(tf.float32, [None, height, width, 2], "eval_flow")
+        self.codes = tf.placeholder(tf.int32, [num_paths, len(net.space.blocks)], "eval_codes")
+        images = scale_images(self.images)
+        route = (SinglePath if num_paths == 1 else FairPaths)(self.codes, net.space)
+        batch_norm = BatchStatistics(net.variables)
+        self.estimate_outputs = net.forward(images, route, batch_norm)
+        self._batch_statistics = batch_norm.flat()
+        self.statistics = tf.placeholder(tf.float32, self._batch_statistics.shape, "bn_statistics")
+        stored = StoredStatistics(net.variables, self.statistics, batch_norm.applications())
+        outputs = net.forward(images, route, stored)
+        flows = [accumulate_residuals(path)[-1][..., :2] for path in zip(*outputs)]
+        self.predictions = tf.stack(flows)  # [P, B, H, W, 2]
+        self._errors = tf.stack([end_point_error(flow, self.flow) for flow in flows])  # [P, B]
+        self._zero_flow_errors = end_point_error(tf.zeros_like(self.flow), self.flow)  # [B]
+
+    def batch_statistics(self, session: tf.Session, codes: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """BN means and variances of one batch through these codes, as one vector."""
+        return session.run(self._batch_statistics, {self.codes: codes, self.images: images})
+
+    def recalibrate(self, session: tf.Session, codes: np.ndarray, batches: Iterable[Batch],
+                    stop: Callable[[], bool] = lambda: False) -> np.ndarray:
+        """The plain average over the batches of mean and variance, starting from nothing."""
+        total, count = 0.0, 0
+        for images, _ in batches:
+            if stop():
+                raise Interrupted()
+            total = total + self.batch_statistics(session, codes, images).astype(np.float64)
+            count += 1
+        return (total / count).astype(np.float32)
+
+    def errors(self, session: tf.Session, codes: np.ndarray, statistics: np.ndarray, batch: Batch) -> Any:
+        """(EPE of each code and sample [P, B], zero-flow EPE of each sample [B]) in pixels."""
+        feed = {self.codes: codes, self.statistics: statistics, self.images: batch[0], self.flow: batch[1]}
+        return session.run([self._errors, self._zero_flow_errors], feed)
+
+    def predict(self, session: tf.Session, codes: np.ndarray, statistics: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Flow in pixels, [P, B, H, W, 2]."""
+        return session.run(self.predictions, {self.codes: codes, self.statistics: statistics, self.images: images})
+
+
+def score_codes(session: tf.Session, scorer: Scorer, codes: np.ndarray, bn_batches: Sequence[Batch],
+                val_batches: Iterable[Batch], show: int = 0, stop: Callable[[], bool] = lambda: False,
+                progress: Optional[Callable[[int], None]] = None) -> Scores:
+    """EPE of each of `codes` [N, blocks], N a multiple of the scorer's paths.
+
+    Each validation batch is read once, whatever the number of codes. `progress` is told of each batch that was scored
+    for all codes. Raises `Interrupted` when `stop()` says so, `RunFailed` if an EPE is not finite.
+    """
+    groups = [codes[i:i + scorer.num_paths] for i in range(0, len(codes), scorer.num_paths)]
+    statistics = [scorer.recalibrate(session, group, bn_batches, stop) for group in groups]
+    errors: List[np.ndarray] = []
+    zero_flow: List[np.ndarray] = []
+    shown: Optional[Batch] = None
+    predictions: List[np.ndarray] = []
+    for batch in val_batches:
+        if stop():
+            raise Interrupted()
+        parts = [scorer.errors(session, group, vector, batch) for group, vector in zip(groups, statistics)]
+        errors.append(np.concatenate([part[0] for part in parts]))
+        zero_flow.append(parts[0][1])
+        if shown is None:
+            shown = (batch[0][:show], batch[1][:show])
+            if show:
+                predictions = [scorer.predict(session, group, vector, shown[0])
+                               for group, vector in zip(groups, statistics)]
+        if progress:
+            progress(len(errors))
+    if shown is None:
+        raise ValueError("score_codes: no validation batch")
+    epe = np.concatenate(errors, axis=1).astype(np.float64).mean(axis=1)
+    if not np.all(np.isfinite(epe)):
+        raise RunFailed("the EPE of code {} is not finite".format(codes[int(np.argmin(np.isfinite(epe)))].tolist()))
+    zero = np.concatenate(zero_flow).astype(np.float64)
+    return Scores(epe, float(zero.mean()), len(zero), shown,
+                  np.concatenate(predictions) if predictions else np.zeros((len(codes), 0)))
+
+
+def read_batches(session: tf.Session, pipeline: Any) -> Iterator[Batch]:
+    """All batches of an `EvalPipeline`, in order; a damaged file is named by a `DataError`."""
+    pipeline.start(session)
+    for index in range(pipeline.num_batches):
+        try:
+            batch = session.run([pipeline.images, pipeline.flow])
+        except tf.errors.OpError as error:
+            pipeline.explain(index, str(error))  # raises
+            raise
+        yield batch[0], batch[1]

@@ -1,0 +1,93 @@
+"""What a person sees while a run goes on: bars on a terminal, sparse plain lines in a log; both with the time left."""
+import logging
+import sys
+import time
+from typing import Any, Optional
+
+from tqdm import tqdm
+
+LINE_SECONDS = 900.0  # a line every quarter of an hour, beside one per epoch: a 200-epoch log stays small
+log = logging.getLogger("edgeflownas")
+
+
+def duration(seconds: float) -> str:
+    """`2d 03:04` or `03:04:05`."""
+    whole = int(seconds)
+    if whole >= 86400:
+        return "{}d {:02d}:{:02d}".format(whole // 86400, whole % 86400 // 3600, whole % 3600 // 60)
+    return "{:02d}:{:02d}:{:02d}".format(whole // 3600, whole % 3600 // 60, whole % 60)
+
+
+class Progress:
+    """Progress of one run of `last_epoch` epochs with `steps_per_epoch` cycles each, an evaluation after each."""
+
+    def __init__(self, steps_per_epoch: int, last_epoch: int) -> None:
+        self.steps_per_epoch, self.last_epoch = steps_per_epoch, last_epoch
+        self._terminal = sys.stderr.isatty()
+        self._bar: Any = None
+        self._cycle_seconds: Optional[float] = None
+        self._eval_seconds = 0.0
+        self._started = self._last_line = time.monotonic()
+        self._cycles = 0
+
+    def start_epoch(self, epoch: int, position: int) -> None:
+        """`epoch` counts from 0."""
+        if self._terminal:
+            self._bar = tqdm(total=self.steps_per_epoch, initial=position, unit="cycle", leave=False,
+                             desc="epoch {}/{}".format(epoch + 1, self.last_epoch))
+
+    def cycle(self, epoch: int, position: int, loss: float, lr: float, seconds: float) -> None:
+        """One cycle is done; `position` counts from 0 within the epoch."""
+        known = self._cycle_seconds
+        self._cycle_seconds = seconds if known is None else 0.95 * known + 0.05 * seconds
+        if self._bar is not None:
+            self._bar.set_postfix_str("loss {:.4f}, lr {:.3g}, run ends in {}".format(loss, lr, self.eta(epoch, position)))
+            self._bar.update()
+        elif time.monotonic() - self._last_line > LINE_SECONDS:
+            self._last_line = time.monotonic()
+            log.info("epoch %d/%d, cycle %d/%d: loss %.4f, lr %.3g, %.2f cycles/s, run ends in %s", epoch + 1,
+                     self.last_epoch, position + 1, self.steps_per_epoch, loss, lr, 1.0 / self._cycle_seconds,
+                     self.eta(epoch, position))
+
+    def eta(self, epoch: int, position: int) -> str:
+        """Time left after this cycle, evaluations included once one has been timed."""
+        cycles = (self.last_epoch - epoch) * self.steps_per_epoch - position - 1
+        evaluations = self.last_epoch - epoch
+        return duration(cycles * (self._cycle_seconds or 0.0) + evaluations * self._eval_seconds)
+
+    def start_evaluation(self, epoch: int, batches: int) -> None:
+        """`epoch` counts from 0."""
+        self.close()
+        if self._terminal:
+            self._bar = tqdm(total=batches, unit="batch", leave=False, desc="evaluation after epoch {}".format(epoch + 1))
+
+    def evaluated(self, batches: int) -> None:
+        """So many validation batches are scored."""
+        if self._bar is not None:
+            self._bar.update(batches - self._bar.n)
+
+    def end_evaluation(self, seconds: float) -> None:
+        """The evaluation took so long."""
+        self._eval_seconds = seconds
+        self.close()
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Checking:
+    """A progress bar for `callback(done, total)` functions; a terminal only."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc=self._what, unit="sample", leave=False, disable=not sys.stderr.isatty())
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()

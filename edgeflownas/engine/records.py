@@ -1,0 +1,125 @@
+"""The rows a run writes as it goes: cycles, evaluations, subnets, timing, the debug trace and TensorBoard's events.
+
+The tables are exact: a checkpoint notes their lengths and a resume cuts them back to it. TensorBoard is told by a
+session-start event to forget what came after the restored step.
+"""
+import io
+import os
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+from PIL import Image
+
+from edgeflownas.data.flow_io import flow_to_rgb
+from edgeflownas.engine.artifacts import JsonLines, Table
+from edgeflownas.engine.evaluate import Scores
+from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.tfcompat import tf
+
+STEP_COLUMNS = ("step", "epoch", "lr", "loss", "l2_loss", "grad_norm_before", "grad_norm_after")
+ARCH_COLUMNS = ("epoch", "global_step", "arch_code", "epe", "rank", "bn_recal_batches", "num_samples")
+TIMING_COLUMNS = ("epoch", "global_step", "train_seconds", "eval_seconds", "cycles_per_second", "input_wait_share")
+
+
+def history_columns(pool_size: int) -> List[str]:
+    """Columns of eval_epe_history.csv for a pool of this size."""
+    return ["epoch", "global_step", "mean_epe_{}".format(pool_size), "std_epe_{}".format(pool_size), "fairness_gap",
+            "zero_flow_epe", "best_mean_epe_{}".format(pool_size), "best_epoch", "early_stop_wait", "train_loss", "lr",
+            "grad_norm_before_mean", "grad_norm_after_max", "clip_share", "bn_recal_batches", "num_samples"]
+
+
+def ranks(epe: np.ndarray) -> np.ndarray:
+    """Rank of each subnet, 1 = lowest EPE; equal ones in pool order."""
+    order = np.argsort(epe, kind="stable")
+    result = np.empty(len(epe), int)
+    result[order] = np.arange(1, len(epe) + 1)
+    return result
+
+
+class Records:
+    """The growing files of a run's folder. `scalar_every`: every so many cycles one goes to TensorBoard."""
+
+    def __init__(self, folder: str, pool_size: int, trace: bool, scalar_every: int, flush_every: int) -> None:
+        def path(name: str) -> str:
+            return os.path.join(folder, name)
+
+        self.folder = folder
+        self.history = Table(path("eval_epe_history.csv"), history_columns(pool_size))
+        self.per_arch = Table(path("eval_epe_per_arch.csv"), ARCH_COLUMNS)
+        self.steps = Table(path("train_steps.csv"), STEP_COLUMNS)
+        self.timing = Table(path("timing.csv"), TIMING_COLUMNS)
+        self.trace: Optional[JsonLines] = JsonLines(path("debug_trace.jsonl")) if trace else None
+        self._scalar_every, self._flush_every = scalar_every, flush_every
+        self._events: Any = None
+
+    def _files(self) -> Dict[str, Any]:
+        files: Dict[str, Any] = {"eval_epe_history.csv": self.history, "eval_epe_per_arch.csv": self.per_arch,
+                                 "train_steps.csv": self.steps, "timing.csv": self.timing}
+        if self.trace is not None:
+            files["debug_trace.jsonl"] = self.trace
+        return files
+
+    def lengths(self) -> Dict[str, int]:
+        """Bytes of each file, all of them on the disk."""
+        return {name: table.length() for name, table in self._files().items()}
+
+    def cut_back(self, lengths: Dict[str, int]) -> None:
+        """Forgets every row that came after the checkpoint that noted `lengths`."""
+        for name, table in self._files().items():
+            if name in lengths:
+                table.cut_back(lengths[name])
+
+    def open_events(self, first_step: int) -> None:
+        """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote."""
+        self._events = tf.summary.FileWriter(os.path.join(self.folder, "tensorboard"), flush_secs=30)
+        if first_step:
+            self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
+
+    def cycle(self, row: Dict[str, Any]) -> None:
+        """One trained cycle, a row of `STEP_COLUMNS`."""
+        self.steps.append(row)
+        if row["step"] % self._scalar_every == 0:
+            self._scalars(row["step"], {"train/" + name: row[name] for name in STEP_COLUMNS[2:]})
+        if row["step"] % self._flush_every == 0:
+            self._events.flush()
+
+    def evaluation(self, row: Dict[str, Any], codes: np.ndarray, epe: np.ndarray) -> None:
+        """One evaluation: its row of the history and a row per subnet."""
+        common = {name: row[name] for name in ("epoch", "global_step", "bn_recal_batches", "num_samples")}
+        for code, value, rank in zip(codes, epe, ranks(epe)):
+            self.per_arch.append(dict(common, arch_code=to_digits(code), epe=float(value), rank=int(rank)))
+            self.note(dict(common, event="subnet", arch_code=to_digits(code), epe=float(value)))
+        self.history.append(row)
+        self.note(dict(row, event="evaluation"))
+        # At the step of the cycle before, so that a resume from this evaluation's checkpoint keeps it.
+        self._scalars(row["global_step"] - 1, {"eval/" + name: row[name] for name in self.history.columns[2:]})
+        self._events.flush()
+
+    def pictures(self, step: int, scores: Scores, best: int) -> None:
+        """Ground truth and the best subnet's flow of the first validation sample, for TensorBoard."""
+        if not len(scores.shown[1]):
+            return
+        truth = scores.shown[1][0]
+        largest = float(np.max(np.sqrt(np.sum(truth ** 2, axis=2)))) or 1.0
+        for tag, flow in (("flow/ground_truth", truth), ("flow/best_subnet", scores.predictions[best][0])):
+            buffer = io.BytesIO()
+            Image.fromarray(flow_to_rgb(flow, largest)).save(buffer, "PNG")
+            picture = tf.Summary.Image(height=flow.shape[0], width=flow.shape[1], colorspace=3,
+                                       encoded_image_string=buffer.getvalue())
+            self._events.add_summary(tf.Summary(value=[tf.Summary.Value(tag=tag, image=picture)]), step)
+
+    def note(self, event: Dict[str, Any]) -> None:
+        """A line of the debug trace, if it was asked for."""
+        if self.trace is not None:
+            self.trace.append(event)
+
+    def _scalars(self, step: int, values: Dict[str, Any]) -> None:
+        self._events.add_summary(tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=float(value))
+                                                   for tag, value in values.items()]), step)
+
+    def close(self) -> None:
+        """Flushes and closes everything."""
+        for table in self._files().values():
+            table.close()
+        if self._events is not None:
+            self._events.close()

@@ -1,0 +1,74 @@
+"""What a checkpoint knows besides tensors: enough for a resumed run to go on as if it had never stopped."""
+import dataclasses
+from typing import Any, Dict, List, Optional
+
+from edgeflownas import config as configuration
+from edgeflownas.config import Config
+from edgeflownas.errors import UserError
+
+DATASET_KEY = "data.fingerprint"  # the samples themselves, named like a key in `--allow_changed`
+
+
+@dataclasses.dataclass
+class EpochSums:
+    """Running sums over the cycles of the epoch at hand."""
+    cycles: int = 0
+    loss: float = 0.0
+    grad_norm_before: float = 0.0
+    grad_norm_after_max: float = 0.0
+    clipped: int = 0
+    last_lr: float = 0.0
+
+
+@dataclasses.dataclass
+class RunState:
+    """Everything is plain JSON. `best` is {"epoch", "global_step", "mean_epe"} of the lowest mean EPE so far."""
+    step: int = 0                  # cycles trained, the optimizer's global step
+    evaluations: int = 0           # epochs evaluated
+    sums: EpochSums = dataclasses.field(default_factory=EpochSums)
+    early_stop: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    early_stopped: bool = False
+    best: Optional[Dict[str, Any]] = None
+    fairness: Dict[str, List[int]] = dataclasses.field(default_factory=dict)
+    lengths: Dict[str, int] = dataclasses.field(default_factory=dict)
+    config: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    config_hash: str = ""
+    dataset: str = ""
+
+    def as_dict(self) -> Dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Dict[str, Any], origin: str) -> "RunState":
+        """UserError if the state is not one of this version's."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(stored, dict) or set(stored) != names or not isinstance(stored["sums"], dict):
+            raise UserError("{}: not a state of this version of edgeflownas; resume with the version that wrote it"
+                            .format(origin))
+        return cls(**dict(stored, sums=EpochSums(**stored["sums"])))
+
+
+def changed_keys(state: RunState, config: Config, dataset: str, allowed: List[str]) -> List[str]:
+    """Keys of the training maths that differ from the stored run and are accepted by `--allow_changed`.
+
+    UserError if one differs that is not accepted, or an accepted one is no key.
+    """
+    known = [name for name, key in configuration.KEYS.items() if key.maths] + [DATASET_KEY]
+    for name in allowed:
+        if name not in known:
+            raise UserError("--allow_changed: {!r} is not a key of the training maths; keys are section.key, such as "
+                            "train.lr or {}".format(name, DATASET_KEY))
+    stored = configuration.from_dict(state.config, "the checkpoint's configuration")
+    changed = configuration.diff(stored, config) + ([DATASET_KEY] if state.dataset != dataset else [])
+    refused = [name for name in changed if name not in allowed]
+    if refused:
+        raise UserError("--resume would change the training maths: {}; put the stored values back, or accept it with "
+                        "--allow_changed {}".format("; ".join(_change(name, stored, config) for name in refused),
+                                                    ",".join(refused)))
+    return changed
+
+
+def _change(name: str, stored: Config, config: Config) -> str:
+    if name == DATASET_KEY:
+        return "{} (other samples than before)".format(name)
+    return "{} was {!r}, is {!r}".format(name, configuration.flat(stored)[name], configuration.flat(config)[name])

@@ -1,0 +1,196 @@
+"""Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no TensorFlow."""
+import logging
+import os
+import shlex
+import sys
+from typing import Any, Dict, List, Optional
+
+from edgeflownas import signoff
+from edgeflownas.command_line import Request, describe, parse_train
+from edgeflownas.config import Config, config_hash, to_dict
+from edgeflownas.errors import RunFailed, UserError, run_cli
+from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.nas.search_space import SPACE
+
+log = logging.getLogger("edgeflownas")
+FREE_EPOCHS = 5      # a longer run needs gate 3 (execution gates, section 7)
+REQUIRED_GATE = 3
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the trainer; gives the exit code."""
+    config, origins, request = parse_train(argv)
+    build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)  # a pool that cannot be is said now
+    if request.dry_run:
+        print(describe(config, origins))
+        return 0
+    _choose_device(config)
+    command = " ".join(shlex.quote(word) for word in sys.argv)
+    return _train(config, origins, request, command)
+
+
+def run_folder(config: Config) -> str:
+    """Where a run keeps its files."""
+    return os.path.join(config.runtime.output_dir, config.runtime.experiment_name).rstrip("/")
+
+
+def _choose_device(config: Config) -> None:
+    """Must happen before TensorFlow is imported."""
+    device = config.runtime.gpu_device
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if config.runtime.deterministic or not device else device
+
+
+def _train(config: Config, origins: Dict[str, str], request: Request, command: str) -> int:
+    # TensorFlow takes seconds to import, so it is not imported before it is needed.
+    from edgeflownas.engine.artifacts import Manifest, RunLock, archive_previous
+    from edgeflownas.engine.signals import StopSignals
+    from edgeflownas.engine.trainer import Limits, Trainer, finish_manifest
+
+    folder = run_folder(config)
+    with StopSignals() as stop, RunLock(folder):
+        resumed = _resume_point(folder) if request.resume else None
+        index = _index(config, request)
+        changed = _compare(resumed, config, index.fingerprint, request)
+        weights_from = _weights_from(config, request)
+        trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps))
+        try:
+            gates = _check_gates(trainer, resumed, request)
+            if not request.resume:
+                moved = archive_previous(folder)
+                if moved:
+                    print("the run that stood in {} was moved to {}".format(folder, moved), file=sys.stderr)
+            _log_to(folder)
+            fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
+            path = os.path.join(folder, "train_manifest.json")
+            if resumed is None:
+                manifest = Manifest.create(path, initial_weights=weights_from and weights_from.path, **fields)
+                trainer.start(weights_from)
+            else:
+                trainer.resume(resumed[0], resumed[1])
+                manifest = Manifest.open(path) if os.path.exists(path) else Manifest.create(path, **fields)
+                manifest.resumed(global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"])
+                manifest.update(**fields)
+            return _run(trainer, manifest, stop, finish_manifest)
+        finally:
+            trainer.close()
+
+
+def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
+    from edgeflownas.reporting.write import write_report
+
+    def on_evaluated() -> None:
+        finish_manifest(manifest, trainer, "running")
+        write_report(trainer.folder)
+
+    if trainer.finished:
+        log.info("nothing to do: the run in %s is finished (%d epochs, %d steps%s)", trainer.folder,
+                 trainer.state.evaluations, trainer.state.step, ", stopped early" if trainer.state.early_stopped else "")
+    _announce(trainer)
+    try:
+        status = trainer.run(stop, on_evaluated)
+    except KeyboardInterrupt:
+        finish_manifest(manifest, trainer, "interrupted")
+        log.warning("stopped at once; the last checkpoint is good: --resume continues from it")
+        return 130
+    except UserError as error:
+        log.error("%s", error)
+        finish_manifest(manifest, trainer, "failed", error=str(error))
+        raise
+    finish_manifest(manifest, trainer, status)
+    write_report(trainer.folder)
+    if stop.requested:
+        log.info("stopped by signal %d after step %d, committed; --resume continues", stop.received, trainer.state.step)
+        return int(stop.exit_code)
+    log.info("%s after epoch %d, step %d; report: %s", status, trainer.state.evaluations, trainer.state.step,
+             os.path.join(trainer.folder, "supernet_training_report.md"))
+    return 0
+
+
+def _announce(trainer: Any) -> None:
+    log.info("%d training samples in %d steps per epoch, %d steps in all; %d parameters; starting at step %d",
+             trainer.num_train, trainer.steps_per_epoch, trainer.total_steps,
+             trainer.graph.net.variables.parameter_count, trainer.state.step)
+
+
+def _resume_point(folder: str) -> Any:
+    """(generation, state) of the newest checkpoint that is whole."""
+    from edgeflownas.engine.checkpoint import CheckpointStore
+    from edgeflownas.engine.run_state import RunState
+    generation = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning).newest_valid()
+    return generation, RunState.from_dict(generation.state, generation.path)
+
+
+def _compare(resumed: Any, config: Config, dataset: str, request: Request) -> List[str]:
+    from edgeflownas.engine.run_state import changed_keys
+    return changed_keys(resumed[1], config, dataset, request.allow_changed) if resumed else []
+
+
+def _weights_from(config: Config, request: Request) -> Any:
+    """The last checkpoint of the experiment that `--load_checkpoint` names, or None."""
+    from edgeflownas.engine.checkpoint import CheckpointStore
+    if not request.resume_from:
+        return None
+    folder = os.path.join(config.runtime.output_dir, request.resume_from, "checkpoints")
+    generation = CheckpointStore(folder, log.warning).newest_valid()
+    theirs = generation.state["config"]["network"]["init_channels"]
+    if theirs != config.network.init_channels:
+        raise UserError("{} was trained with network.init_channels {}, this run has {}".format(
+            request.resume_from, theirs, config.network.init_channels))
+    return generation
+
+
+def _index(config: Config, request: Request) -> Any:
+    from edgeflownas.data.fc2_index import build_index, verify_all
+    from edgeflownas.engine.progress import Checking
+    index = build_index(config.data, config.train.seed, progress=Checking("checking files"))
+    if request.verify_data:
+        verify_all(index.train + index.val, progress=Checking("decoding every file"))
+    return index
+
+
+def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]:
+    """Refuses a long run without gate 3; gives every gate's state for the manifest."""
+    first = resumed[1].step // trainer.steps_per_epoch if resumed else 0
+    if trainer.last_epoch - first > FREE_EPOCHS and request.max_steps is None and not request.unsigned:
+        try:
+            signoff.require_gate(REQUIRED_GATE, signoff.project_root())
+        except UserError as error:
+            raise UserError("a run of more than {} epochs needs gate {}: {}; or train without it: --unsigned".format(
+                FREE_EPOCHS, REQUIRED_GATE, error))
+    states = signoff.gate_states(signoff.project_root())
+    return {"gate{}".format(gate): state.name for gate, state in states.items()}
+
+
+def _manifest_fields(config: Config, origins: Dict[str, str], index: Any, trainer: Any, command: str,
+                     gates: Dict[str, Any]) -> Dict[str, Any]:
+    from edgeflownas.engine.artifacts import git_state, versions
+    from edgeflownas.tfcompat import device_names, tf
+    commit, dirty = git_state(str(signoff.project_root()))
+    train = config.train
+    return {
+        "seed": train.seed, "arch_seed": train.arch_seed, "config_hash": config_hash(config), "git_commit": commit,
+        "git_dirty": dirty, "input_shape": [config.data.input_height, config.data.input_width, 6],
+        "optimizer": train.optimizer, "lr_schedule": train.lr_schedule, "lr": train.lr, "wd": train.wd,
+        "grad_clip": train.grad_clip, "config": to_dict(config), "config_origins": origins,
+        "versions": versions(tf.__version__), "device": device_names(),
+        "dataset": {"fingerprint": index.fingerprint, "train": len(index.train), "val": len(index.val),
+                    "source": index.source, "base_path": os.path.abspath(config.data.base_path)},
+        "parameter_count": trainer.graph.net.variables.parameter_count, "search_space": SPACE.as_dict(),
+        "num_epochs": train.num_epochs, "steps_per_epoch": trainer.steps_per_epoch, "total_steps": trainer.total_steps,
+        "global_step": trainer.state.step, "epoch": trainer.state.step // trainer.steps_per_epoch,
+        "best": trainer.state.best, "gates": gates, "command": command,
+    }
+
+
+def _log_to(folder: str) -> None:
+    """Lines go to stderr and to train.log."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler, pattern in ((logging.StreamHandler(), "%(message)s"),
+                             (logging.FileHandler(os.path.join(folder, "train.log")), "%(asctime)s %(levelname)s %(message)s")):
+        handler.setFormatter(logging.Formatter(pattern))
+        log.addHandler(handler)
+
+
+if __name__ == "__main__":
+    run_cli(main)
