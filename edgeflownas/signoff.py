@@ -1,0 +1,193 @@
+"""Sign-offs of the gates: the records `outputs/gates/gateN.json`, what makes one valid, and who may rely on it.
+
+A record says that gate N passed, completely, on exactly this source. It is plain JSON. Its digest and the link to the
+record before it guard against accident (an edit, a stale or mixed-up file); they are not a signature and stop no forger.
+Needs neither TensorFlow nor pytest: the trainer reads records here, the gate runner writes them.
+"""
+import datetime
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from edgeflownas.errors import UserError
+
+GATES = (1, 2, 3, 4)
+SOURCE_FOLDERS = ("edgeflownas", "gates", "configs")
+RECORDS_VARIABLE = "EDGEFLOWNAS_GATE_RECORDS"  # another folder for the records, for tests of the gates themselves
+FORMAT = 1
+
+Record = Dict[str, Any]
+
+
+class State(NamedTuple):
+    """What a gate's record is worth for the present source: `name` is one of `valid missing stale edited broken failed`."""
+
+    name: str
+    reason: str
+
+    @property
+    def valid(self) -> bool:
+        return self.name == "valid"
+
+
+class Environment(NamedTuple):
+    """Where a gate ran: versions by name, the device in words, whether a GPU was demanded, hash of the configuration."""
+
+    versions: Dict[str, str]
+    device: str
+    require_gpu: bool
+    config_hash: Optional[str]
+
+
+def project_root() -> Path:
+    """The folder that holds the package, the gates and the configurations."""
+    return Path(__file__).resolve().parent.parent
+
+
+def record_path(gate: int, root: Path) -> Path:
+    folder = os.environ.get(RECORDS_VARIABLE)
+    return (Path(folder) if folder else Path(root) / "outputs" / "gates") / "gate{}.json".format(gate)
+
+
+def source_files(root: Path) -> Dict[str, str]:
+    """SHA-256 of every file that a sign-off vouches for, by path relative to `root`, sorted.
+
+    Byte code (`__pycache__`) and hidden files (an editor's swap file) are not source.
+    """
+    found = {}
+    for folder in SOURCE_FOLDERS:
+        for path in (Path(root) / folder).rglob("*"):
+            parts = path.relative_to(root).parts
+            if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in parts):
+                found["/".join(parts)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return dict(sorted(found.items()))
+
+
+def fingerprint(files: Dict[str, str]) -> str:
+    """One SHA-256 over the sorted (path, SHA-256 of the bytes) of `source_files`."""
+    lines = "".join("{}\0{}\n".format(path, files[path]) for path in sorted(files))
+    return hashlib.sha256(lines.encode("utf-8")).hexdigest()
+
+
+def first_difference(before: Dict[str, str], after: Dict[str, str]) -> str:
+    """The first file that differs and how, or an empty string if nothing does."""
+    for path in sorted(set(before) | set(after)):
+        if path not in after:
+            return path + " was removed"
+        if path not in before:
+            return path + " was added"
+        if before[path] != after[path]:
+            return path + " was changed"
+    return ""
+
+
+def git_state(root: Path) -> Tuple[Optional[str], Optional[bool]]:
+    """(commit, dirty) of the working tree at `root`; (None, None) outside a git repository or without git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(("git", "-C", str(root)) + arguments, stdout=subprocess.PIPE, check=True,
+                              stderr=subprocess.DEVNULL, universal_newlines=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def digest(record: Record) -> str:
+    """SHA-256 of a record's content, its own `digest` left out."""
+    content = {key: value for key, value in record.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode("ascii")).hexdigest()
+
+
+def read_record(gate: int, root: Path) -> Record:
+    """The gate's record as it stands, unverified. Raises `OSError` if there is none, `ValueError` if it is no JSON object."""
+    record = json.loads(record_path(gate, root).read_text(encoding="utf-8"))
+    if not isinstance(record, dict):
+        raise ValueError("a record is a JSON object, found {}".format(type(record).__name__))
+    return record
+
+
+def write_record(gate: int, root: Path, outcome: str, clauses: List[Dict[str, Any]], environment: Environment,
+                 files: Dict[str, str]) -> Path:
+    """Writes the record of a complete run of `gate`, atomically, in place of the one before.
+
+    `outcome` is "passed" or "failed"; a "failed" record never verifies, so a gate that fails loses its sign-off.
+    `files` is `source_files` as it was when the gate ran.
+    """
+    if outcome not in ("passed", "failed"):
+        raise ValueError("outcome 'passed' or 'failed' required, got {!r}".format(outcome))
+    commit, dirty = git_state(root)
+    record = {
+        "format": FORMAT, "gate": gate, "outcome": outcome, "commit": commit, "dirty": dirty,
+        "time": datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "fingerprint": fingerprint(files), "files": files, "config_hash": environment.config_hash,
+        "versions": environment.versions, "device": environment.device, "require_gpu": environment.require_gpu,
+        "clauses": clauses, "previous": _previous_digest(gate, root),
+    }  # type: Record
+    record["digest"] = digest(record)
+    path = record_path(gate, root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(".{}.{}".format(path.name, os.getpid()))
+    with open(str(scratch), "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(record, indent=1, ensure_ascii=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(str(scratch), str(path))
+    return path
+
+
+def _previous_digest(gate: int, root: Path) -> Optional[str]:
+    if gate == GATES[0]:
+        return None
+    try:
+        return read_record(gate - 1, root).get("digest")
+    except (OSError, ValueError):
+        return None
+
+
+def verify(gate: int, root: Path, files: Optional[Dict[str, str]] = None) -> State:
+    """What the record of `gate` is worth for the present source. `files` = `source_files(root)`, if already known."""
+    try:
+        record = read_record(gate, root)
+    except FileNotFoundError:
+        return State("missing", "there is no record {}".format(record_path(gate, root)))
+    except (OSError, ValueError) as error:
+        return State("edited", "the record cannot be read: {}".format(error))
+    if record.get("digest") != digest(record):
+        return State("edited", "the record does not match its digest")
+    if (record.get("format"), record.get("gate")) != (FORMAT, gate):
+        return State("edited", "the record is of gate {}, format {}".format(record.get("gate"), record.get("format")))
+    if record["outcome"] != "passed":
+        return State("failed", "the gate failed at {}".format(record["time"]))
+    present = source_files(root) if files is None else files
+    if record["fingerprint"] != fingerprint(present):
+        return State("stale", "since the sign-off {}".format(first_difference(record["files"], present)))
+    return _verify_chain(gate, root, record, present)
+
+
+def _verify_chain(gate: int, root: Path, record: Record, files: Dict[str, str]) -> State:
+    if gate != GATES[0]:
+        before = verify(gate - 1, root, files)
+        if not before.valid:
+            return State("broken", "gate {} is {}: {}".format(gate - 1, before.name, before.reason))
+        if record["previous"] != read_record(gate - 1, root)["digest"]:
+            return State("broken", "gate {} was signed again after this gate".format(gate - 1))
+    return State("valid", "signed at {}, commit {}".format(record["time"], str(record["commit"])[:12]))
+
+
+def gate_states(root: Path) -> Dict[int, State]:
+    """The state of every gate, for the manifest and for `python -m gates status`."""
+    files = source_files(root)
+    return {gate: verify(gate, root, files) for gate in GATES}
+
+
+def require_gate(gate: int, root: Path) -> None:
+    """Raises `UserError`, one line with the command to run, unless `gate` has a valid sign-off for the present source."""
+    state = verify(gate, root)
+    if not state.valid:
+        raise UserError("gate {} has no valid sign-off for this source ({}: {}); run: python -m pytest gates -m gate{}"
+                        .format(gate, state.name, state.reason, gate))

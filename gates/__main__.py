@@ -1,0 +1,68 @@
+"""`python -m gates status | verify | clauses`: reads the sign-offs and the clause table; runs no test, imports no TensorFlow."""
+import argparse
+from pathlib import Path
+from typing import List, Optional
+
+from edgeflownas import signoff
+from edgeflownas.errors import run_cli
+from gates import EXIT_CODES, MEANINGS, STATE_CODES
+from gates.clauses import GATE_TITLES, TABLE
+
+
+def status(root: Path) -> int:
+    """Prints the state of every gate; always 0."""
+    for gate, state in signoff.gate_states(root).items():
+        print("gate {}  {:<8} {}  ({})".format(gate, state.name, GATE_TITLES[gate], state.reason))
+    return 0
+
+
+def verify(root: Path) -> int:
+    """Prints the first gate without a valid sign-off and returns its state's code; 0 if all are valid."""
+    for gate, state in signoff.gate_states(root).items():
+        if not state.valid:
+            print("gate {} is {}: {}".format(gate, state.name, state.reason))
+            return STATE_CODES[state.name]
+    print("all gates are signed off for the present source")
+    return 0
+
+
+def clauses(markdown: bool) -> int:
+    """Prints the clause table."""
+    for gate in TABLE.gates:
+        if markdown:
+            print("## Gate {}: {}\n\n| id | clause | source |\n|---|---|---|".format(gate, GATE_TITLES[gate]))
+        for clause in TABLE.of(gate):
+            row = "| {} | {} | {} |" if markdown else "{:<7} {}  ({})"
+            print(row.format(clause.id, clause.sentence, clause.source))
+        if markdown:
+            print()
+    return 0
+
+
+def _epilog() -> str:
+    lines = ["run the gates with: python -m pytest gates [-m gateN] [-n auto] [--require_gpu] [--junitxml FILE]", "",
+             "outcomes of a run and their exit codes (2, 3, 4 and 6 are pytest's own: interrupted, internal error, usage, warnings):"]
+    lines += ["  {:<8} {:>2}  {}".format(name, code, MEANINGS[name]) for name, code in EXIT_CODES.items()]
+    lines += ["", "exit codes of verify, by the state of the first gate that is not valid:",
+              "  " + ", ".join("{} {}".format(name, code) for name, code in STATE_CODES.items())]
+    return "\n".join(lines)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser("python -m gates", description=__doc__, epilog=_epilog(),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", metavar="{status,verify,clauses}")
+    commands.required = True
+    for name, text in (("status", "table of the four gates"), ("verify", "0 only if all four gates are signed off")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--root", type=Path, default=signoff.project_root(), help="project folder")
+    table = commands.add_parser("clauses", help="the clause table")
+    table.add_argument("--markdown", action="store_true", help="as Markdown, for the docs")
+    arguments = parser.parse_args(argv)
+    if arguments.command == "clauses":
+        return clauses(arguments.markdown)
+    return status(arguments.root) if arguments.command == "status" else verify(arguments.root)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,138 @@
+"""`@clause` and the assertions of the gates: one message grammar, so that every failure reads the same.
+
+    G2.8 <sentence>: EB0 counts got [300, 300, 299], want [300, 300, 300] (tolerance, unit) [seed=42]
+      reproduce: python -m pytest gates -m gate2 -k '[G2.8]'
+
+All arguments are keyword-only; `what` names the quantity, further keywords (seed, step, code ...) are printed as context.
+Called outside a clause (from a unit test) the helpers leave id and sentence out.
+"""
+import functools
+from typing import Any, Callable, Dict, List
+
+import numpy as np
+import pytest
+
+from gates import clauses
+
+_LONGEST = 300  # characters of one value in a message
+_KEPT = 3  # checks of a passing clause that the record quotes
+
+table = clauses.TABLE  # the plugin puts another table here if pytest.ini names one
+_current = []  # type: List[str]
+_checked = []  # type: List[str]
+
+
+def clause(clause_id: str) -> Callable:
+    """Marks a test as THE test of a clause; inside it the helpers know the clause's id and sentence."""
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def inside_clause(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            _current.append(clause_id)
+            del _checked[:]
+            try:
+                return function(*args, **kwargs)
+            finally:
+                _current.pop()
+
+        return pytest.mark.clause(clause_id)(inside_clause)
+
+    return decorate
+
+
+def heading(clause_id: str) -> str:
+    """`G2.8 <sentence>`."""
+    found = table.get(clause_id)
+    return "{} {}".format(clause_id, found.sentence if found else "(not in the clause table)")
+
+
+def checked() -> str:
+    """What the helpers saw in the clause that ran last: got and want of its first checks."""
+    more = len(_checked) - _KEPT
+    return "; ".join(_checked[:_KEPT] + (["{} more".format(more)] if more > 0 else []))
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, np.ndarray) and value.size > 16:
+        return "array {} {}".format(value.shape, value.dtype)
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else "{}... ({} characters)".format(text[:_LONGEST], len(text))
+
+
+def _verdict(passed: bool, what: str, got: str, want: str, aside: str, context: Dict[str, Any]) -> None:
+    __tracebackhide__ = True
+    sentence = "{}got {}, want {}".format(what + " " if what else "", got, want)
+    if passed:
+        _checked.append(sentence)
+        return
+    message = sentence + (" ({})".format(aside) if aside else "")
+    if context:
+        message += " [{}]".format(", ".join("{}={}".format(key, _show(value)) for key, value in context.items()))
+    if _current:
+        clause_id = _current[-1]
+        message = "{}: {}\n  reproduce: python -m pytest gates -m gate{} -k '[{}]'".format(
+            heading(clause_id), message, clause_id[1:].split(".")[0], clause_id)
+    raise AssertionError(message)
+
+
+def assert_true(*, ok: Any, got: Any, want: str, what: str = "", **context: Any) -> None:
+    """`ok` must hold. `got` is the state seen, `want` says in words what was wanted."""
+    __tracebackhide__ = True
+    _verdict(bool(ok), what, _show(got), want, "", context)
+
+
+def assert_equal(*, got: Any, want: Any, what: str = "", **context: Any) -> None:
+    """Exactly equal. Arrays: same shape and every element, NaN equal to nothing; the first difference is named."""
+    __tracebackhide__ = True
+    if not (isinstance(got, np.ndarray) or isinstance(want, np.ndarray)):
+        _verdict(bool(got == want), what, _show(got), _show(want), "exact", context)
+        return
+    left, right = np.asarray(got), np.asarray(want)
+    if left.shape != right.shape:
+        _verdict(False, what, "shape {}".format(left.shape), "shape {}".format(right.shape), "exact", context)
+    different = np.argwhere(np.atleast_1d(left != right))
+    aside = "exact"
+    if len(different):
+        first = tuple(int(i) for i in different[0])
+        aside = "exact; {} of {} differ, first at {}: {} and {}".format(
+            len(different), left.size, first, np.atleast_1d(left)[first], np.atleast_1d(right)[first])
+    _verdict(not len(different), what, _show(got), _show(want), aside, context)
+
+
+def assert_close(*, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, unit: str = "", what: str = "",
+                 **context: Any) -> None:
+    """|got - want| <= atol + rtol * |want| for every element, same shape, not empty, all finite. Arrays report the worst element."""
+    __tracebackhide__ = True
+    left, right = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
+    if left.shape != right.shape:
+        _verdict(False, what, "shape {}".format(left.shape), "shape {}".format(right.shape), "", context)
+    error = np.abs(left - right)
+    allowed = atol + rtol * np.abs(right)
+    finite = np.isfinite(left) & np.isfinite(right)
+    passed = bool(left.size) and bool(np.all(finite & (error <= allowed)))
+    aside = "tolerance {:g}{}{}".format(atol, " + {:g} relative".format(rtol) if rtol else "", ", " + unit if unit else "")
+    if left.size == 1:
+        _verdict(passed, what, "{:.9g}".format(left.item()), "{:.9g}".format(right.item()), aside, context)
+        return
+    badness = np.where(finite, error - allowed, np.inf)
+    worst = np.unravel_index(int(np.argmax(badness)), left.shape) if left.size else ()
+    at = " at {}".format(tuple(int(i) for i in worst)) if left.size else ""
+    _verdict(passed, what, "{:.9g}{} of {}".format(left[worst], at, left.shape) if left.size else "an empty array",
+             "{:.9g}".format(right[worst]) if left.size else "an empty array", aside, context)
+
+
+def assert_le(*, got: Any, want: float, atol: float = 0.0, unit: str = "", what: str = "", **context: Any) -> None:
+    """Every element of `got` is finite and at most `want` + `atol`; there is at least one."""
+    __tracebackhide__ = True
+    values = np.asarray(got, dtype=np.float64)
+    passed = bool(values.size) and bool(np.all(np.isfinite(values) & (values <= want + atol)))
+    largest = "{:.9g}".format(values.max()) if values.size else "no value"
+    aside = ", ".join(part for part in ("tolerance {:g}".format(atol) if atol else "", unit) if part)
+    _verdict(passed, what, largest, "at most {:.9g}".format(want), aside, context)
+
+
+def assert_contains(*, got: str, want: str, what: str = "", **context: Any) -> None:
+    """The text `got` contains `want`."""
+    __tracebackhide__ = True
+    _verdict(want in got, what, _show(got), "text containing {!r}".format(want), "", context)

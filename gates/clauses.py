@@ -1,0 +1,171 @@
+"""The clause table: every pass criterion of the specification as one id, one sentence, one test case. Data only.
+
+How a clause is tested, in `gates/test_gateN.py` (gate N's clauses and nothing else; helpers go into modules not called `test_*`):
+
+    from gates.asserts import assert_close, assert_equal, clause
+
+    @clause("G2.8")
+    def test_each_option_is_used_once_per_cycle():
+        counts = ...
+        assert_equal(what="EB0 counts", got=counts["EB0"], want=[300, 300, 300], seed=42)
+
+- One clause, one test, one case: no `parametrize`; a small finite set that deserves its own verdicts becomes sub-clauses (G2.2a, G2.2b).
+- `@clause` is the outermost decorator. The plugin adds the marker `gateN` and puts the id into the test's id: `test_x[G2.8]`.
+- The helpers of `gates/asserts.py` write the message: id, sentence, got, want, and the line that reproduces it. A plain `assert` or any
+  other exception is allowed; the plugin puts id and sentence in front. Fixtures, `@given` and `tmp_path` work as usual.
+- A test function may be called directly: a planted fault in `tests/` calls it under a monkeypatch and expects an AssertionError.
+- Import TensorFlow inside the test or a fixture, not at the top: collection stays fast.
+- A gate run is refused if a clause of its gate has no test or two, or if a test under `gates/` has no clause.
+- A clause that cannot run somewhere goes into `SKIPS` with its reason; a skip that is not listed leaves the gate unsigned, and so
+  does a listed clause that runs.
+"""
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+GATE_TITLES = {
+    1: "the basis works (command line, configuration, architecture code)",
+    2: "network and fair sampler",
+    3: "training and evaluation loop",
+    4: "delivery and environment",
+}
+
+
+class Clause(NamedTuple):
+    """One pass criterion. `source` names where it comes from: `spec/04 3(1)` is section 3, criterion 1."""
+
+    id: str
+    gate: int
+    sentence: str
+    source: str
+
+
+class Table:
+    """Clauses in order, and the declared skips (id -> reason). Raises `ValueError` if an id is repeated, misnumbered or unknown."""
+
+    def __init__(self, clauses: Tuple[Clause, ...], skips: Optional[Dict[str, str]] = None) -> None:
+        self.clauses = clauses
+        self.skips = dict(skips or {})
+        self._by_id = {clause.id: clause for clause in clauses}
+        if len(self._by_id) != len(clauses):
+            raise ValueError("an id is repeated in the clause table")
+        for clause in clauses:
+            if not clause.id.startswith("G{}.".format(clause.gate)) or not clause.sentence:
+                raise ValueError("clause {!r} of gate {} needs the id G{}.x and a sentence".format(
+                    clause.id, clause.gate, clause.gate))
+        for skip in self.skips:
+            if skip not in self._by_id:
+                raise ValueError("the declared skip {!r} names no clause".format(skip))
+
+    def get(self, clause_id: str) -> Optional[Clause]:
+        return self._by_id.get(clause_id)
+
+    def of(self, gate: int) -> List[Clause]:
+        return [clause for clause in self.clauses if clause.gate == gate]
+
+    @property
+    def gates(self) -> List[int]:
+        return sorted({clause.gate for clause in self.clauses})
+
+
+def _gate(gate: int, *rows: Tuple[str, str, str]) -> Tuple[Clause, ...]:
+    return tuple(Clause("G{}.{}".format(gate, number), gate, sentence, source) for number, sentence, source in rows)
+
+
+GATE_1 = _gate(
+    1,
+    ("1", "--help names gpu_device, num_epochs, batch_size, lr, config and supernet_mode", "spec/04 3(1)"),
+    ("2", "--dry_run prints the final configuration, each value with its origin", "spec/04 3(2)"),
+    ("3", "--dry_run neither imports TensorFlow nor builds a graph", "spec/04 3(2)"),
+    ("4", "the command line beats the YAML file, and the YAML file beats the default", "DESIGN 13"),
+    ("5a", "an unknown configuration key is refused in one line that names the nearest key, exit code 2", "DESIGN 13"),
+    ("5b", "a configuration value of the wrong type is refused in one line, exit code 2", "DESIGN 13"),
+    ("5c", "a YAML file that does not parse is refused in one line, exit code 2", "DESIGN 13"),
+    ("6", "the shipped configuration holds the locked choices", "spec/02 3"),
+    ("7", "an architecture code of any wrong length is refused with the length required and the length found", "spec/04 3(3)"),
+    ("8", "an architecture code with any wrong value is refused with the value, its position and its block", "spec/04 3(3)"),
+    ("9", "each of the 19,683 codes round-trips in every accepted spelling", "spec/04 3(3)"),
+    ("10", "every position and value of the code means what the table of the specification says", "spec/02 4"),
+    ("11", "arch_codec --self_test passes", "spec/04 3, command 3"),
+    ("12", "arch_codec --self_test fails when the codec is broken", "spec/04 3, command 3"),
+)
+
+GATE_2 = _gate(
+    2,
+    ("1", "twenty random codes run forward at 180x240 with batch 2, every output finite", "spec/04 4(1)"),
+    ("2a", "an input of 180x240 gives outputs of 45x60, 90x120 and 180x240 with four channels", "spec/04 4(2)"),
+    ("2b", "an input of 172x224 gives outputs of 43x56, 86x112 and 172x224 with four channels", "DESIGN 6"),
+    ("2c", "sizes that are odd at each encoder stage give outputs of exactly the encoder stages' sizes", "DESIGN 6"),
+    ("3", "changing any single position of the code changes the output", "spec/04 4, task 1"),
+    ("4", "the variables do not depend on the code", "DESIGN 6"),
+    ("5", "the supernet has 12,122,016 trainable parameters", "DESIGN 6"),
+    ("6", "the baseline code computes what a plainly written EdgeFlowNet-bilinear computes on the same weights", "DESIGN 4"),
+    ("7", "the model_shape_check command passes", "spec/04 4, command 1"),
+    ("8", "300 cycles use each option of every block exactly 300 times", "spec/04 4(3)"),
+    ("9", "fairness_gap is 0 after every cycle", "spec/04 4(3)"),
+    ("10", "one seed gives a byte-identical sequence in every process and under every hash seed", "spec/04 4(4)"),
+    ("11", "the sequence has the recorded SHA-256, the same on both stacks", "spec/04 4(4)"),
+    ("12", "different seeds give different sequences", "spec/04 4(4)"),
+    ("13a", "all six permutations occur in every block, about equally often", "spec/02 6(1)"),
+    ("13b", "the permutations of different blocks are independent", "spec/02 6(1)"),
+    ("14", "the fair_sampler command passes and writes its check file", "spec/04 4, command 2"),
+)
+
+GATE_3 = _gate(
+    3,
+    ("1", "the debug trace shows three forward and backward passes and one optimizer step in every cycle", "spec/04 5(1)"),
+    ("2", "Adam's beta powers count exactly the cycles run", "spec/04 5(1)"),
+    ("3", "the applied gradient is the mean of the three single-path gradients", "spec/02 6(5)"),
+    ("4", "the three paths of a cycle see the same batch", "spec/02 6(3)"),
+    ("5", "the global gradient norm after clipping is at most 5.0 at every step", "spec/04 5(2)"),
+    ("6", "clipping gives norm min(before, 5.0) and keeps the direction", "spec/02 3(16)"),
+    ("7a", "the learning rate follows the cosine at every step", "spec/02 3(12)"),
+    ("7b", "the learning rate follows the same cosine across a resume", "spec/02 3(12)"),
+    ("8", "Adam with weight decay updates the weights as NumPy computes it", "spec/02 3(15)"),
+    ("9", "every subnet's evaluation logs bn_recal_batches=8", "spec/04 5(4)"),
+    ("10a", "the re-estimated statistics are the plain mean over the 8 batches", "spec/02 7(4)"),
+    ("10b", "re-estimation leaves weights and moving averages as they were, bit for bit", "spec/02 7(4)"),
+    ("11a", "every epoch writes one row with mean_epe_12, std_epe_12 and fairness_gap", "spec/04 5(3)"),
+    ("11b", "mean_epe_12 and std_epe_12 are what the per-subnet file gives", "spec/04 5(3)"),
+    ("12", "the EPE is what NumPy computes on the same predictions", "spec/02 7(1)"),
+    ("13a", "the pool is 12 distinct codes that use every option of every block four times", "spec/02 3(17)"),
+    ("13b", "the pool is the same in every epoch and is reused by a resume", "spec/02 3(10)"),
+    ("14", "early stopping triggers on simulated curves exactly when 15 evaluations did not improve by more than 0.002",
+     "spec/02 7(7)"),
+    ("15a", "the best and the last checkpoint both exist and restore", "spec/04 5(6)"),
+    ("15b", "the best and the last checkpoint belong to the right epochs", "spec/04 5(6)"),
+    ("16a", "global_step is continuous from three epochs through --resume to five", "spec/04 5(5)"),
+    ("16b", "no cycle and no batch is repeated or skipped across the resume", "spec/04 5(5)"),
+    ("17", "a resumed run equals an uninterrupted one bit for bit in deterministic mode", "DESIGN 11"),
+    ("18", "a run resumed from a stop in mid-epoch equals an uninterrupted one bit for bit", "DESIGN 11"),
+    ("19", "the three commands of the specification run one after the other in one folder", "spec/04 5, commands"),
+    ("20", "the supernet_eval command scores the pool and saves its table", "spec/04 5, command 2"),
+)
+
+GATE_4 = _gate(
+    4,
+    ("1", "a two-epoch smoke run leaves every artifact", "spec/04 6(1)"),
+    ("2", "the manifest has seed, config_hash, git_commit, input_shape, optimizer, lr_schedule, wd and grad_clip", "spec/04 6(2)"),
+    ("3a", "the manifest's commit is the HEAD of the source", "spec/04 6(2)"),
+    ("3b", "the manifest's configuration hash recomputes from its configuration", "spec/04 6(2)"),
+    ("3c", "the manifest's input shape, optimizer, rates and clip are those that the run used", "spec/04 6(2)"),
+    ("4", "the options' counts are equal, and equal to the cycles run", "spec/04 6(3)"),
+    ("5", "check_manifest accepts the run", "spec/04 6, command 2"),
+    ("6a", "check_manifest refuses a manifest that lacks a field, whichever it is", "spec/04 6(2)"),
+    ("6b", "check_manifest refuses a manifest with a wrong value, in whichever field", "spec/04 6(2)"),
+    ("6c", "check_manifest refuses unequal fairness counts", "spec/04 6(3)"),
+    ("6d", "check_manifest refuses a history with a row missing", "spec/04 6(1)"),
+    ("6e", "check_manifest refuses a history with a row doubled", "spec/04 6(1)"),
+    ("6f", "check_manifest refuses a history out of order", "spec/04 6(1)"),
+    ("6g", "check_manifest refuses a swapped checkpoint", "spec/04 6(1)"),
+    ("6h", "check_manifest refuses a truncated checkpoint", "spec/04 6(1)"),
+    ("6i", "check_manifest refuses a best checkpoint of the wrong epoch", "spec/04 5(6)"),
+    ("7", "the local and the HPC template agree but for paths and resources", "spec/04 6(4)"),
+    ("8", "the environment record names the versions and the device that the run used", "spec/04 6, task 2"),
+    ("9", "--require_gpu demands a visible GPU", "spec/04 6, task 2"),
+    ("10a", "a long run without a valid gate 3 is refused in one line that gives the command to run", "spec/04 7(3)"),
+    ("10b", "--unsigned overrides the refusal, and the manifest records the state of every gate", "spec/04 7(3)"),
+)
+
+# Clauses that may be skipped, with the reason; checked both ways. A machine without a GPU needs none: it runs on the CPU.
+SKIPS = {}  # type: Dict[str, str]
+
+TABLE = Table(GATE_1 + GATE_2 + GATE_3 + GATE_4, SKIPS)

@@ -1,0 +1,255 @@
+"""Runs gates in order, each in a pytest session of its own, judges each session and signs what may be signed.
+
+The one place that decides: which gates a command line asks for, whether it narrows them, whether an earlier gate blocks,
+what the outcome is, and whether a record is written.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Set
+
+import filelock
+import pytest
+
+from edgeflownas import signoff
+from gates import EXIT_CODES, junit
+from gates.clauses import GATE_TITLES, Table
+
+CONFIG = "configs/supernet_fc2_180x240.yaml"
+# From worst to best; the run's outcome is the worst of the gates asked for. "error" is pytest's own: interrupted, usage, internal.
+SEVERITY = ("error", "failed", "stale", "blocked", "partial", "empty", "passed")
+# Options that leave tests out or change what runs: (attribute, as typed).
+SELECTING = (("keyword", "-k"), ("lf", "--lf"), ("stepwise", "--stepwise"), ("stepwise_skip", "--stepwise-skip"),
+             ("deselect", "--deselect"), ("ignore", "--ignore"), ("ignore_glob", "--ignore-glob"),
+             ("setuponly", "--setup-only"), ("setupplan", "--setup-plan"), ("inifilename", "-c"))
+LISTING = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow", "collectonly")
+
+
+class Leg(NamedTuple):
+    """One gate's part of a run. `code` is the exit code of its session, None if it had none; `clauses` its results."""
+
+    gate: int
+    outcome: str
+    reason: str
+    code: Optional[int] = None
+    clauses: List[Dict[str, Any]] = []
+    xml: Optional[Path] = None
+
+
+class Plan(NamedTuple):
+    """What a command line asks for: the gates, and why nothing may be signed (empty: a complete run).
+
+    `selecting` are the ways in which tests are left out, so that the order of the gates says nothing;
+    `stopping` those that only end the run early.
+    """
+
+    requested: List[int]
+    selecting: List[str]
+    stopping: List[str]
+
+
+def gate_folder(config: Any) -> Path:
+    return config.rootpath / "gates"
+
+
+def only_lists(config: Any) -> bool:
+    """Whether this invocation only lists or explains and runs no test."""
+    return any(config.getoption(name, None) for name in LISTING)
+
+
+def _paths(config: Any) -> List[Path]:
+    return [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
+
+
+def asks_for_gates(config: Any) -> bool:
+    """Whether the command line names `gates/` or something in it. Raises `UsageError` if it names other tests too."""
+    folder = gate_folder(config).resolve()
+    inside = [path == folder or folder in path.parents for path in _paths(config)]
+    if any(inside) and not all(inside):
+        raise pytest.UsageError("gates run on their own: python -m pytest gates; name no other tests with them")
+    if not any(inside) and folder.is_dir() and any(path in folder.parents for path in _paths(config)):
+        print("gates/ is left out here; it runs on its own: python -m pytest gates", flush=True)
+    return any(inside)
+
+
+def make_plan(config: Any, table: Table) -> Plan:
+    folder = gate_folder(config).resolve()
+    selecting = [typed for name, typed in SELECTING if config.getoption(name, None)]
+    selecting += [argument for argument, path in zip(config.args, _paths(config)) if "::" in argument or path != folder]
+    # pytest 9 keeps --strict-markers here too; every other override may hide tests or swap the clause table
+    selecting += ["-o " + value for value in config.getoption("override_ini") or [] if not value.startswith("strict")]
+    stopping = ["-x or --maxfail"] if config.getoption("maxfail", 0) else []
+    expression = config.option.markexpr.strip()
+    single = re.match(r"gate(\d+)$", expression)
+    if single:
+        if int(single.group(1)) not in table.gates:
+            raise pytest.UsageError("there is no {}; gates: {}".format(
+                expression, ", ".join("gate{}".format(gate) for gate in table.gates)))
+        return Plan([int(single.group(1))], selecting, stopping)
+    if expression:
+        selecting.append("-m " + expression)
+    files = [re.match(r"test_gate(\d+)", path.name) for path in _paths(config)]
+    named = sorted({int(found.group(1)) for found in files if found} & set(table.gates))
+    return Plan(named if named and all(files) else table.gates, selecting, stopping)
+
+
+def judge(gate: int, code: int, report: Optional[Dict[str, Any]], narrowing: List[str], skips: Dict[str, str],
+          changed: str, xml: Optional[Path] = None) -> Leg:
+    """The outcome of a session that ended with `code` and left `report` (None: it left none)."""
+    if report is None:
+        interrupted = code in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
+        return Leg(gate, "error" if interrupted else "failed", "the session left no report, exit code {}".format(code), code)
+    rows = report["clauses"]
+    by_status = {status: [row["id"] for row in rows if row["status"] == status]
+                 for status in ("passed", "failed", "skipped", "not run")}
+    missing = by_status["not run"] + [row for row in by_status["skipped"] if row not in skips]
+    if report["problems"]:
+        outcome, reason = "error", "; ".join(report["problems"])
+    elif by_status["failed"] or report["collect_errors"]:
+        outcome, reason = "failed", ", ".join(by_status["failed"] + report["collect_errors"])
+    elif code in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        outcome, reason = "error", pytest.ExitCode(code).name.lower().replace("_", " ")
+    elif code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        outcome, reason = "failed", "every clause passed, but pytest ended with exit code {}".format(code)
+    elif not by_status["passed"]:
+        outcome, reason = "empty", "no clause ran"
+    elif changed:
+        outcome, reason = "stale", "while the gate ran {}".format(changed)
+    elif narrowing or missing:
+        outcome, reason = "partial", "; ".join(narrowing + (["without " + ", ".join(missing)] if missing else []))
+    else:
+        outcome, reason = "passed", "{} clauses".format(len(rows))
+    return Leg(gate, outcome, reason, code, rows, xml)
+
+
+class Run:
+    """One invocation: the gates asked for, and those before them that need to run first."""
+
+    def __init__(self, config: Any, table: Table) -> None:
+        self.config = config
+        self.table = table
+        self.root = config.rootpath
+        self.plan = make_plan(config, table)
+        self.narrowing = self.plan.selecting + self.plan.stopping
+        self.legs = {}  # type: Dict[int, Leg]
+        self.cleared = set()  # type: Set[int]  # gates that passed in this run without being signed (-x)
+
+    def main(self) -> int:
+        """Runs, reports and returns the exit code."""
+        lock_path = signoff.record_path(1, self.root).with_name(".lock")
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(str(lock_path), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise pytest.UsageError("another gate run is at work on {}; wait for it to end".format(self.root))
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                self.environment = self._probe()
+                for gate in self._gates():
+                    self.legs[gate] = self._one(gate, Path(scratch))
+                return self._conclude()
+        finally:
+            lock.release()
+
+    def _gates(self) -> List[int]:
+        """The gates to visit: those asked for and, unless only a selection of tests is, all before them."""
+        last = max(self.plan.requested)
+        return self.plan.requested if self.plan.selecting else [gate for gate in self.table.gates if gate <= last]
+
+    def _one(self, gate: int, scratch: Path) -> Leg:
+        if gate not in self.plan.requested:
+            state = signoff.verify(gate, self.root)
+            if state.valid:
+                print("gate {}: {}; it is not run again".format(gate, state.reason), flush=True)
+                return Leg(gate, "passed", state.reason)
+        blocker = self._blocker(gate)
+        if blocker:
+            print("gate {} is BLOCKED: {}".format(gate, blocker), flush=True)
+            return Leg(gate, "blocked", blocker)
+        leg = self._run_session(gate, scratch)
+        if leg.outcome == "partial" and not self.plan.selecting and all(row["status"] == "passed" for row in leg.clauses):
+            self.cleared.add(gate)
+        return leg
+
+    def _blocker(self, gate: int) -> str:
+        """Why `gate` may not run, or an empty string."""
+        for earlier in (number for number in self.table.gates if number < gate):
+            leg = self.legs.get(earlier)
+            if leg and leg.outcome not in ("passed", "partial", "empty"):
+                return "gate {} is {} ({})".format(earlier, leg.outcome, leg.reason)
+            if not self.plan.selecting and earlier not in self.cleared:
+                state = signoff.verify(earlier, self.root)
+                if not state.valid:
+                    return "gate {} has no valid sign-off ({}: {})".format(earlier, state.name, state.reason)
+        return ""
+
+    def _run_session(self, gate: int, scratch: Path) -> Leg:
+        title = GATE_TITLES.get(gate, "")
+        print("\ngate {}: {}".format(gate, title), flush=True)
+        report_path, xml = scratch / "gate{}.json".format(gate), scratch / "gate{}.xml".format(gate)
+        before = signoff.source_files(self.root)
+        code = self._pytest(gate, report_path, xml)
+        changed = signoff.first_difference(before, signoff.source_files(self.root))
+        report = json.loads(report_path.read_text(encoding="utf-8")) if report_path.exists() else None
+        leg = judge(gate, code, report, self.narrowing, self.table.skips, changed, xml if xml.exists() else None)
+        if leg.outcome in ("passed", "failed") and not self.narrowing:
+            path = signoff.write_record(gate, self.root, leg.outcome, leg.clauses, self.environment, before)
+            print("gate {} {}: {}".format(gate, "is signed off" if leg.outcome == "passed" else "has no sign-off", path))
+        return leg
+
+    def _pytest(self, gate: int, report: Path, xml: Path) -> int:
+        """Runs one gate's session with the user's own options; what comes last on a command line wins. Returns its exit code."""
+        expression = self.config.option.markexpr.strip()
+        marker = "gate{}".format(gate)
+        narrowed = expression and not re.match(r"gate\d+$", expression)
+        command = [sys.executable, "-m", "pytest"] + list(self.config.invocation_params.args)
+        command += ["-m", "({}) and {}".format(expression, marker) if narrowed else marker, "-p", "no:randomly",
+                    "--gate-leg={}".format(gate), "--gate-report={}".format(report)]
+        command += ["--gate-selection"] if self.plan.selecting else []
+        command += ["--junitxml={}".format(xml)] if self.config.getoption("xmlpath", None) else []
+        child = subprocess.Popen(command, cwd=str(self.config.invocation_params.dir))
+        while True:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:  # the session has had it too and ends by itself
+                continue
+
+    def _probe(self) -> signoff.Environment:
+        """Asks TensorFlow, in a process of its own, where this run takes place. Raises `UsageError` if a GPU is demanded and missing."""
+        demanded = self.config.option.require_gpu
+        if self.narrowing and not demanded:
+            return signoff.Environment({}, "", False, None)  # nothing will be signed: not worth seconds
+        found = subprocess.run([sys.executable, "-m", "gates.probe", CONFIG], cwd=str(self.root), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, universal_newlines=True)
+        if found.returncode:
+            last = (found.stderr.strip().splitlines() or ["no message"])[-1]
+            facts = {"versions": {}, "gpus": [], "config_hash": None}  # type: Dict[str, Any]
+            device = "unknown (TensorFlow did not answer: {})".format(last)
+        else:
+            facts = json.loads(found.stdout.strip().splitlines()[-1])
+            device = "GPU: {}".format(", ".join(facts["gpus"])) if facts["gpus"] else "CPU"
+        if demanded and not facts["gpus"]:
+            raise pytest.UsageError("--require_gpu: no visible GPU (device: {}); nothing was run".format(device))
+        print("device: {}".format(device), flush=True)
+        return signoff.Environment(facts["versions"], device, demanded, facts["config_hash"])
+
+    def _conclude(self) -> int:
+        asked = [self.legs[gate] for gate in self.plan.requested]
+        worst = min(asked, key=lambda leg: SEVERITY.index(leg.outcome))
+        target = self.config.getoption("xmlpath", None)
+        if target:
+            path = Path(self.config.invocation_params.dir, os.path.expanduser(os.path.expandvars(target)))
+            junit.write(path, list(self.legs.values()))
+        print()
+        for leg in self.legs.values():
+            print("gate {}: {} ({})".format(leg.gate, leg.outcome, leg.reason))
+        print("gates: {}: {}".format(worst.outcome.upper(), ", ".join(
+            "gate{} {}".format(leg.gate, leg.outcome) for leg in self.legs.values())), flush=True)
+        if worst.outcome == "error":
+            return worst.code or int(pytest.ExitCode.USAGE_ERROR)
+        return EXIT_CODES[worst.outcome]
