@@ -26,13 +26,20 @@ def os_errors(doing: str, also: Tuple[Type[BaseException], ...] = ()) -> Iterato
     try:
         yield
     except (OSError,) + also as error:
-        code = getattr(error, "errno", None) or 0
-        why = getattr(error, "strerror", None) or str(error)
+        why, hint = _why(error)
         named = getattr(error, "filename", None)
         if named and str(named) not in doing:
             why = "{} ({})".format(why, named)
-        hint = _HINTS.get(code, "check the disk and the path")
         raise UserError("cannot {}: {}; {}".format(doing, why, hint)) from error
+
+
+def _why(error: BaseException) -> Tuple[str, str]:
+    """(what went wrong, what to do about it). Not every error has an errno: TensorFlow's hide it in a page of text."""
+    for code, hint in _HINTS.items():
+        if code == getattr(error, "errno", None) or os.strerror(code) in str(error):
+            return os.strerror(code), hint
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__), "check the disk and the path"
 
 
 def fsync_path(path: str) -> None:

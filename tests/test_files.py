@@ -54,6 +54,15 @@ def test_os_errors_lets_other_errors_pass_and_takes_those_it_is_told_to():
     assert "\n" not in str(caught.value)
 
 
+def test_a_cause_hidden_in_a_long_text_is_found():
+    with pytest.raises(UserError) as caught, files.os_errors("save", (KeyError,)):
+        raise KeyError("Graph execution error:\n  node save; No space left on device\n  stack trace")
+    assert str(caught.value) == "cannot save: No space left on device; free some space on that disk and try again"
+    with pytest.raises(UserError) as caught, files.os_errors("save", (LookupError,)):
+        raise LookupError("first line\nstack trace")
+    assert str(caught.value) == "cannot save: first line; check the disk and the path"
+
+
 def test_swap_link_replaces_a_link_and_a_leftover_but_never_a_folder(tmp_path):
     link = tmp_path / "last"
     (tmp_path / ".last.tmp").symlink_to("half-done")
