@@ -32,6 +32,7 @@ printf '\n'
 # In the background, because bash handles a signal only between commands or in `wait`. Ctrl-C reaches the trainer by itself.
 "${command[@]}" &
 trainer=$!
+# shellcheck disable=SC2329 # the traps call it
 pass_on() {
     signalled=yes
     kill -s "$1" "$trainer" 2>/dev/null || true
