@@ -1,0 +1,48 @@
+"""Early stop: the count of evaluations in a row that brought no improvement worth the name."""
+import math
+from typing import Any, Dict, Optional
+
+
+class EarlyStop:
+    """Stops after `patience` values in a row, none below the best value that counted by more than `min_delta`.
+
+    `best` is that value, None before the first; `wait` counts the evaluations since. A value only a little
+    below `best` does not become `best`: a slow decline adds up and counts once it exceeds `min_delta` in all.
+    """
+
+    def __init__(self, patience: int, min_delta: float, best: Optional[float] = None, wait: int = 0) -> None:
+        """`best` and `wait` continue an earlier count (see `as_dict`). ValueError for values out of range."""
+        if patience < 1:
+            raise ValueError(f"early stop: patience must be at least 1, got {patience}")
+        if not 0.0 <= min_delta < math.inf:
+            raise ValueError(f"early stop: min_delta must be finite and at least 0, got {min_delta}")
+        if best is not None and not math.isfinite(best):
+            raise ValueError(f"early stop: best must be finite or None, got {best}")
+        if wait < 0:
+            raise ValueError(f"early stop: wait must be at least 0, got {wait}")
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best = best
+        self.wait = wait
+
+    def update(self, value: float) -> bool:
+        """Takes the value of one evaluation (lower is better); returns whether to stop.
+
+        It counts if `value < best - min_delta` (float64). The first always counts, NaN and infinity never.
+        """
+        value = float(value)
+        if math.isfinite(value) and (self.best is None or value < self.best - self.min_delta):
+            self.best = value
+            self.wait = 0
+        else:
+            self.wait += 1
+        return self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the patience is used up; also of a restored count."""
+        return self.wait >= self.patience
+
+    def as_dict(self) -> Dict[str, Any]:
+        """{"best", "wait"}: `EarlyStop(patience, min_delta, **state)` continues from it."""
+        return {"best": self.best, "wait": self.wait}

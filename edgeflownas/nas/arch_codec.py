@@ -1,0 +1,246 @@
+"""Architecture codes: from any accepted spelling to a tuple of ints and back, and what a code means.
+
+An arch code has one integer per block of the search space, the index of the block's option. Accepted: a
+sequence of ints (NumPy's too), "0,1,2,0,0,1,2,1,0" and "012001210". Anything else is a ValueError of one
+short line.
+
+    python -m edgeflownas.nas.arch_codec --self_test
+    python -m edgeflownas.nas.arch_codec --code 012001210
+"""
+import argparse
+import collections.abc
+import itertools
+import reprlib
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from edgeflownas.errors import UserError, run_cli
+from edgeflownas.nas.search_space import SPACE, SearchSpace
+
+_BYTES = (bytes, bytearray, memoryview)  # sequences of ints to Python, but never meant as a code
+_PROBLEMS_SHOWN = 10
+
+
+def parse(code: Any, space: SearchSpace = SPACE) -> Tuple[int, ...]:
+    """The code as a tuple of Python ints, one per block.
+
+    Raises ValueError: not a spelling of a code, a wrong length (`length=9 required, got N`), or a wrong value
+    (`value must be in {0,1,2}`, its position from 0, the block's name, what was found). True, 1.0 and None
+    are wrong values.
+    """
+    values = _split(code, space)
+    required, count = len(space.blocks), _length(values)
+    if count != required:
+        raise ValueError(f"arch code: length={required} required, got {count}; {_spelling(space)}")
+    of_text = isinstance(code, str)
+    return tuple(_value(found, position, space, of_text) for position, found in enumerate(values))
+
+
+def to_text(code: Any, space: SearchSpace = SPACE) -> str:
+    """`0,1,2,0,0,1,2,1,0`. ValueError as of `parse`."""
+    return ",".join(str(value) for value in parse(code, space))
+
+
+def to_digits(code: Any, space: SearchSpace = SPACE) -> str:
+    """`012001210`. ValueError as of `parse`, and for a value above 9, which no digit can spell."""
+    values = parse(code, space)
+    if max(values) > 9:
+        raise ValueError(f"arch code {to_text(values, space)}: a value above 9 has no digit; use the commas")
+    return "".join(str(value) for value in values)
+
+
+def describe(code: Any, space: SearchSpace = SPACE) -> Dict[str, str]:
+    """What the code selects, {block name: "Deep2" or "7x7"}, in code order. ValueError as of `parse`."""
+    return {block.name: block.label(value) for block, value in zip(space.blocks, parse(code, space))}
+
+
+def _split(code: Any, space: SearchSpace) -> Any:
+    """The code's values in a sequence, not yet checked."""
+    if isinstance(code, str):
+        return code.split(",") if "," in code else code
+    if isinstance(code, np.ndarray):
+        if code.ndim != 1:
+            raise ValueError(f"arch code: expected one dimension, got shape {code.shape}; {_spelling(space)}")
+        return code
+    if isinstance(code, collections.abc.Sequence) and not isinstance(code, _BYTES):
+        return code
+    kind = type(code).__name__
+    raise ValueError(f"arch code: expected a sequence of ints or text, got {kind}; {_spelling(space)}")
+
+
+def _length(values: Any) -> Any:
+    try:
+        return len(values)
+    except OverflowError:  # range(10 ** 30)
+        return "more than can be counted"
+
+
+def _value(found: Any, position: int, space: SearchSpace, of_text: bool) -> int:
+    block = space.blocks[position]
+    options = len(block.options)
+    if of_text:
+        # Looked up, not converted: int() takes " 1", "+1", "01" and the digits of other scripts as well.
+        value = {str(option): option for option in range(options)}.get(found)
+    else:
+        value = int(found) if _is_int(found) and 0 <= found < options else None
+    if value is None:
+        raise ValueError(f"arch code: value must be in {_allowed(options)}, position {position} "
+                         f"(block {block.name}), found {_shown(found)}; {_spelling(space)}")
+    return value
+
+
+def _is_int(found: Any) -> bool:
+    # A bool is an int to Python, a timedelta64 one to NumPy.
+    return isinstance(found, (int, np.integer)) and not isinstance(found, (bool, np.timedelta64))
+
+
+def _allowed(options: int) -> str:
+    return "{" + ",".join(str(option) for option in range(options)) + "}"
+
+
+def _shown(found: Any) -> str:
+    """A short ASCII text with the type, the same under every NumPy; digits of other scripts as escapes."""
+    if _is_int(found) and abs(int(found)) >= 2 ** 64:  # Python refuses to print an int of 5,000 digits
+        return f"an int of {int(found).bit_length()} bits"
+    plain = found.item() if isinstance(found, np.generic) else found
+    text = reprlib.repr(plain).encode("ascii", "backslashreplace").decode("ascii")
+    return f"{' '.join(text.split())} ({type(found).__name__})"
+
+
+def _spelling(space: SearchSpace) -> str:
+    example = ["0"] * len(space.blocks)
+    return f'write it like "{",".join(example)}" or "{"".join(example)}", no spaces'
+
+
+# ---- self test: nothing in it is an `assert`, so `python -O` runs it in full
+
+# What a fault in the codec may raise; reported like any other problem.
+_FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
+_Refused = Tuple[str, Any, List[str]]  # what is wrong, the spelling, phrases that the message must hold
+
+
+def self_test(space: SearchSpace = SPACE) -> Tuple[str, List[str]]:
+    """Every code of the space in every spelling, and the refusals. Returns (what was checked, problems)."""
+    codes = list(itertools.product(*(range(options) for options in space.num_options)))
+    problems = [problem for code in codes for problem in _spelling_problems(code, space)]
+    refused = list(_wrong_values(codes[0], space)) + list(_wrong_shapes(codes[0], space))
+    for name, code, phrases in refused:
+        problems.extend(_refusal_problems(name, code, phrases, space))
+    spellings = len(_spellings(codes[0]))
+    return f"{len(codes)} codes in {spellings} spellings each, {len(refused)} refusals", problems
+
+
+def _spellings(code: Tuple[int, ...]) -> Dict[str, Any]:
+    # Written without the codec's own help, which is what is being judged.
+    return {
+        "tuple": code,
+        "list": list(code),
+        "array": np.array(code, np.int32),
+        "list of NumPy ints": [np.int64(value) for value in code],
+        "text with commas": ",".join(map(str, code)),
+        "digits": "".join(map(str, code)),
+    }
+
+
+def _spelling_problems(code: Tuple[int, ...], space: SearchSpace) -> List[str]:
+    spellings = _spellings(code)
+    labels = {block.name: block.label(value) for block, value in zip(space.blocks, code)}
+    calls: List[Tuple[str, Callable[..., Any], Any, Any]] = [
+        ("to_text of", to_text, code, spellings["text with commas"]),
+        ("to_digits of", to_digits, code, spellings["digits"]),
+        ("describe of", describe, code, labels),
+    ]
+    calls += [(f"parse of the {name} of", parse, spelled, code) for name, spelled in spellings.items()]
+    problems = []
+    for name, function, argument, want in calls:
+        try:
+            got = function(argument, space)
+        except _FAULTS as error:
+            problems.append(f"{name} {code}: raised {type(error).__name__}: {error}")
+            continue
+        if got != want or [type(item) for item in got] != [type(item) for item in want]:
+            problems.append(f"{name} {code}: got {got!r}, want {want!r}")
+    return problems
+
+
+def _wrong_values(code: Tuple[int, ...], space: SearchSpace) -> Iterator[_Refused]:
+    """A good `code` with one wrong value, for every position."""
+    digits = "".join(map(str, code))
+    for position, options in enumerate(space.num_options):
+        phrases = [f"value must be in {_allowed(options)}", f"position {position} ", space.names[position]]
+        values = (options, -1, 10 ** 5000, None, True, 1.0, "0", "1 ", b"0", [0], np.bool_(True),
+                  np.float32(1), np.timedelta64(0))
+        for value in values:
+            wrong = code[:position] + (value,) + code[position + 1:]
+            yield f"{_shown(value)} at position {position}", wrong, phrases
+        for other in (str(options), " ", "x", "-", "\u0660", "\u00b2", "\uff10"):
+            text = digits[:position] + other + digits[position + 1:]
+            yield f"{_shown(other)} in digits at position {position}", text, phrases
+
+
+def _wrong_shapes(code: Tuple[int, ...], space: SearchSpace) -> Iterator[_Refused]:
+    blocks = len(code)
+    for length in (0, 1, blocks - 1, blocks + 1, 100 * blocks):
+        if length != blocks:
+            phrases = [f"length={blocks} required, got {length}"]
+            yield f"a tuple of {length}", (0,) * length, phrases
+            yield f"{length} digits", "0" * length, phrases
+    text = ",".join(map(str, code))
+    yield "a trailing comma", text + ",", [f"length={blocks} required, got {blocks + 1}"]
+    wrong: List[Any] = [None, 0, 12001210, 1.5, True, text.encode(), bytearray(code), set(code), iter(code),
+                        dict(enumerate(code)), np.array([code]), np.array(0), np.array(code, float),
+                        np.array(code, bool)]
+    for value in wrong:
+        yield f"a {type(value).__name__} as the whole code", value, ["arch code"]
+
+
+def _refusal_problems(name: str, code: Any, phrases: List[str], space: SearchSpace) -> List[str]:
+    try:
+        got = parse(code, space)
+    except ValueError as error:
+        message = str(error)
+        lacking = [phrase for phrase in phrases if phrase not in message]
+        return [f"{name}: the message lacks {phrase!r}: {message:.200}" for phrase in lacking]
+    except _FAULTS as error:
+        return [f"{name}: raised {type(error).__name__} instead of ValueError: {str(error):.200}"]
+    return [f"{name}: accepted as {got!r}"]
+
+
+# ---- command line
+
+
+def _print_table(code: Tuple[int, ...], space: SearchSpace) -> None:
+    row = "{:<9} {:<8} {:<8} {:<6} {}"
+    print(f"arch code {to_text(code, space)}")
+    print(row.format("position", "block", "kind", "value", "option"))
+    for position, (block, label) in enumerate(zip(space.blocks, describe(code, space).values())):
+        print(row.format(position, block.name, block.kind, code[position], label))
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Entry point. Returns 0, or 1 if the self test fails; a wrong `--code` is a UserError."""
+    parser = argparse.ArgumentParser(prog="python -m edgeflownas.nas.arch_codec", allow_abbrev=False,
+                                     description="Check the architecture codec, or show what a code means.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--self_test", action="store_true", help="all codes in all spellings, and the refusals")
+    what.add_argument("--code", help='show what a code means, for example "0,1,2,0,0,1,2,1,0" or 012001210')
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of a user error")
+    args = parser.parse_args(argv)
+    if args.code is not None:
+        try:
+            code = parse(args.code)
+        except ValueError as error:
+            raise UserError(f"--code: {error}") from error
+        _print_table(code, SPACE)
+        return 0
+    checked, problems = self_test()
+    for problem in problems[:_PROBLEMS_SHOWN]:
+        print(f"problem: {problem}")
+    verdict = "FAILED" if problems else "passed"
+    print(f"arch_codec self test {verdict}: {checked}; {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,212 @@
+"""The strict-fairness sampler: which codes the paths of step `t` train, and the count of what was trained.
+
+A fair cycle has P = `space.num_paths` codes in which every block uses each of its options equally often; for
+a block of P options that is a uniform permutation. Everything is a pure function of (seed, t): there is no
+state to save or to lose. Source: FairNAS (Chu et al., 2019), strict fairness.
+
+    python -m edgeflownas.nas.fair_sampler --cycles 300 --seed 42 --check
+"""
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+import numpy as np
+
+from edgeflownas.errors import UserError, run_cli
+from edgeflownas.files import atomic_write_json, os_errors
+from edgeflownas.nas.arch_codec import parse
+from edgeflownas.nas.search_space import SPACE, SearchSpace
+from edgeflownas.rng import stream
+
+DEFAULT_OUTPUT = "outputs/supernet/fair_sampler_check.json"
+_SECOND_PROCESS_SECONDS = 300
+_PROBLEMS_SHOWN = 10
+
+
+def fair_cycle(seed: int, t: int, space: SearchSpace = SPACE, purpose: str = "cycle") -> np.ndarray:
+    """The codes of fair cycle `t`, int32 [P, blocks]: a row per path, a column per block.
+
+    One generator per cycle, `RandomState([seed, STREAMS[purpose], t])`; from it one permutation of P per
+    block, in table order. Raises ValueError if `seed` or `t` is negative, TypeError if it is not an integer.
+    """
+    rng = stream(purpose, seed, t)
+    # Of a block with n < P options the remainder is taken: each option P/n times, in an equally random order.
+    columns = [rng.permutation(space.num_paths) % options for options in space.num_options]
+    return np.stack(columns, axis=1).astype(np.int32)
+
+
+def uniform_paths(seed: int, t: int, space: SearchSpace = SPACE) -> np.ndarray:
+    """P independent, uniform codes for step `t`, int32 [P, blocks]: the single-path-one-shot baseline."""
+    rng = stream("uniform", seed, t)
+    # The type is named because the numbers drawn depend on it.
+    paths = space.num_paths
+    columns = [rng.randint(options, size=paths, dtype=np.int32) for options in space.num_options]
+    return np.stack(columns, axis=1)
+
+
+def sequence_digest(seed: int, cycles: int, space: SearchSpace = SPACE) -> str:
+    """SHA-256 (hex) of fair cycles 0 .. `cycles` - 1 as little-endian int32 [cycles, P, blocks], C order."""
+    return _digest(fair_cycle(seed, t, space) for t in range(cycles))
+
+
+def _digest(drawn: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for codes in drawn:
+        digest.update(codes.astype("<i4").tobytes(order="C"))
+    return digest.hexdigest()
+
+
+class FairnessCounts:
+    """How often each option of each block was trained, in Python's ints, which never overflow."""
+
+    def __init__(self, space: SearchSpace = SPACE, counts: Optional[Dict[str, List[int]]] = None) -> None:
+        """Starts from `counts` (as of `as_dict`) or from zero. ValueError if they do not fit the space."""
+        self._space = space
+        self._counts = [[0] * options for options in space.num_options]
+        if counts is not None:
+            self._counts = _checked_counts(counts, space)
+
+    @classmethod
+    def from_dict(cls, counts: Dict[str, List[int]], space: SearchSpace = SPACE) -> "FairnessCounts":
+        """The inverse of `as_dict`. Raises ValueError if the counts do not fit the space."""
+        return cls(space, counts)
+
+    def add(self, codes: Iterable[Any]) -> None:
+        """Counts every code of `codes` ([n, blocks]). ValueError for a wrong code; then none is counted."""
+        parsed = [parse(code, self._space) for code in codes]
+        for code in parsed:
+            for counts, value in zip(self._counts, code):
+                counts[value] += 1
+
+    def gap(self) -> int:
+        """`fairness_gap`: most minus least uses of a block's options, the largest over the blocks."""
+        return max(max(counts) - min(counts) for counts in self._counts)
+
+    def as_dict(self) -> Dict[str, List[int]]:
+        """{block name: [uses of each option]}, a copy, blocks in code order."""
+        return {name: list(counts) for name, counts in zip(self._space.names, self._counts)}
+
+
+def _checked_counts(counts: Any, space: SearchSpace) -> List[List[int]]:
+    if not isinstance(counts, dict) or set(counts) != set(space.names):
+        found = ", ".join(map(str, counts)) if isinstance(counts, dict) else type(counts).__name__
+        raise ValueError(f"fairness counts: expected {', '.join(space.names)}, found {found:.200}")
+    for block in space.blocks:
+        uses, options = counts[block.name], len(block.options)
+        if not isinstance(uses, (list, tuple)) or len(uses) != options or not all(map(_is_count, uses)):
+            raise ValueError(f"fairness counts of block {block.name}: expected {options} whole numbers "
+                             f"from 0, found {str(uses):.100}")
+    return [list(counts[name]) for name in space.names]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0  # a bool is not a count
+
+
+# ---- the check behind `--check`
+
+
+def check(cycles: int, seed: int) -> Dict[str, Any]:
+    """Are cycles 0 .. `cycles` - 1 fair and reproducible? Returns the record of the check file."""
+    drawn = [fair_cycle(seed, t) for t in range(cycles)]
+    counts = FairnessCounts()
+    gaps, problems = _count(drawn, counts)
+    if any(not np.array_equal(fair_cycle(seed, t), drawn[t]) for t in reversed(range(cycles))):
+        problems.append("drawn again, in reverse order, a cycle differs: the sampler keeps a state")
+    digest = _digest(drawn)
+    second = _digest_of_second_process(cycles, seed)
+    if second != digest:
+        problems.append(f"a second process gives the sequence {second}, this one {digest}")
+    return {
+        "passed": not problems, "problems": problems, "cycles": cycles, "seed": seed,
+        "num_paths": SPACE.num_paths, "fairness_gap": counts.gap(), "largest_gap_after_any_cycle": max(gaps),
+        "counts": counts.as_dict(), "sequence_sha256": digest, "second_process_sha256": second,
+        "byte_identical": second == digest,
+    }
+
+
+def _count(drawn: List[np.ndarray], counts: FairnessCounts) -> Tuple[List[int], List[str]]:
+    """Adds each cycle to `counts`. Returns (fairness_gap after each cycle, problems)."""
+    gaps: List[int] = []
+    problems: List[str] = []
+    want = (SPACE.num_paths, len(SPACE.blocks))
+    for t, codes in enumerate(drawn):
+        if codes.shape != want or codes.dtype != np.int32:
+            problems.append(f"cycle {t}: {codes.dtype} {codes.shape} instead of int32 {want}")
+        alone = FairnessCounts()
+        try:
+            alone.add(codes)
+            counts.add(codes)
+        except ValueError as error:
+            problems.append(f"cycle {t}: {error}")
+        gaps.append(counts.gap())
+        if alone.gap() or gaps[-1]:
+            problems.append(f"cycle {t}: fairness_gap {alone.gap()} within it, {gaps[-1]} after it, not 0")
+    return gaps, problems
+
+
+def _digest_of_second_process(cycles: int, seed: int) -> str:
+    """What a new interpreter with another hash seed prints, or why it printed nothing."""
+    package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    hash_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    environment = dict(os.environ, PYTHONHASHSEED=hash_seed, PYTHONPATH=search_path)
+    command = [sys.executable, "-m", "edgeflownas.nas.fair_sampler", f"--cycles={cycles}", f"--seed={seed}"]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True,
+                              timeout=_SECOND_PROCESS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"nothing in {_SECOND_PROCESS_SECONDS} seconds"
+    if done.returncode:
+        last_line = (done.stderr.strip() or "no message").splitlines()[-1]
+        return f"nothing (exit code {done.returncode}: {last_line})"
+    return done.stdout.strip()
+
+
+# ---- command line
+
+
+def _print_record(record: Dict[str, Any], output: str) -> None:
+    for name, counts in record["counts"].items():
+        print(f"{name:<8} {counts}")
+    print(f"fairness_gap {record['fairness_gap']} after {record['cycles']} cycles of seed {record['seed']}, "
+          f"{record['largest_gap_after_any_cycle']} at most after any single cycle")
+    print(f"sha256 {record['sequence_sha256']} of the sequence")
+    print(f"sha256 {record['second_process_sha256']} in a second process with another hash seed")
+    for problem in record["problems"][:_PROBLEMS_SHOWN]:
+        print(f"problem: {problem}")
+    verdict = "passed" if record["passed"] else "FAILED"
+    print(f"fair_sampler check {verdict}: {len(record['problems'])} problems; record in {output}")
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Entry point. Returns 0, or 1 if the check fails."""
+    parser = argparse.ArgumentParser(prog="python -m edgeflownas.nas.fair_sampler", allow_abbrev=False,
+                                     description="Check a sequence of fair cycles, or print its SHA-256.")
+    parser.add_argument("--cycles", type=int, default=300, help="how many cycles (default 300)")
+    parser.add_argument("--seed", type=int, default=42, help="train.arch_seed of a run (default 42)")
+    parser.add_argument("--check", action="store_true",
+                        help="check fairness after each cycle, and that another process draws the same")
+    parser.add_argument("--output", default=DEFAULT_OUTPUT, help="check's record (default %(default)s)")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of a user error")
+    args = parser.parse_args(argv)
+    if args.cycles < 1:
+        raise UserError(f"--cycles: expected at least 1, found {args.cycles}")
+    if not 0 <= args.seed < 2 ** 32:
+        raise UserError(f"--seed: expected 0 to {2 ** 32 - 1}, found {args.seed}")
+    if not args.check:
+        print(sequence_digest(args.seed, args.cycles))
+        return 0
+    record = check(args.cycles, args.seed)
+    with os_errors(f"make the folder of {args.output}"):
+        os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
+    atomic_write_json(args.output, record)
+    _print_record(record, args.output)
+    return 0 if record["passed"] else 1
+
+
+if __name__ == "__main__":
+    run_cli(main)
