@@ -34,7 +34,7 @@ def os_errors(doing: str, also: Tuple[Type[BaseException], ...] = ()) -> Iterato
 
 
 def _why(error: BaseException) -> Tuple[str, str]:
-    """(what went wrong, what to do about it). Not every error has an errno: TensorFlow's hide it in a page of text."""
+    """(what went wrong, what to do about it). TensorFlow's errors have no errno, only a page of text."""
     for code, hint in _HINTS.items():
         if code == getattr(error, "errno", None) or os.strerror(code) in str(error):
             return os.strerror(code), hint

@@ -7,6 +7,8 @@ import pytest
 from edgeflownas import files
 from edgeflownas.errors import UserError
 
+FULL = "No space left on device; free some space on that disk and try again"
+
 
 def test_atomic_write_replaces_the_text_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "counts.json"
@@ -35,8 +37,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path, monkeypatch, c
     monkeypatch.setattr(os, call, full)
     with pytest.raises(UserError) as caught:
         files.atomic_write_text(str(path), "new")
-    assert str(caught.value) == ("cannot write {}: No space left on device; free some space on that disk and try again"
-                                 .format(path))
+    assert str(caught.value) == "cannot write {}: {}".format(path, FULL)
     assert path.read_text() == "old"
     assert os.listdir(str(tmp_path)) == ["a.txt"]
 
@@ -57,7 +58,7 @@ def test_os_errors_lets_other_errors_pass_and_takes_those_it_is_told_to():
 def test_a_cause_hidden_in_a_long_text_is_found():
     with pytest.raises(UserError) as caught, files.os_errors("save", (KeyError,)):
         raise KeyError("Graph execution error:\n  node save; No space left on device\n  stack trace")
-    assert str(caught.value) == "cannot save: No space left on device; free some space on that disk and try again"
+    assert str(caught.value) == "cannot save: " + FULL
     with pytest.raises(UserError) as caught, files.os_errors("save", (LookupError,)):
         raise LookupError("first line\nstack trace")
     assert str(caught.value) == "cannot save: first line; check the disk and the path"
