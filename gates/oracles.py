@@ -1,0 +1,175 @@
+"""Plain NumPy in float64 that says what the graph must compute: nothing here is shared with the code under test.
+
+The network is written out layer by layer from the specification's table, one code at a time, with no routing, no
+TensorFlow and no search-space table, so that an error there cannot hide here.
+"""
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+DEPTH_OF = {0: 1, 1: 2, 2: 3}     # EB0, EB1, DB0, DB1
+KERNEL_OF = {0: 7, 1: 5, 2: 3}    # H0Out, H1, H1Out, H2, H2Out
+
+Statistics = Dict[str, Tuple[np.ndarray, np.ndarray]]  # batch norm's name -> (mean, biased variance)
+
+
+def same_padding(size: int, kernel: int, stride: int) -> Tuple[int, int, int]:
+    """(output size, padding before, padding after) of TensorFlow's SAME."""
+    out = -(-size // stride)
+    total = max((out - 1) * stride + kernel - size, 0)
+    return out, total // 2, total - total // 2
+
+
+def conv(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.ndarray:
+    """[B, H, W, C] by [k, k, C, D] -> [B, ceil(H/stride), ceil(W/stride), D]."""
+    k = kernel.shape[0]
+    height, top, bottom = same_padding(x.shape[1], k, stride)
+    width, left, right = same_padding(x.shape[2], k, stride)
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), mode="constant")
+    result = np.zeros((x.shape[0], height, width, kernel.shape[3]))
+    for i in range(k):
+        for j in range(k):
+            window = padded[:, i:i + (height - 1) * stride + 1:stride, j:j + (width - 1) * stride + 1:stride, :]
+            result += window @ kernel[i, j]
+    return result
+
+
+def upsample(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear x2: even rows are the input's, odd rows the mean with the next one (the last is repeated); then a crop."""
+    for axis in (1, 2):
+        following = np.concatenate([np.take(x, range(1, x.shape[axis]), axis), np.take(x, [-1], axis)], axis)
+        pairs = np.stack([x, (x + following) / 2], axis + 1)
+        shape = list(x.shape)
+        shape[axis] *= 2
+        x = pairs.reshape(shape)
+    return x[:, :height, :width]
+
+
+def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, output pixel i at input coordinate i * (size in / size out) (align_corners and half pixels off)."""
+    for axis, size in ((1, height), (2, width)):
+        where = np.arange(size) * (x.shape[axis] / size)
+        low = np.floor(where).astype(int)
+        high = np.minimum(low + 1, x.shape[axis] - 1)
+        shape = [1] * x.ndim
+        shape[axis] = size
+        part = (where - low).reshape(shape)
+        x = np.take(x, low, axis) * (1 - part) + np.take(x, high, axis) * part
+    return x
+
+
+class Network:
+    """The subnet of one code, from a dictionary of weights {variable name: array}.
+
+    `statistics` None: batch statistics, which are noted in `noted`; else these are used.
+    """
+
+    def __init__(self, weights: Dict[str, np.ndarray], code: Sequence[int],
+                 statistics: Optional[Statistics] = None) -> None:
+        self.weights = {name: np.asarray(value, np.float64) for name, value in weights.items()}
+        self.code = list(code)
+        self.statistics = statistics
+        self.noted: Statistics = {}
+
+    def forward(self, images: np.ndarray) -> List[np.ndarray]:
+        """uint8 [B, H, W, 6] -> [B, H/4, W/4, 4], [B, H/2, W/2, 4], [B, H, W, 4]."""
+        x = images.astype(np.float64) / 127.5 - 1
+        full = x.shape[1:3]
+        e0 = self._layer("E0", x, 2)
+        e1 = self._deep("EB0", 0, self._layer("E1", e0, 2))
+        e2 = self._deep("EB1", 1, self._layer("Down1", e1, 2))
+        d = self._deep("DB0", 2, self._layer("Down2", e2, 2))
+        d = self._deep("DB1", 3, self._layer("Up1", upsample(d, *e2.shape[1:3])))
+        d = self._layer("Up2", upsample(d, *e1.shape[1:3]))
+        h1 = self._bn_relu("H1", self._kernel("H1", 5, upsample(d, *e0.shape[1:3])))
+        h2 = self._bn_relu("H2", self._kernel("H2", 7, upsample(h1, *full)))
+        return [self._kernel("H0Out", 4, d), self._kernel("H1Out", 6, h1), self._kernel("H2Out", 8, h2)]
+
+    def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        if self.statistics is None:
+            self.noted[name] = (x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2)))
+        mean, variance = (self.statistics or self.noted)[name]
+        return (x - mean) / np.sqrt(variance + 1e-5) * self.weights[name + "/gamma"] + self.weights[name + "/beta"]
+
+    def _bn_relu(self, place: str, x: np.ndarray) -> np.ndarray:
+        return np.maximum(self._norm("supernet/{}/bn".format(place), x), 0)
+
+    def _layer(self, place: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
+        return self._bn_relu(place, conv(x, self.weights["supernet/{}/conv/kernel".format(place)], stride))
+
+    def _kernel(self, place: str, position: int, x: np.ndarray) -> np.ndarray:
+        return conv(x, self.weights["supernet/{}/k{}/conv/kernel".format(place, KERNEL_OF[self.code[position]])])
+
+    def _deep(self, place: str, position: int, x: np.ndarray) -> np.ndarray:
+        depth = DEPTH_OF[self.code[position]]
+        for block in range(1, depth + 1):
+            scope = "supernet/{}/deep{}/block{}".format(place, depth, block)
+            y = np.maximum(self._norm(scope + "/bn1", conv(x, self.weights[scope + "/conv1/kernel"])), 0)
+            y = self._norm(scope + "/bn2", conv(y, self.weights[scope + "/conv2/kernel"]))
+            x = np.maximum(x + y, 0)
+        return x
+
+
+def residual_sums(outputs: Sequence[np.ndarray]) -> List[np.ndarray]:
+    """F and U of each scale: the scale's output and what comes up from the coarser ones."""
+    sums = [outputs[0].astype(np.float64)]
+    for out in outputs[1:]:
+        sums.append(upsample(sums[-1], *out.shape[1:3]) + out)
+    return sums
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def loss(outputs: Sequence[np.ndarray], flow: np.ndarray, flow_clip: float = 50.0, kind: str = "linear_softplus") -> float:
+    """The training loss of one path; `outputs` from coarse to fine, `flow` [B, H, W, 2] in pixels."""
+    target = flow.astype(np.float64)
+    if flow_clip > 0:
+        target = np.clip(target, -flow_clip, flow_clip)
+    total = 0.0
+    for weight, both in zip((0.125, 0.25, 0.5), residual_sums(outputs)):
+        error = np.abs(both[..., :2] - resize(target, *both.shape[1:3]))
+        term = error.mean()
+        if kind == "linear_softplus":
+            sigma = np.maximum(softplus(both[..., 2:] + 1e-3), 1e-3)
+            term += (error / sigma).mean() + softplus(both[..., 2:]).mean()
+        total += weight * term
+    return total
+
+
+def epe(prediction: np.ndarray, flow: np.ndarray) -> float:
+    """Mean over all pixels of all samples of the end-point error, pixels."""
+    difference = prediction.astype(np.float64) - flow.astype(np.float64)
+    return float(np.mean(np.sqrt(difference[..., 0] ** 2 + difference[..., 1] ** 2)))
+
+
+class AdamStep(NamedTuple):
+    """One update: new weights and slots, and the gradient norms around the clip."""
+    weights: Dict[str, np.ndarray]
+    first: Dict[str, np.ndarray]
+    second: Dict[str, np.ndarray]
+    norm_before: float
+    norm_after: float
+
+
+def adam_step(weights: Dict[str, np.ndarray], gradients: Dict[str, np.ndarray], first: Dict[str, Any],
+              second: Dict[str, Any], step: int, lr: float, wd: float = 4e-5, clip: float = 5.0) -> AdamStep:
+    """Adam (0.9, 0.999, 1e-8) on the gradient plus weight decay of kernels, clipped by its global norm; `step` from 0."""
+    total = {name: gradient.astype(np.float64) + (wd * weights[name] if name.endswith("/kernel") else 0.0)
+             for name, gradient in gradients.items()}
+    norm = np.sqrt(sum(float(np.sum(gradient ** 2)) for gradient in total.values()))
+    scale = min(1.0, clip / norm)
+    rate = lr * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
+    new, m, v = {}, {}, {}
+    for name, gradient in total.items():
+        gradient = gradient * scale
+        m[name] = 0.9 * np.asarray(first[name], np.float64) + 0.1 * gradient
+        v[name] = 0.999 * np.asarray(second[name], np.float64) + 0.001 * gradient ** 2
+        new[name] = weights[name] - rate * m[name] / (np.sqrt(v[name]) + 1e-8)
+    return AdamStep(new, m, v, norm, norm * scale)
+
+
+def cosine(step: int, lr: float, total_steps: int) -> float:
+    """Learning rate of step 0..total_steps-1."""
+    return 0.5 * lr * (1.0 + np.cos(np.pi * step / total_steps))
