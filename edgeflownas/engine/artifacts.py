@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fnmatch
 import io
 import json
@@ -51,7 +52,7 @@ class RunLock:
         with os_errors("write to the run folder {}".format(self.folder)):
             os.makedirs(self.folder, exist_ok=True)
             if not os.access(self.folder, os.W_OK | os.X_OK):
-                raise PermissionError(13, "Permission denied")
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             try:
                 self._lock.acquire()
             except filelock.Timeout:
