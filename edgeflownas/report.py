@@ -1,0 +1,48 @@
+"""Report on a run, or on several side by side, from the files of their folders alone.
+
+python -m edgeflownas.report RUN                          writes supernet_training_report.md and .html into
+RUN python -m edgeflownas.report RUN1 RUN2 ... --output DIR   writes supernet_comparison.md and .html into DIR
+"""
+
+import argparse
+from typing import List, Optional
+
+from edgeflownas.errors import run_cli
+from edgeflownas.reporting.write import write_comparison, write_report
+
+__all__ = ["main", "write_comparison", "write_report"]
+
+COMPARISON_FOLDER = "outputs/comparison"
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Writes the report or the comparison and prints where it is. UserError if a run's files do not allow
+    it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edgeflownas.report",
+        description="Report on one run, or compare several: Markdown with plots, and one "
+        "HTML file with everything inside. Reads only the files of the run folders; TensorFlow is not "
+        "needed.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folder, for example outputs/supernet/my_experiment"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder to write into (default: the run's own folder; for a comparison "
+        + COMPARISON_FOLDER
+        + ")",
+    )
+    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
+    arguments = parser.parse_args(argv)
+    if len(arguments.runs) == 1:
+        path = write_report(arguments.runs[0], arguments.output)
+    else:
+        path = write_comparison(arguments.runs, arguments.output or COMPARISON_FOLDER)
+    print("{}\n{}".format(path, path.with_suffix(".html")))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,101 @@
+"""What all plots share: matplotlib without pyplot and without a display, one look, colours that colour-blind
+readers can tell apart (Okabe and Ito 2008; viridis). matplotlib is imported when the first plot is made, so
+that `--help` stays quick."""
+
+import io
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+BLACK, GREY = "#1c1e21", "#8a9099"
+BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#F0E442",
+)
+SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
+WIDTH, DPI = 10.0, 110  # inches, pixels per inch
+
+SINGLE_POINTS = 25  # a curve of no more points than this shows each of them
+
+_LOOK: Dict[str, Any] = {
+    "font.size": 10.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": BLACK,
+    "axes.grid": True,
+    "grid.color": "#e6e8eb",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": BLACK,
+    "ytick.color": BLACK,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.7,
+    "axes.formatter.useoffset": False,
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """The settings every plot is made and drawn under; the caller's own matplotlib settings are left
+    alone."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        for name, value in _LOOK.items():
+            matplotlib.rcParams[name] = value  # type: ignore
+        yield
+
+
+def panels(rows: int, columns: int, height: float, **options: Any) -> Tuple[Any, List[Any]]:
+    """A new figure of `height` inches and its axes, row by row. Options go to `Figure.subplots`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(axes.ravel())
+
+
+def png(figure: Any) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    return buffer.getvalue()
+
+
+def epoch_axis(axes: Any, first: float, last: float) -> None:
+    """An x axis of epochs with whole numbers as ticks and a little room at either end."""
+    from matplotlib.ticker import MaxNLocator
+
+    if first == last:
+        axes.set_xlim(first - 1, last + 1)
+        axes.set_xticks([first])
+        return
+    room = 0.02 * (last - first)
+    axes.set_xlim(first - room, last + room)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=last - first >= 2))
+
+
+def viridis(count: int) -> List[Any]:
+    """`count` colours from dark to light; the lightest end, too pale on white, is left out."""
+    import matplotlib
+
+    colormaps = getattr(matplotlib, "colormaps", None)  # matplotlib 3.5 and later
+    assert colormaps is not None
+    return [colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def dots(at: Any) -> Optional[str]:
+    """A dot for each point of a curve that has few."""
+    return "o" if len(at) <= SINGLE_POINTS else None

@@ -1,0 +1,317 @@
+"""What the report says in words: the verdict's lines and the key figures of one run.
+
+Recorded reals are shown exactly as their file has them; what is computed here is rounded and marked with a
+tilde (~).
+"""
+
+import datetime
+import math
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from edgeflownas.reporting import verdict
+from edgeflownas.reporting.run_files import Run
+from edgeflownas.reporting.words import age_seconds, duration, percent, show
+
+Item = Tuple[str, str, str]  # (tone, name, text)
+STALE_EPOCHS = 3  # a running run that has not moved for so many epochs' time, and at least
+STALE_SECONDS = 1800.0  # so long, is probably dead
+SIGNING_GATE = 3  # a long run needs a sign-off of this gate
+
+
+def level_and_trend(run: Run) -> Tuple[str, str]:
+    """The two halves of the verdict, from the recorded history; see `verdict`."""
+    means = run.numbers("mean_epe").tolist()
+    wait = int(run.recorded("early_stop_wait")) if run.history else 0
+    return (
+        verdict.level(means, run.numbers("zero_flow_epe").tolist()),
+        verdict.trend(
+            means, wait, int(run.get("config.eval.patience")), float(run.get("config.eval.min_delta"))
+        ),
+    )
+
+
+def headline(run: Run) -> verdict.Headline:
+    """The verdict in a few words; a failed run says so first."""
+    result = verdict.headline(*level_and_trend(run))
+    if run.get("status") == "failed":
+        return verdict.Headline("Failed. Until then: " + result.word[0].lower() + result.word[1:], "bad")
+    return result
+
+
+def verdict_items(run: Run, now: datetime.datetime) -> List[Item]:
+    """The lines of the verdict, most important first."""
+    items = [_accuracy(run)] + _status(run, now) + [_clip(run), _fairness(run)]
+    items += _ranking(run) + [_data(run)] + _input(run) + [_signed(run)]
+    return items
+
+
+def _accuracy(run: Run) -> Item:
+    level, trend = level_and_trend(run)
+    tone = verdict.headline(level, trend).tone
+    if run.history is None:
+        return tone, "Accuracy", "nothing has been measured yet: the first evaluation follows the first epoch"
+    text = "best mean EPE **{}** px at epoch {}, {} of the **{}** px of an all-zero flow on the same samples"
+    text = text.format(
+        run.recorded("best_mean_epe"),
+        run.recorded("best_epoch"),
+        percent(best_ratio(run)),
+        run.recorded("zero_flow_epe"),
+    )
+    if level in (verdict.COLLAPSED, verdict.COLLAPSED_LATE):
+        text += (
+            f"; it is not below {verdict.COLLAPSED_RATIO:g} of it: the supernet has learned no flow"
+            if level == verdict.COLLAPSED
+            else "; the last {} evaluations are back at the level of zero flow (last {} px), "
+            "`supernet_best` is from before".format(verdict.LAST_EVALUATIONS, run.recorded("mean_epe"))
+        )
+    if trend != verdict.UNKNOWN:
+        window = run.numbers("mean_epe")[-verdict.TREND_WINDOW :]
+        change = verdict.slope(window.tolist())
+        text += (
+            ". Over the last {} evaluations it {} by ~{:.2g} px from one to the next (fitted); {} of the {} "
+            "evaluations of "
+            "early stop's patience are used".format(
+                len(window),
+                "rose" if change > 0 else "fell",
+                abs(change),
+                run.recorded("early_stop_wait"),
+                run.get("config.eval.patience"),
+            )
+        )
+    return tone, "Accuracy", text
+
+
+def best_ratio(run: Run) -> float:
+    """Lowest mean EPE as a share of the zero-flow EPE of the same evaluation."""
+    return min(
+        verdict.ratio(mean, zero) for mean, zero in zip(run.numbers("mean_epe"), run.numbers("zero_flow_epe"))
+    )
+
+
+def _status(run: Run, now: datetime.datetime) -> List[Item]:
+    status = str(run.get("status"))
+    again = f"start it again with `--resume`: `{resume_command(run)}`"
+    where = f"at {progress(run)}"
+    if status == "running":
+        age = age_seconds(str(run.get("updated")), now)
+        epoch_time = epoch_seconds(run) or 0.0
+        if age is not None and age > max(STALE_SECONDS, STALE_EPOCHS * epoch_time):
+            return [
+                (
+                    "bad",
+                    "Status",
+                    f"says running, but its manifest was last updated {duration(age)} ago; it may have been "
+                    "killed",
+                ),
+                ("open", "Next", "if no process is at work, " + again),
+            ]
+        return [
+            ("open", "Status", f"running, {where}{_remaining(run, epoch_time)}"),
+            ("open", "Next", _advice(run) or "wait; this report is written anew after each evaluation"),
+        ]
+    if status == "failed":
+        return [
+            ("bad", "Status", f"**failed** {where}{_reason(run)}"),
+            (
+                "bad",
+                "Next",
+                "read the last lines of `train.log`, mend the cause; the last checkpoint is good: " + again,
+            ),
+        ]
+    if status == "interrupted":
+        return [("fair", "Status", f"interrupted {where}"), ("fair", "Next", again)]
+    done = {
+        "completed": "completed",
+        "early_stopped": "stopped early: no improvement by more than {} px in {} evaluations".format(
+            run.get("config.eval.min_delta"), run.get("config.eval.patience")
+        ),
+    }.get(status, status)
+    return [("good", "Status", f"{done}, {where}"), _finished_next(run)]
+
+
+def _finished_next(run: Run) -> Item:
+    advice = _advice(run)
+    return (
+        ("bad", "Next", advice)
+        if advice
+        else (
+            "good",
+            "Next",
+            "score any subnets from `supernet_best`: `python -m "
+            "edgeflownas.nas.supernet_eval --help` says how",
+        )
+    )
+
+
+def _advice(run: Run) -> str:
+    """What to do when the accuracy is bad; empty if it is not."""
+    level, trend = level_and_trend(run)
+    if level in (verdict.COLLAPSED, verdict.COLLAPSED_LATE):
+        return (
+            "do not use it for ranking. Look at the samples below, the loss and the gradient norms; try a "
+            "lower `train.lr`; "
+            "check the data with `--verify_data`"
+            + (" (`supernet_best` is still good)" if level == verdict.COLLAPSED_LATE else "")
+        )
+    if level == verdict.WEAK and trend == verdict.PLATEAUED:
+        return "it stopped improving far too high: look at the samples, the clipped steps and `train.lr`"
+    return ""
+
+
+def _reason(run: Run) -> str:
+    reason = run.manifest.get("error")  # only a run that failed with a message has one
+    return ": " + " ".join(str(reason).split()) if reason else ""
+
+
+def resume_command(run: Run) -> str:
+    """The command that started the run, with `--resume`."""
+    command = str(run.get("command"))
+    return command if "--resume" in command.split() else command + " --resume"
+
+
+def progress(run: Run) -> str:
+    """`step 5550 of 111000 (epoch 10 of 200)`: what train_steps.csv has."""
+    steps = run.steps.rows if run.steps else 0
+    return "step {} of {} ({} of {} epochs)".format(
+        steps, run.get("total_steps"), steps // int(run.get("steps_per_epoch")), run.get("num_epochs")
+    )
+
+
+def epoch_seconds(run: Run) -> Optional[float]:
+    """Seconds of an epoch with its evaluation: the median of the last five; None before the first."""
+    if run.timing is None:
+        return None
+    return float(np.median((run.timing.numbers["train_seconds"] + run.timing.numbers["eval_seconds"])[-5:]))
+
+
+def _remaining(run: Run, seconds: float) -> str:
+    steps = run.steps.rows if run.steps else 0
+    left = (int(run.get("total_steps")) - steps) / float(run.get("steps_per_epoch"))
+    return (
+        f"; ~{duration(left * seconds)} to go at the pace of the last epochs" if seconds and left > 0 else ""
+    )
+
+
+def _clip(run: Run) -> Item:
+    share = clip_share(run)
+    if share is None:
+        return "open", "Gradient clip", "no step yet"
+    word, tone = verdict.clipping(share)
+    text = "{}: at {} the clip shortened the gradient in {} of all steps".format(
+        word, run.get("grad_clip"), percent(share)
+    )
+    if run.history is not None:
+        text += " (share in the last epoch: {})".format(run.recorded("clip_share"))
+    if tone != "good":
+        text += "; the length of the step is set by the clip and Adam, not by the gradient"
+    return tone, "Gradient clip", text
+
+
+def clip_share(run: Run) -> Optional[float]:
+    """Share of the recorded steps whose gradient was longer than the clip."""
+    if run.steps is None:
+        return None
+    return float(np.mean(run.steps.numbers["grad_norm_before"] > float(run.get("grad_clip"))))
+
+
+def largest_gap(run: Run) -> int:
+    """The largest fairness gap recorded so far."""
+    recorded = int(run.fairness["fairness_gap"]) if run.fairness else 0
+    return max([recorded] + run.numbers("fairness_gap").astype(int).tolist())
+
+
+def _fairness(run: Run) -> Item:
+    if run.fairness is None and run.history is None:
+        return "open", "Fairness", "not counted yet"
+    text, tone = verdict.fairness(str(run.get("config.train.supernet_mode")), largest_gap(run))
+    return tone, "Fairness", text
+
+
+def taus(run: Run) -> List[float]:
+    """Kendall's tau of the subnets' ranks between each evaluation and the one before; one fewer than
+    evaluations."""
+    if run.subnets is None:
+        return []
+    rank = run.subnets.rank.tolist()
+    return [verdict.kendall_tau(a, b) for a, b in zip(rank, rank[1:])]
+
+
+def _ranking(run: Run) -> List[Item]:
+    values = taus(run)[-5:]
+    if not values or math.isnan(values[0]):
+        return []
+    mean = sum(values) / len(values)
+    stable = mean >= verdict.STABLE_TAU
+    text = "Kendall tau of the {} subnets between consecutive evaluations: ~{:.2f}, the mean of the last {}{}".format(
+        run.pool_size, mean, len(values), "" if stable else "; the order of the subnets still changes much"
+    )
+    return [("good" if stable else "fair", "Ranking", text)]
+
+
+def data_source(run: Run) -> str:
+    """What the EPE was measured on, in words."""
+    count = run.recorded("num_samples") if run.history else run.get("dataset.val")
+    if int(run.get("config.data.holdout")):
+        return f"{count} samples held out of the training list"
+    source = str(run.get("dataset.source"))
+    return "{} samples of {}".format(
+        count, {"lists": "FC2_test (`FC2_test.txt`)", "folders": "the folder `val/`"}.get(source, source)
+    )
+
+
+def _data(run: Run) -> Item:
+    return (
+        "good",
+        "Data",
+        "measured on {} under `{}`, trained on {}; good for ranking subnets, no independent test "
+        "result".format(data_source(run), run.get("dataset.base_path"), run.get("dataset.train")),
+    )
+
+
+def _input(run: Run) -> List[Item]:
+    if run.timing is None:
+        return []
+    share = float(run.timing.numbers["input_wait_share"][-1])
+    if not share > verdict.INPUT_WAIT_SHARE:
+        return []
+    return [
+        (
+            "fair",
+            "Input",
+            "{} of the last epoch's training time was spent waiting for data; raise `runtime.num_workers` or "
+            "use a faster disk".format(run.timing.last("input_wait_share")),
+        )
+    ]
+
+
+def gate_words(run: Run) -> Dict[str, str]:
+    """{gate: state in a word} when the run was started or last resumed, from the manifest."""
+    return {str(gate): show(state) for gate, state in run.get("gates").items() if gate != "unsigned"}
+
+
+def unsigned(run: Run) -> bool:
+    """True unless the gate that guards long runs was valid then."""
+    return gate_words(run).get(f"gate{SIGNING_GATE}") != "valid"
+
+
+def _signed(run: Run) -> Item:
+    words = ", ".join(
+        "{} {}".format(gate.replace("gate", "gate "), word) for gate, word in gate_words(run).items()
+    )
+    commit = "commit `{}`{}".format(
+        str(run.get("git_commit"))[:12], ", **with uncommitted changes**" if run.get("git_dirty") else ""
+    )
+    if unsigned(run):
+        return (
+            "fair",
+            "Sign-off",
+            "**unsigned**{}: gate {} was not valid at the start ({}); {}".format(
+                " (`--unsigned` was given)" if run.get("gates").get("unsigned") else "",
+                SIGNING_GATE,
+                words or "no gate recorded",
+                commit,
+            ),
+        )
+    return ("fair" if run.get("git_dirty") else "good"), "Sign-off", f"{words}; {commit}"

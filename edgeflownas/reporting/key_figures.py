@@ -1,0 +1,82 @@
+"""The table of key figures of one run. Recorded reals are the file's text; what is computed is rounded and
+marked ~."""
+
+from typing import List, Sequence, Tuple
+
+import numpy as np
+
+from edgeflownas.reporting.facts import (
+    best_ratio,
+    clip_share,
+    epoch_seconds,
+    gate_words,
+    largest_gap,
+    unsigned,
+)
+from edgeflownas.reporting.run_files import Run
+from edgeflownas.reporting.words import duration, percent, show
+
+
+def measured(run: Run) -> List[Tuple[str, str]]:
+    """(name, value) of what came out."""
+    if run.history is None or run.subnets is None:
+        return [("Evaluations", "0")]
+    order = np.argsort(run.subnets.rank[-1], kind="stable")
+    last: Sequence[str] = run.subnets.texts[-1]
+    return [
+        ("Best mean EPE, px", run.recorded("best_mean_epe")),
+        ("at epoch", run.recorded("best_epoch")),
+        ("Zero-flow EPE, px", run.recorded("zero_flow_epe")),
+        ("Best mean / zero flow", percent(best_ratio(run))),
+        ("Last mean EPE, px", run.recorded("mean_epe")),
+        ("Last std over the pool, px", run.recorded("std_epe")),
+        ("Last best subnet", f"{last[order[0]]} px, `{run.subnets.codes[order[0]]}`"),
+        ("Last worst subnet", f"{last[order[-1]]} px, `{run.subnets.codes[order[-1]]}`"),
+        ("Last training loss", run.recorded("train_loss")),
+        ("Fairness gap, largest", str(largest_gap(run))),
+        ("Steps clipped", percent(clip_share(run) or 0.0)),
+        ("Evaluations", str(run.history.rows)),
+        (
+            "Samples scored, BN batches",
+            "{}, {}".format(run.recorded("num_samples"), run.recorded("bn_recal_batches")),
+        ),
+    ]
+
+
+def setting(run: Run) -> List[Tuple[str, str]]:
+    """(name, value) of how far the run is and of how it was made."""
+    seconds = epoch_seconds(run)
+    return [
+        ("Status", str(run.get("status")).replace("_", " ")),
+        (
+            "Epochs",
+            "{} of {}".format(
+                (run.steps.rows if run.steps else 0) // int(run.get("steps_per_epoch")), run.get("num_epochs")
+            ),
+        ),
+        ("Steps", "{} of {}".format(run.steps.rows if run.steps else 0, run.get("total_steps"))),
+        ("Time per epoch", "~" + duration(seconds) if seconds else "not yet known"),
+        ("Mode", "{}, {}".format(run.get("config.train.supernet_mode"), run.get("config.train.cycle_mode"))),
+        ("Batch", str(run.get("config.train.batch_size"))),
+        ("Learning rate at the start", "{}, {}".format(run.get("config.train.lr"), run.get("lr_schedule"))),
+        ("Seed, architecture seed", "{}, {}".format(run.get("seed"), run.get("arch_seed"))),
+        ("Input", "x".join(str(side) for side in run.get("input_shape"))),
+        ("Parameters", "{:,}".format(int(run.get("parameter_count")))),
+        ("Configuration hash", "`{}`".format(str(run.get("config_hash"))[:16])),
+        (
+            "Commit",
+            "`{}`{}".format(str(run.get("git_commit"))[:12], " dirty" if run.get("git_dirty") else ""),
+        ),
+        (
+            "Gates",
+            ("**unsigned**: " if unsigned(run) else "")
+            + (
+                ", ".join(
+                    "{} {}".format(gate.replace("gate", ""), word) for gate, word in gate_words(run).items()
+                )
+                or "none"
+            ),
+        ),
+        ("Device", show(run.get("device"))),
+        ("Versions", show(run.get("versions"))),
+    ]

@@ -1,0 +1,249 @@
+"""The curves of one run: accuracy, subnets, options, optimisation, throughput. Each function returns the
+bytes of a PNG."""
+
+from typing import Any, List
+
+import numpy as np
+
+from edgeflownas.reporting.canvas import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    RED,
+    SKY,
+    dots,
+    epoch_axis,
+    look,
+    panels,
+    png,
+    viridis,
+)
+from edgeflownas.reporting.run_files import Run
+from edgeflownas.reporting.verdict import STABLE_TAU, OptionScore
+
+RANK_POINTS = 40  # more evaluations than this are thinned in the plot of ranks
+
+
+def accuracy(run: Run) -> bytes:
+    """Mean EPE of the pool with its spread, against the all-zero flow; beside it the second half of the run,
+    enlarged."""
+    epochs, mean = run.numbers("epoch"), run.numbers("mean_epe")
+    assert run.subnets is not None
+    halves = [0, len(epochs) // 2] if len(epochs) >= 10 else [0]
+    with look():
+        figure, axes = panels(1, len(halves), 4.0)
+        figure.subplots_adjust(left=0.07, right=0.985, top=0.9, bottom=0.14, wspace=0.16)
+        for axis, start in zip(axes, halves):
+            part = slice(start, None)
+            marker = dots(epochs[part])
+            _spread(
+                axis, epochs[part], mean[part], run.numbers("std_epe")[part], run.subnets.epe[part], marker
+            )
+            _best(axis, run, part)
+            axis.set(xlabel="epoch", title="Enlarged: the second half" if start else "EPE of the pool, px")
+            epoch_axis(axis, epochs[start] if start else min(1, epochs[0]), epochs[-1])
+        zero = run.numbers("zero_flow_epe")
+        if len(epochs) == 1:
+            axes[0].axhline(zero[0], color=BLACK, linestyle="--", label="all-zero flow")
+        else:
+            axes[0].plot(epochs, zero, color=BLACK, linestyle="--", label="all-zero flow")
+        axes[0].set_ylim(0, 1.06 * axes[0].get_ylim()[1])
+        axes[0].legend(loc="lower left", ncol=2, handlelength=1.6, columnspacing=1.2)
+        return png(figure)
+
+
+def _spread(axis: Any, epochs: Any, mean: Any, std: Any, epe: Any, marker: Any) -> None:
+    if len(epochs) == 1:  # a band needs two points
+        axis.errorbar(
+            epochs,
+            mean,
+            [mean - epe.min(1), epe.max(1) - mean],
+            color=SKY,
+            capsize=5,
+            linewidth=6,
+            label="best to worst subnet",
+        )
+        axis.errorbar(epochs, mean, std, color=BLUE, capsize=8, label="mean \u00b1 std", marker="o")
+        return
+    axis.fill_between(
+        epochs,
+        epe.min(axis=1),
+        epe.max(axis=1),
+        color=SKY,
+        alpha=0.3,
+        linewidth=0,
+        label="best to worst subnet",
+    )
+    axis.fill_between(
+        epochs, mean - std, mean + std, color=BLUE, alpha=0.35, linewidth=0, label="mean \u00b1 std"
+    )
+    axis.plot(epochs, mean, color=BLUE, marker=marker, markersize=3.5, label="mean")
+
+
+def _best(axis: Any, run: Run, part: slice) -> None:
+    epochs, best = run.numbers("epoch")[part], int(run.recorded("best_epoch"))
+    if best in epochs:
+        row = int(np.nonzero(epochs == best)[0][0])
+        axis.plot(
+            [best],
+            [run.numbers("mean_epe")[part][row]],
+            marker="*",
+            markersize=13,
+            color=RED,
+            linestyle="none",
+            markeredgecolor="white",
+            label="best mean",
+            zorder=5,
+        )
+
+
+def ranks(run: Run, taus: List[float]) -> bytes:
+    """Rank of every subnet over the evaluations, coloured by its last rank; below it Kendall's tau between
+    neighbours."""
+    assert run.subnets is not None
+    epochs, rank = run.numbers("epoch"), run.subnets.rank
+    every = -(-len(epochs) // RANK_POINTS)
+    shown = np.arange(len(epochs))[::-1][::every][::-1]  # the last evaluation is always shown
+    order, colours = np.argsort(rank[-1], kind="stable"), viridis(rank.shape[1])
+    with look():
+        figure, axes = panels(
+            2 if taus else 1,
+            1,
+            5.9 if taus else 4.4,
+            sharex=True,
+            gridspec_kw={"height_ratios": [4, 1.1]} if taus else None,
+        )
+        figure.subplots_adjust(left=0.07, right=0.8, top=0.94, bottom=0.09 if taus else 0.13, hspace=0.2)
+        for place, subnet in enumerate(order):
+            axes[0].plot(
+                epochs[shown],
+                rank[shown, subnet],
+                color=colours[place],
+                marker="o",
+                markersize=4,
+                linewidth=3 if place in (0, len(order) - 1) else 1.4,
+            )
+            axes[0].annotate(
+                f"{run.subnets.codes[subnet]}  {run.subnets.texts[-1][subnet]}",
+                (1, rank[-1, subnet]),
+                xycoords=("axes fraction", "data"),
+                xytext=(8, 0),
+                textcoords="offset points",
+                va="center",
+                family="monospace",
+                fontsize=9.5,
+                color=BLACK,
+                annotation_clip=False,
+            )
+        axes[0].set(
+            title="Rank in the pool" + (f", each {every}th evaluation" if every > 1 else ""),
+            yticks=range(1, rank.shape[1] + 1),
+            ylim=(rank.shape[1] + 0.6, 0.4),
+        )
+        axes[0].annotate(
+            "last: code, EPE in px",
+            (1, 1),
+            xycoords="axes fraction",
+            xytext=(8, 8),
+            textcoords="offset points",
+            fontsize=9.5,
+            color=BLACK,
+        )
+        if taus:
+            _tau(axes[1], epochs, taus)
+        epoch_axis(axes[-1], min(1, epochs[0]), epochs[-1])
+        axes[-1].set_xlabel("epoch")
+        return png(figure)
+
+
+def _tau(axis: Any, epochs: Any, taus: List[float]) -> None:
+    axis.axhline(STABLE_TAU, color=GREY, linestyle=":")
+    axis.plot(epochs[1:], taus, color=GREEN, marker=dots(taus), markersize=3.5)
+    axis.set(
+        title=f"Kendall tau to the evaluation before (dotted: {STABLE_TAU})",
+        ylim=(min(-0.05, min(taus) - 0.05), 1.05),
+    )
+
+
+def subnet_curves(run: Run) -> bytes:
+    """EPE of every subnet over the evaluations, and its distance from the pool's mean; coloured by its last
+    rank."""
+    assert run.subnets is not None
+    epochs, epe = run.numbers("epoch"), run.subnets.epe
+    order, colours = np.argsort(run.subnets.rank[-1], kind="stable"), viridis(epe.shape[1])
+    with look():
+        figure, axes = panels(1, 2, 4.0)
+        figure.subplots_adjust(left=0.06, right=0.82, top=0.91, bottom=0.14, wspace=0.2)
+        for axis, values in zip(axes, (epe, epe - epe.mean(axis=1, keepdims=True))):
+            for place, subnet in enumerate(order):
+                axis.plot(
+                    epochs,
+                    values[:, subnet],
+                    color=colours[place],
+                    linewidth=1.2,
+                    marker=dots(epochs),
+                    markersize=3.5,
+                    label=f"{place + 1:2d}  {run.subnets.codes[subnet]}",
+                )
+            axis.set_xlabel("epoch")
+            epoch_axis(axis, min(1, epochs[0]), epochs[-1])
+        axes[0].set_title("EPE of each subnet, px")
+        axes[1].set_title("minus the pool's mean, px")
+        axes[1].legend(
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            prop={"family": "monospace", "size": 9.5},
+            title="last rank, code",
+            handlelength=1.4,
+        )
+        return png(figure)
+
+
+def options(scores: List[OptionScore]) -> bytes:
+    """Mean EPE and range of the pool's subnets that use an option, block by block."""
+    blocks = list(dict.fromkeys(score.block for score in scores))
+    with look():
+        figure, (axis,) = panels(1, 1, 4.0)
+        figure.subplots_adjust(left=0.07, right=0.985, top=0.9, bottom=0.17)
+        ticks, names, at = [], [], 0.0
+        for number, block in enumerate(blocks):
+            mine = [score for score in scores if score.block == block]
+            best = min(mine, key=lambda score: score.mean)
+            if number % 2 == 0:
+                axis.axvspan(at - 0.7, at + len(mine) - 0.3, color="#f4f5f7", linewidth=0, zorder=0)
+            axis.text(
+                at + (len(mine) - 1) / 2,
+                -0.13,
+                block,
+                transform=axis.get_xaxis_transform(),
+                ha="center",
+                va="top",
+                fontweight="bold",
+            )
+            for score in mine:
+                colour = RED if score is best else BLUE
+                axis.plot(
+                    [at, at],
+                    [score.low, score.high],
+                    color=colour,
+                    linewidth=4,
+                    alpha=0.35,
+                    solid_capstyle="round",
+                )
+                axis.plot(
+                    [at], [score.mean], color=colour, marker="D" if score is best else "o", markersize=7
+                )
+                ticks.append(at)
+                names.append(score.label.replace("Deep", "D"))
+                at += 1
+            at += 0.4
+        axis.set(
+            xticks=ticks,
+            xlim=(-0.7, at - 0.7),
+            title="EPE of the subnets that use an option, px: mean and range "
+            "(diamond: the block's lowest mean)",
+        )
+        axis.set_xticklabels(names, fontsize=9)
+        axis.grid(axis="x", visible=False)
+        return png(figure)

@@ -1,0 +1,315 @@
+"""The report on one run as a document: verdict, key figures, plots, tables, how to read them."""
+
+import datetime
+from itertools import zip_longest
+from typing import List, Tuple
+
+import numpy as np
+
+from edgeflownas.reporting import facts, plot_samples, plot_steps, plots, verdict
+from edgeflownas.reporting.document import Bullets, Figure, Grid, Heading, Paragraph, Part, Verdict
+from edgeflownas.reporting.key_figures import measured, setting
+from edgeflownas.reporting.run_files import Run, run_name
+from edgeflownas.reporting.words import show
+
+SHOWN_ROWS = 12  # newest evaluations that are tabulated; the CSV file has all
+_HISTORY = (
+    "epoch",
+    "global_step",
+    "mean_epe",
+    "std_epe",
+    "zero_flow_epe",
+    "best_mean_epe",
+    "early_stop_wait",
+    "fairness_gap",
+    "train_loss",
+    "lr",
+    "grad_norm_before_mean",
+    "grad_norm_after_max",
+    "clip_share",
+)
+
+
+def build(run: Run, now: datetime.datetime) -> Tuple[str, List[Part]]:
+    """(title, parts) of the report. `now` is only compared with the manifest's `updated`, to notice a dead
+    run."""
+    headline = facts.headline(run)
+    parts: List[Part] = [
+        Verdict(headline.tone, headline.word, facts.verdict_items(run, now)),
+        Paragraph(
+            "From the files of `{}`; started {}, manifest last updated {}. A number as the run recorded it "
+            "has all its "
+            "digits; ~ marks one that is computed or rounded here.".format(
+                run.folder, run.get("started"), run.get("updated")
+            )
+        ),
+    ]
+    parts += [Bullets(run.notes)] if run.notes else []
+    rows = [left + right for left, right in zip_longest(measured(run), setting(run), fillvalue=("", ""))]
+    parts += [Heading("Key figures"), Grid(("measured", "", "run", ""), rows, plain=(0, 1, 2, 3))]
+    if run.history is not None:
+        parts += _accuracy(run) + _options(run) + _samples(run)
+    parts += _optimisation(run) + _fairness(run) + _throughput(run)
+    if run.history is not None:
+        parts.append(_evaluations(run))
+    return "Supernet training report: " + run_name(run), parts + _provenance(run) + _rules()
+
+
+def _accuracy(run: Run) -> List[Part]:
+    assert run.subnets is not None and run.history is not None
+    rank, texts, codes = run.subnets.rank, run.subnets.texts, run.subnets.codes
+    before = rank[-2] if len(rank) > 1 else None
+    rows = [
+        (
+            str(rank[-1, i]),
+            f"`{codes[i]}`",
+            texts[-1][i],
+            "" if before is None else str(before[i]),
+            ", ".join(block.label(int(digit)) for block, digit in zip(run.space.blocks, codes[i])),
+        )
+        for i in np.argsort(rank[-1], kind="stable")
+    ]
+    parts: List[Part] = [
+        Heading("Accuracy"),
+        Figure(
+            "accuracy",
+            plots.accuracy(run),
+            "Mean EPE of the pool over the epochs, with its spread and the zero-flow EPE",
+            f"EPE in pixels over the {run.pool_size} subnets of the pool, on {facts.data_source(run)}. "
+            "Dashed: the EPE of an all-zero flow on the same samples; "
+            "a supernet that is not clearly below it has learned nothing.",
+        ),
+        Heading("The subnets of the pool"),
+    ]
+    if len(rank) > 1:
+        parts += _over_epochs(run)
+    return parts + [
+        Grid(("rank", "code", "last EPE, px", "rank before", ", ".join(run.space.names)), rows, plain=(1, 4))
+    ]
+
+
+def _over_epochs(run: Run) -> List[Part]:
+    return [
+        Figure(
+            "subnets",
+            plots.subnet_curves(run),
+            "EPE of each subnet over the epochs",
+            "Every line is a subnet, coloured by its rank at the last evaluation (dark: best). Right: how "
+            "far each is from the "
+            "mean of the pool; below is better.",
+        ),
+        Figure(
+            "ranks",
+            plots.ranks(run, facts.taus(run)),
+            "Rank of each subnet over the epochs",
+            "Lines that cross much: the pool does not separate these subnets yet. Kendall's tau is 1 if two "
+            "consecutive "
+            "evaluations order all subnets alike and 0 if their orders are unrelated. It measures stability, "
+            "not whether "
+            "the order is right.",
+        ),
+    ]
+
+
+def _options(run: Run) -> List[Part]:
+    assert run.subnets is not None
+    subnets = run.subnets
+    scores = verdict.option_scores(run.space, subnets.codes, subnets.epe[-1].tolist(), subnets.texts[-1])
+    rows = [
+        (score.block, score.label, str(score.users), f"~{score.mean:.4f}") + score.texts for score in scores
+    ]
+    return [
+        Heading("Options of each block"),
+        Figure(
+            "options",
+            plots.options(scores),
+            "Mean EPE and range of the subnets that use each option",
+            "Last evaluation. The subnets that share one option differ in all other blocks, and there are "
+            "only {} of them: "
+            "a difference well inside the ranges says nothing.".format(
+                " to ".join(sorted({str(score.users) for score in scores}))
+            ),
+        ),
+        Grid(
+            ("block", "option", "subnets", "mean EPE, px", "best", "worst"),
+            rows,
+            plain=(0, 1),
+            folded="Option scores in numbers",
+        ),
+    ]
+
+
+def _samples(run: Run) -> List[Part]:
+    if run.samples is None:
+        return [
+            Heading("Samples"),
+            Paragraph("The folder has no `eval_samples.npz`, so no sample can be shown."),
+        ]
+    samples = run.samples
+    codes = ["".join(str(digit) for digit in code) for code in samples.codes]
+    shown = min(len(samples.flow), plot_samples.SHOWN)
+    return [
+        Heading("Samples"),
+        Figure(
+            "samples",
+            plot_samples.strip(samples),
+            "Validation samples: frame, true flow, predicted flow and its error",
+            f"{shown} of the validation samples after epoch {samples.epoch}: the best subnet `{codes[0]}` "
+            f"({str(samples.epe[0])} px on the whole set) and the worst `{codes[1]}` "
+            f"({str(samples.epe[1])} px). Flow in the Middlebury colour code; the colour at the wheel's rim "
+            "stands for the length given at "
+            "the left of the row. The number in an error map is its mean.",
+            wide=True,
+        ),
+    ]
+
+
+def _optimisation(run: Run) -> List[Part]:
+    if run.steps is None:
+        return [Heading("Optimisation"), Paragraph("No training step has been recorded yet.")]
+    curves = plot_steps.step_curves(run)
+    steps = run.steps
+    return [
+        Heading("Optimisation"),
+        Figure(
+            "loss",
+            plot_steps.loss(run, curves),
+            "Training loss and learning rate over the epochs",
+            "Last recorded step {}: loss {}, `l2_loss` {}, learning rate {}.".format(
+                steps.last("step"), steps.last("loss"), steps.last("l2_loss"), steps.last("lr")
+            ),
+        ),
+        Figure(
+            "gradient",
+            plot_steps.gradient(run, curves),
+            "Gradient norm before and after the clip; share of clipped steps",
+            "Global norm of a cycle's averaged gradient. A clip that touches all steps fixes the length of "
+            "the gradient: "
+            "Adam then sees only its direction. Last recorded step: {} before the clip, {} after.".format(
+                steps.last("grad_norm_before"), steps.last("grad_norm_after")
+            ),
+        ),
+    ]
+
+
+def _fairness(run: Run) -> List[Part]:
+    if run.fairness is None:
+        return []
+    counts = run.fairness["counts"]
+    width = max(len(block.options) for block in run.space.blocks)
+    rows = []
+    for block in run.space.blocks:
+        cells = [f"{block.label(i)}: {count}" for i, count in enumerate(counts[block.name])]
+        rows.append(
+            [block.name]
+            + cells
+            + [""] * (width - len(cells))
+            + [str(max(counts[block.name]) - min(counts[block.name]))]
+        )
+    header = ["block"] + [f"option {i}" for i in range(width)] + ["gap"]
+    return [
+        Heading("Fairness"),
+        Paragraph(
+            "How often each option of each block was trained in {} cycles, mode `{}`; recorded fairness gap "
+            "{}, "
+            "largest at any evaluation {}.".format(
+                run.fairness["cycles"],
+                run.fairness["supernet_mode"],
+                run.fairness["fairness_gap"],
+                facts.largest_gap(run),
+            )
+        ),
+        Grid(header, rows),
+    ]
+
+
+def _throughput(run: Run) -> List[Part]:
+    if run.timing is None:
+        return [Heading("Throughput"), Paragraph("There is no row in `timing.csv` yet.")]
+    timing = run.timing
+    return [
+        Heading("Throughput"),
+        Figure(
+            "throughput",
+            plot_steps.throughput(run),
+            "Cycles per second, seconds per epoch and waiting for data",
+            "Last epoch: {} cycles per second, {} s of training, {} s of evaluation, {} of the training time "
+            "spent "
+            "waiting for data.".format(
+                timing.last("cycles_per_second"),
+                timing.last("train_seconds"),
+                timing.last("eval_seconds"),
+                timing.last("input_wait_share"),
+            ),
+        ),
+    ]
+
+
+def _evaluations(run: Run) -> Part:
+    assert run.history is not None
+    first = max(0, run.history.rows - SHOWN_ROWS)
+    rows = [
+        [run.recorded(name, row) for name in _HISTORY] for row in range(run.history.rows - 1, first - 1, -1)
+    ]
+    return Grid(
+        [run.column(name) for name in _HISTORY],
+        rows,
+        plain=(),
+        folded=f"The last {len(rows)} evaluations, newest first, as `eval_epe_history.csv` has them",
+    )
+
+
+def _provenance(run: Run) -> List[Part]:
+    origins = run.get("config_origins")
+    changed = [
+        (name, show(run.get("config." + name)), str(origin))
+        for name, origin in origins.items()
+        if origin != "default"
+    ]
+    parts: List[Part] = [
+        Heading("Provenance"),
+        Bullets(
+            [
+                "command: `{}`".format(run.get("command")),
+                "configuration hash: `{}`".format(run.get("config_hash")),
+                "commit: `{}`{}".format(
+                    run.get("git_commit"), ", with uncommitted changes" if run.get("git_dirty") else ""
+                ),
+                "dataset fingerprint: `{}`".format(run.get("dataset.fingerprint")),
+                "resumed {} times".format(len(run.get("resumes"))) if run.get("resumes") else "never resumed",
+            ]
+        ),
+    ]
+    if run.get("resumes"):
+        parts.append(Bullets(["resume: " + show(resume) for resume in run.get("resumes")]))
+    if changed:
+        parts.append(
+            Grid(
+                ("configuration key", "value", "set by"),
+                changed,
+                plain=(0, 1, 2),
+                folded=f"The {len(changed)} configuration keys that are not at their default",
+            )
+        )
+    return parts
+
+
+def _rules() -> List[Part]:
+    return [
+        Heading("The rules of the verdict"),
+        Bullets(
+            [
+                f"learned: the best mean EPE is at most {verdict.LEARNED_RATIO:g} of the zero-flow EPE; "
+                f"collapsed: after at least {verdict.MIN_EVALUATIONS} evaluations it is not below "
+                f"{verdict.COLLAPSED_RATIO:g} of it, or each of the last {verdict.LAST_EVALUATIONS} "
+                "evaluations is back there",
+                "plateaued: two thirds of early stop's patience are used, or the line through the last "
+                f"{verdict.TREND_WINDOW} evaluations falls by no more "
+                f"than `eval.min_delta` from one to the next; at least {verdict.MIN_EVALUATIONS} evaluations",
+                f"clip saturated: it touched at least {verdict.SATURATED_SHARE:g} of all steps; heavy: at "
+                f"least {verdict.HEAVY_SHARE:g}",
+                "ranking stable: Kendall's tau between consecutive evaluations is at least "
+                f"{verdict.STABLE_TAU:g} on average over the last five",
+            ]
+        ),
+    ]

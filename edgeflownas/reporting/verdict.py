@@ -1,0 +1,170 @@
+"""The rules of the verdict: small pure functions over the recorded numbers, each with its threshold beside
+it.
+
+`level` says how far the supernet got against an all-zero flow, `trend` whether it still moves; `headline`
+joins the two.
+"""
+
+import math
+from typing import List, NamedTuple, Sequence, Tuple
+
+from edgeflownas.nas.search_space import SearchSpace
+
+COLLAPSED_RATIO = 0.95  # best mean EPE at or above this share of the zero-flow EPE: no flow has been learned
+LEARNED_RATIO = 0.80  # at or below it: clearly better than no flow
+MIN_EVALUATIONS = 5  # fewer cannot show a collapse or a trend
+LAST_EVALUATIONS = 3  # so many last evaluations at the zero-flow level: collapsed after it had learned
+TREND_WINDOW = 8  # evaluations to which the trend line is fitted
+PATIENCE_SHARE = 2 / 3  # early stop's patience used to this share: levelled off
+SATURATED_SHARE = (
+    0.99  # gradient clipped in this share of the steps: the clip sets the step, not the gradient
+)
+HEAVY_SHARE = 0.5
+INPUT_WAIT_SHARE = 0.2  # of the training time spent waiting for data: the readers are too slow
+STABLE_TAU = 0.7  # rank correlation of consecutive evaluations above which the ranking is called stable
+
+UNKNOWN, COLLAPSED, COLLAPSED_LATE, WEAK, LEARNED = (
+    "unknown",
+    "collapsed",
+    "collapsed late",
+    "weak",
+    "learned",
+)
+IMPROVING, PLATEAUED = "improving", "plateaued"
+
+
+class Headline(NamedTuple):
+    """`word` is the verdict in a few words, `tone` one of good, fair, bad, open."""
+
+    word: str
+    tone: str
+
+
+def ratio(mean_epe: float, zero_flow: float) -> float:
+    """Mean EPE as a share of the zero-flow EPE; infinite if either is not a positive finite number."""
+    if not (math.isfinite(mean_epe) and math.isfinite(zero_flow) and zero_flow > 0):
+        return math.inf
+    return mean_epe / zero_flow
+
+
+def level(mean_epe: Sequence[float], zero_flow: Sequence[float]) -> str:
+    """How far the pool's mean EPE got below the EPE of an all-zero flow on the same samples."""
+    ratios = [ratio(mean, zero) for mean, zero in zip(mean_epe, zero_flow)]
+    if not ratios:
+        return UNKNOWN
+    if min(ratios) >= COLLAPSED_RATIO:
+        return COLLAPSED if len(ratios) >= MIN_EVALUATIONS else UNKNOWN
+    if len(ratios) > LAST_EVALUATIONS and min(ratios[-LAST_EVALUATIONS:]) >= COLLAPSED_RATIO:
+        return COLLAPSED_LATE
+    return LEARNED if min(ratios) <= LEARNED_RATIO else WEAK
+
+
+def slope(values: Sequence[float]) -> float:
+    """Least-squares change of the values from one to the next; NaN if one of them is not finite."""
+    middle, mean = (len(values) - 1) / 2, sum(values) / len(values)
+    return sum((i - middle) * (value - mean) for i, value in enumerate(values)) / sum(
+        (i - middle) ** 2 for i in range(len(values))
+    )
+
+
+def trend(mean_epe: Sequence[float], wait: int, patience: int, min_delta: float) -> str:
+    """Plateaued if early stop's patience is mostly used, or if the line through the last evaluations falls by
+    no more than `min_delta` from one to the next."""
+    if len(mean_epe) < MIN_EVALUATIONS:
+        return UNKNOWN
+    if wait >= PATIENCE_SHARE * patience or not -slope(mean_epe[-TREND_WINDOW:]) > min_delta:
+        return PLATEAUED
+    return IMPROVING
+
+
+def headline(level_: str, trend_: str) -> Headline:
+    """The verdict in a few words."""
+    if level_ in (COLLAPSED, COLLAPSED_LATE):
+        return Headline("Collapsed" if level_ == COLLAPSED else "Collapsed after it had learned", "bad")
+    if level_ == UNKNOWN:
+        return Headline("Too early to say", "open")
+    if level_ == WEAK:
+        return (
+            Headline("Plateaued near zero flow", "bad")
+            if trend_ == PLATEAUED
+            else Headline("Too early to say: only a little below zero flow", "open")
+        )
+    return {
+        PLATEAUED: Headline("Learned and plateaued", "good"),
+        IMPROVING: Headline("Learned, still improving", "good"),
+        UNKNOWN: Headline("Learned so far", "good"),
+    }[trend_]
+
+
+def clipping(share: float) -> Tuple[str, str]:
+    """(word, tone) for the share of steps whose gradient the clip shortened."""
+    if share >= SATURATED_SHARE:
+        return "saturated", "fair"
+    if share >= HEAVY_SHARE:
+        return "heavy", "fair"
+    return ("occasional", "good") if share > 0 else ("never touched", "good")
+
+
+def fairness(mode: str, largest_gap: int) -> Tuple[str, str]:
+    """(sentence, tone) for the largest gap between the option counts of a block, over all evaluations."""
+    if mode != "strict_fairness":
+        return (
+            f"mode `{mode}`: options are drawn independently, a gap is expected (largest {largest_gap})",
+            "fair",
+        )
+    if largest_gap == 0:
+        return (
+            "strict: every option of every block was trained equally often (gap 0 at each evaluation)",
+            "good",
+        )
+    return f"**broken**: strict fairness promises a gap of 0, the largest recorded is {largest_gap}", "bad"
+
+
+def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
+    """Kendall's tau-a between two scores of the same items: (concordant - discordant) / pairs. NaN below two
+    items."""
+    pairs = [(i, j) for i in range(len(a)) for j in range(i)]
+    if not pairs:
+        return math.nan
+    return sum(_sign(a[i] - a[j]) * _sign(b[i] - b[j]) for i, j in pairs) / len(pairs)
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
+
+
+class OptionScore(NamedTuple):
+    """Over the pool's subnets that use one option: `mean` EPE, `texts` recorded EPE of its best and worst
+    subnet."""
+
+    block: str
+    label: str
+    users: int
+    mean: float
+    low: float
+    high: float
+    texts: Tuple[str, str]
+
+
+def option_scores(
+    space: SearchSpace, codes: Sequence[str], epe: Sequence[float], texts: Sequence[str]
+) -> List[OptionScore]:
+    """One score per block and option that occurs in the pool, in code order. `epe` in pixels, one per
+    code."""
+    scores = []
+    for position, block in enumerate(space.blocks):
+        for value in range(len(block.options)):
+            users = sorted((epe[i], texts[i]) for i, code in enumerate(codes) if code[position] == str(value))
+            if users:
+                scores.append(
+                    OptionScore(
+                        block.name,
+                        block.label(value),
+                        len(users),
+                        sum(user[0] for user in users) / len(users),
+                        users[0][0],
+                        users[-1][0],
+                        (users[0][1], users[-1][1]),
+                    )
+                )
+    return scores

@@ -1,0 +1,63 @@
+"""Writes reports: `supernet_training_report.md` and `.html` of one run, `supernet_comparison.md` and `.html`
+of several."""
+
+import datetime
+import os
+from pathlib import Path
+from typing import List, Optional, Sequence, Union
+
+from edgeflownas.errors import UserError
+from edgeflownas.files import atomic_write_text, os_errors
+from edgeflownas.reporting.document import Figure, Part, to_html, to_markdown
+from edgeflownas.reporting.run_files import read_run
+
+IMAGES = "report"
+REPORT = "supernet_training_report"
+COMPARISON = "supernet_comparison"
+Folder = Union[str, Path]
+
+
+def write_report(
+    run_folder: Folder, output: Optional[Folder] = None, now: Optional[datetime.datetime] = None
+) -> Path:
+    """Writes the report on a run, as far as it has got, into its folder (or `output`); returns the Markdown
+    file's path.
+
+    UserError or DataError, naming the file, if something in the folder is missing or damaged; an older report
+    then stays.
+    """
+    from edgeflownas.reporting.single import build  # pulls in the plots
+
+    run = read_run(Path(run_folder))
+    title, parts = build(run, now or datetime.datetime.now(datetime.timezone.utc))
+    return _write(Path(output) if output is not None else run.folder, REPORT, title, parts)
+
+
+def write_comparison(run_folders: Sequence[Folder], output: Folder) -> Path:
+    """Writes the comparison of two runs or more into `output`; returns the Markdown file's path. Errors as
+    `write_report`."""
+    from edgeflownas.reporting.compare import build
+
+    folders = [Path(folder) for folder in run_folders]
+    resolved = [folder.resolve() for folder in folders]
+    for number, folder in enumerate(resolved):
+        if folder in resolved[:number]:
+            raise UserError(f"{folders[number]}: this run is named twice; a comparison needs different runs")
+    title, parts = build([read_run(folder) for folder in folders])
+    return _write(Path(output), COMPARISON, title, parts)
+
+
+def _write(folder: Path, name: str, title: str, parts: List[Part]) -> Path:
+    images = folder / IMAGES
+    with os_errors(f"write the plots into {images}"):
+        images.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            if isinstance(part, Figure):
+                # Atomic, but not flushed to the disk one by one: a plot lost in a power cut is drawn again.
+                temporary = images / f".{part.name}.tmp-{os.getpid()}"
+                temporary.write_bytes(part.png)
+                os.replace(str(temporary), str(images / (part.name + ".png")))
+    path = folder / (name + ".md")
+    atomic_write_text(str(folder / (name + ".html")), to_html(title, parts))
+    atomic_write_text(str(path), to_markdown(title, parts, IMAGES))
+    return path
