@@ -1,0 +1,224 @@
+"""The shell scripts that start a run: equal but for paths, signals reach the trainer, an interrupted job is requeued and resumes."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCAL = ROOT / "scripts/local/run_supernet_train.sh"
+HPC = ROOT / "scripts/hpc/run_supernet_train.sh"
+SCRIPTS = pytest.mark.parametrize("script", [LOCAL, HPC], ids=["local", "hpc"])
+
+# Stands in for the trainer: writes down how it was called, then runs the plan, as one bash command, until it exits.
+TRAINER = """#!/usr/bin/env bash
+echo "$@" >>calls
+trap 'echo USR1 >>signals; sleep 0.3; echo committed >>signals; exit 138' USR1
+trap 'echo TERM >>signals; sleep 0.3; echo committed >>signals; exit 143' TERM
+echo ready >>started
+eval "$PLAN"
+"""
+UNTIL_SIGNAL = "while :; do sleep 0.05; done"
+
+
+class Job:
+    """A project folder with a fake trainer and a fake scontrol, and the script to try, copied elsewhere as SLURM does."""
+
+    def __init__(self, folder, script):
+        self.folder = folder / "project"
+        self.spool = folder / "spool"
+        for path in (self.folder, self.spool):
+            path.mkdir()
+        self.script = shutil.copy(str(script), str(self.spool / "slurm_script"))
+        self._program("trainer", TRAINER)
+        self._program("scontrol", '#!/usr/bin/env bash\necho "$@, trainer $(tail -n 1 signals)" >>requeued\n')
+
+    def _program(self, name, text):
+        path = self.spool / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def start(self, plan, *args, **variables):
+        env = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
+        env.update(PROJECT=str(self.folder), PYTHON=str(self.spool / "trainer"), FC2_ROOT="/data/FC2", PLAN=plan,
+                   PATH="{}:{}".format(self.spool, env["PATH"]), **variables)
+        return subprocess.Popen(["bash", self.script] + list(args), env=env, cwd="/", stdout=subprocess.PIPE,
+                                universal_newlines=True)
+
+    def run(self, plan, *args, **variables):
+        process = self.start(plan, *args, **variables)
+        output, _ = process.communicate(timeout=30)
+        return process.returncode, output
+
+    def signal(self, number, **variables):
+        """Starts a job that trains until a signal, sends it one as soon as it trains, returns its exit code and output."""
+        process = self.start(UNTIL_SIGNAL, **variables)
+        deadline = time.monotonic() + 30
+        while not self.read("started"):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+        return process.returncode, output
+
+    def read(self, name):
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def commit_checkpoint(self, experiment):
+        folder = self.folder / "outputs/supernet" / experiment / "checkpoints"
+        folder.mkdir(parents=True)
+        (folder / "supernet_last.ckpt.index").write_text("")
+
+
+def paths_removed(script):
+    text, count = re.subn(r"(?ms)^# >>> paths and resources.*?^# <<< paths and resources\n", "", script.read_text())
+    assert count == 1
+    return text
+
+
+def test_scripts_differ_in_paths_and_resources_only():
+    assert paths_removed(LOCAL) == paths_removed(HPC)
+    assert LOCAL.read_text() != HPC.read_text()
+    assert "run_supernet_train.py" in paths_removed(LOCAL)
+
+
+def test_slurm_reads_every_directive():
+    """sbatch stops at the first line that is neither empty nor a comment."""
+    lines = HPC.read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
+    directives = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
+    assert max(directives) < first
+    for wanted in ("--signal=B:USR1@300", "--requeue", "--open-mode=append"):
+        assert "#SBATCH " + wanted in lines
+
+
+@SCRIPTS
+def test_passes_settings_and_further_arguments(tmp_path, script):
+    job = Job(tmp_path, script)
+    status, output = job.run("exit 0", "--set", "train.note=two words", EXPERIMENT="e")
+    assert status == 0 and job.read("requeued") == []
+    (call,) = job.read("calls")
+    assert call.startswith("wrappers/run_supernet_train.py --config configs/supernet_fc2_180x240.yaml --experiment_name e_seed42 ")
+    for part in ("--set train.seed=42", "--base_path /data/FC2", "--gpu_device 0", "--num_epochs 200", "--fast_mode",
+                 "--set train.note=two words"):
+        assert part in call
+    assert "--resume" not in call
+    assert "two\\ words" in output  # the command is shown as it can be typed
+
+
+@SCRIPTS
+def test_resumes_when_the_run_folder_has_a_checkpoint(tmp_path, script):
+    job = Job(tmp_path, script)
+    job.commit_checkpoint("e_seed42")
+    assert job.run("exit 0", EXPERIMENT="e")[0] == 0
+    assert job.run("exit 0", EXPERIMENT="other")[0] == 0
+    first, second = job.read("calls")
+    assert "--resume" in first.split() and "--resume" not in second.split()
+
+
+@SCRIPTS
+def test_tasks_of_an_array_share_no_folder(tmp_path, script):
+    job = Job(tmp_path, script)
+    for task in ("0", "3"):
+        job.run("exit 0", SLURM_ARRAY_TASK_ID=task, SEED="7")
+    first, second = job.read("calls")
+    assert "--experiment_name supernet_fc2_180x240_seed7 --set train.seed=7" in first
+    assert "--experiment_name supernet_fc2_180x240_seed10 --set train.seed=10" in second
+
+
+@SCRIPTS
+@pytest.mark.parametrize("number, status", [(signal.SIGUSR1, 138), (signal.SIGTERM, 143)], ids=["USR1", "TERM"])
+def test_a_signal_reaches_the_trainer_and_the_job_is_requeued(tmp_path, script, number, status):
+    """The script waits until the trainer has committed, however long after the signal that is."""
+    job = Job(tmp_path, script)
+    got, output = job.signal(number, SLURM_JOB_ID="4711")
+    assert got == status
+    assert job.read("signals") == [signal.Signals(number).name[3:], "committed"]
+    assert job.read("requeued") == ["requeue 4711, trainer committed"]
+    assert "will resume supernet_fc2_180x240_seed42" in output
+    # The second start, as SLURM does it: the same job, now with a checkpoint.
+    job.commit_checkpoint("supernet_fc2_180x240_seed42")
+    assert job.run("exit 0", SLURM_JOB_ID="4711")[0] == 0
+    assert ["--resume" in call.split() for call in job.read("calls")] == [False, True]
+    assert job.read("requeued") == ["requeue 4711, trainer committed"]
+
+
+@SCRIPTS
+def test_outside_slurm_nothing_is_requeued(tmp_path, script):
+    job = Job(tmp_path, script)
+    status, output = job.signal(signal.SIGUSR1)
+    assert (status, job.read("requeued")) == (138, [])
+    assert "run the same command again" in output
+
+
+@SCRIPTS
+@pytest.mark.parametrize("status", [0, 1, 2, 130, 137])
+def test_an_end_or_an_error_is_not_requeued(tmp_path, script, status):
+    job = Job(tmp_path, script)
+    assert job.run("exit {}".format(status), SLURM_JOB_ID="4711")[0] == status
+    assert job.read("requeued") == []
+
+
+# Stands in for every module that the smoke run starts.
+STEP = "import sys\nprint('ran', sys.argv[1:])\nsys.exit({status})\n"
+
+
+def smoke(folder, train_status=0, **variables):
+    """Runs scripts/smoke.py in a folder whose synthetic, trainer and check_manifest only say how they were called."""
+    for name, status in (("edgeflownas/data/synthetic", 0), ("edgeflownas/nas/check_manifest", 0),
+                         ("wrappers/run_supernet_train", train_status)):
+        path = folder / (name + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(STEP.format(status=status))
+    (folder / "scripts").mkdir()
+    driver = shutil.copy(str(ROOT / "scripts/smoke.py"), str(folder / "scripts"))
+    env = {key: value for key, value in os.environ.items() if key != "FC2_ROOT"}
+    done = subprocess.run([sys.executable, driver], env=dict(env, **variables), cwd="/", stdout=subprocess.PIPE,
+                          universal_newlines=True, timeout=60)
+    return done.returncode, done.stdout
+
+
+TRAIN = ("$ python wrappers/run_supernet_train.py --gpu_device 0 --num_epochs 2 --batch_size 32 --lr 1e-4 "
+         "--config configs/supernet_fc2_180x240.yaml --fast_mode --base_path ")
+MAKE = "$ python -m edgeflownas.data.synthetic --out data/synthetic_fc2 --train 64 --test 8 --seed 1"
+CHECK = "$ python -m edgeflownas.nas.check_manifest --path outputs/supernet/train_manifest.json"
+
+
+def commands(output):
+    return [line for line in output.splitlines() if line.startswith("$")]
+
+
+def test_smoke_makes_data_trains_and_checks(tmp_path):
+    status, output = smoke(tmp_path)
+    assert status == 0
+    assert commands(output) == [MAKE, TRAIN + "data/synthetic_fc2", CHECK]
+    assert output.count("ran [") == 3 and output.splitlines()[-1] == "smoke: passed"
+
+
+def test_smoke_uses_a_real_set(tmp_path):
+    status, output = smoke(tmp_path, FC2_ROOT="/data/FC2")
+    assert status == 0
+    assert commands(output) == [TRAIN + "/data/FC2", CHECK]
+
+
+def test_smoke_stops_at_the_first_failure(tmp_path):
+    status, output = smoke(tmp_path, train_status=2)
+    assert status == 2
+    assert commands(output)[-1].startswith(TRAIN)
+    assert output.splitlines()[-1] == "smoke: FAILED, exit code 2"
+
+
+@pytest.mark.parametrize("name, python, stack, noted", [
+    ("smoke", "3.7.16", "tf1", False), ("smoke", "3.11.7", "tf2", True), ("smoke-tf2", "3.11.7", "tf2", False)])
+def test_stack_is_named_and_a_fallback_noted(name, python, stack, noted):
+    code = "import sys, stack; print(stack.message(sys.argv[1], tuple(map(int, sys.argv[2].split('.')))))"
+    done = subprocess.run([sys.executable, "-c", code, name, python], cwd=str(ROOT / "scripts"), check=True,
+                          stdout=subprocess.PIPE, universal_newlines=True)
+    assert done.stdout.startswith("{}: stack {} (Python {}".format(name, stack, python))
+    assert ("NOT tested" in done.stdout) == noted
