@@ -1,0 +1,16 @@
+"""Arch codes drawn at random, for checks and for sampling the space: a pure function of the seed."""
+import numpy as np
+
+from edgeflownas.nas.search_space import SPACE, SearchSpace
+from edgeflownas.rng import stream
+
+
+def random_codes(seed: int, count: int, space: SearchSpace = SPACE) -> np.ndarray:
+    """`count` distinct codes, uniformly drawn, int32 [count, blocks]; a larger `count` continues a smaller one.
+
+    Raises ValueError unless 1 <= count <= the size of the space.
+    """
+    if not 1 <= count <= space.size:
+        raise ValueError("random codes: count must be in 1..{}, got {}".format(space.size, count))
+    numbers = stream("random_codes", seed).permutation(space.size)[:count]
+    return np.stack(np.unravel_index(numbers, space.num_options), axis=1).astype(np.int32)

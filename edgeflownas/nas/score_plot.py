@@ -1,0 +1,50 @@
+"""The picture of scored subnets: EPE against parameters and against multiply-adds, with the ones that nothing beats."""
+from typing import Any, List, Sequence
+
+from edgeflownas.files import os_errors
+from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.nas.search_space import BASELINE_CODE
+from edgeflownas.reporting.canvas import BLACK, BLUE, GREY, RED, look, panels, png
+
+AXES = (("parameters", 1e6, "parameters, millions"), ("multiply_adds", 1e9, "multiply-adds per image pair, billions"))
+
+
+def front(rows: Sequence[Any], cost: str) -> List[Any]:
+    """The rows that no other row beats in both EPE and `cost` (a field of theirs), cheapest first."""
+    best: List[Any] = []
+    for row in sorted(rows, key=lambda row: (getattr(row, cost), row.epe)):
+        if not best or row.epe < best[-1].epe:
+            best.append(row)
+    return best
+
+
+def draw(path: str, rows: Sequence[Any], title: str) -> None:
+    """Writes the PNG. `rows` have arch_code, epe, zero_flow_epe, parameters, multiply_adds. UserError if the disk refuses."""
+    with look():
+        figure, axes = panels(1, 2, 4.6, sharey=True)
+        for place, (cost, unit, label) in zip(axes, AXES):
+            _panel(place, rows, cost, unit)
+            place.set_xlabel(label)
+        axes[0].set_ylabel("EPE, px")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure.tight_layout(rect=(0, 0.07, 1, 1))
+        figure.legend(handles, names, loc="lower left", ncol=len(names))
+        content = png(figure)
+    with os_errors("write {}".format(path)), open(path, "wb") as handle:
+        handle.write(content)
+
+
+def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float) -> None:
+    axes.scatter([getattr(row, cost) / unit for row in rows], [row.epe for row in rows], s=26 if len(rows) < 500 else 6,
+                 color=BLUE, alpha=0.75, linewidths=0, label="subnets ({:,})".format(len(rows)))
+    best = front(rows, cost)
+    axes.plot([getattr(row, cost) / unit for row in best], [row.epe for row in best], color=RED, marker="D", markersize=5,
+              linewidth=1.2, drawstyle="steps-post", label="none is both cheaper and better")
+    baseline = [row for row in rows if row.arch_code == to_digits(BASELINE_CODE)]
+    axes.scatter([getattr(row, cost) / unit for row in baseline], [row.epe for row in baseline], s=90, facecolors="none",
+                 edgecolors=BLACK, linewidths=1.4, label="EdgeFlowNet-bilinear" if baseline else None)
+    low, high = axes.get_ylim()
+    zero = rows[0].zero_flow_epe
+    if zero < high + 0.5 * (high - low):  # far above, it would squeeze the subnets into a line
+        axes.axhline(zero, color=GREY, linestyle="--", linewidth=1.2, label="zero flow")
