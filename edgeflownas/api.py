@@ -8,6 +8,7 @@
 
 Importing this module imports TensorFlow. A GPU is chosen the usual way, by CUDA_VISIBLE_DEVICES, before that.
 """
+
 import os
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
@@ -31,16 +32,17 @@ from edgeflownas.tfcompat import tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
 
-CHUNK = 12      # codes that are scored together, so that a validation batch is decoded once for all of them
-PREFETCH = 2    # batches, as in the trainer's evaluation
+CHUNK = 12  # codes that are scored together, so that a validation batch is decoded once for all of them
+PREFETCH = 2  # batches, as in the trainer's evaluation
 FREE_SECTION = "eval."  # how a subnet is scored may differ from what the trainer did; what is scored may not
 
 
 class Result(NamedTuple):
     """The score of one subnet. EPE in pixels; `multiply_adds` per image pair of the run's input size."""
-    arch_code: str          # digits: "012001210"
+
+    arch_code: str  # digits: "012001210"
     epe: float
-    zero_flow_epe: float    # of a flow of zeros on the same samples
+    zero_flow_epe: float  # of a flow of zeros on the same samples
     parameters: int
     multiply_adds: int
     bn_recal_batches: int
@@ -52,7 +54,9 @@ class Supernet:
 
     def __init__(self, config: Config, generation: Generation, state: RunState, index: FC2Index) -> None:
         self.config, self.generation, self.state, self.index = config, generation, state, index
-        self.pool = build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)  # int32 [pool_size, blocks]
+        self.pool = build_pool(
+            config.train.arch_seed, config.eval.pool_size, SPACE
+        )  # int32 [pool_size, blocks]
         self._scorers: Dict[int, Scorer] = {}
         self._bn_batches: List[Any] = []
         self._graph = tf.Graph()
@@ -65,17 +69,26 @@ class Supernet:
                 saver.restore(self._session, generation.prefix)
             except tf.errors.OpError as error:
                 self._session.close()
-                raise UserError("cannot restore {}: {}; if the run goes on meanwhile, try again".format(
-                    generation.prefix, str(error).splitlines()[0])) from error
+                raise UserError(
+                    "cannot restore {}: {}; if the run goes on meanwhile, try again".format(
+                        generation.prefix, str(error).splitlines()[0]
+                    )
+                ) from error
 
     @classmethod
-    def load(cls, run_folder: str, checkpoint: str = "best", settings: Optional[Dict[str, Any]] = None,
-             progress: Optional[Callable[[int, int], None]] = None) -> "Supernet":
+    def load(
+        cls,
+        run_folder: str,
+        checkpoint: str = "best",
+        settings: Optional[Dict[str, Any]] = None,
+        progress: Optional[Callable[[int, int], None]] = None,
+    ) -> "Supernet":
         """Opens a run's "best" or "last" checkpoint; before the first evaluation, best is the last.
 
-        The configuration is the one the run was made with, but for `settings`, {"section.key": value}: paths, `runtime.*` and
-        `eval.*` (how a subnet is scored) are free, every other key must have the run's own value. `progress(done, total)` is
-        told of the data check. UserError: no such run, damaged checkpoint, other configuration, other data.
+        The configuration is the one the run was made with, but for `settings`, {"section.key": value}:
+        paths, `runtime.*` and `eval.*` (how a subnet is scored) are free, every other key must have the
+        run's own value. `progress(done, total)` is told of the data check. UserError: no such run, damaged
+        checkpoint, other configuration, other data.
         """
         generation = CheckpointStore(os.path.join(run_folder, "checkpoints")).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
@@ -83,9 +96,12 @@ class Supernet:
         config = _with_settings(stored, settings or {}, run_folder)
         index = build_index(config.data, config.train.seed, progress=progress)
         if index.fingerprint != state.dataset:
-            raise UserError("{} was trained on other samples than those in {} (fingerprint {}..., found {}...); name its "
-                            "data with --base_path and --list_dir".format(
-                                run_folder, config.data.base_path, state.dataset[:12], index.fingerprint[:12]))
+            raise UserError(
+                "{} was trained on other samples than those in {} (fingerprint {}..., found {}...); name its "
+                "data with --base_path and --list_dir".format(
+                    run_folder, config.data.base_path, state.dataset[:12], index.fingerprint[:12]
+                )
+            )
         return cls(config, generation, state, index)
 
     @property
@@ -101,23 +117,30 @@ class Supernet:
     def evaluate(self, codes: Sequence[Any]) -> List[Result]:
         """Scores subnets, given in any spelling of a code; results in their order.
 
-        Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the validation samples.
-        Raises ValueError for a wrong code, DataError for a damaged file, RunFailed if an EPE is not finite.
+        Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the
+        validation samples. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed if an
+        EPE is not finite.
         """
         return [result for chunk in self.stream(codes) for result in chunk]
 
-    def stream(self, codes: Sequence[Any], stop: Callable[[], bool] = lambda: False,
-               progress: Optional[Callable[[int, int], None]] = None) -> Iterator[List[Result]]:
-        """`evaluate`, some codes at a time as they are done. `Interrupted` once `stop()` is true; no result is half one.
+    def stream(
+        self,
+        codes: Sequence[Any],
+        stop: Callable[[], bool] = lambda: False,
+        progress: Optional[Callable[[int, int], None]] = None,
+    ) -> Iterator[List[Result]]:
+        """`evaluate`, some codes at a time as they are done. `Interrupted` once `stop()` is true; no result
+        is half one.
 
         `progress(done, total)` is told of each validation batch that was scored for the codes at hand.
-        The run's whole pool goes through the network at once; other codes one by one, `CHUNK` per pass over the data.
+        The run's whole pool goes through the network at once; other codes one by one, `CHUNK` per pass over
+        the data.
         """
         rows = np.array([parse(code, SPACE) for code in codes], np.int32).reshape(-1, len(SPACE.blocks))
         pooled = np.array_equal(rows, self.pool)
         size = len(rows) if pooled else CHUNK
         for first in range(0, len(rows), size):
-            yield self._score(rows[first:first + size], len(self.pool) if pooled else 1, stop, progress)
+            yield self._score(rows[first : first + size], len(self.pool) if pooled else 1, stop, progress)
 
     def close(self) -> None:
         """Frees the session; the object cannot be used any more."""
@@ -132,10 +155,21 @@ class Supernet:
     def _pipelines(self) -> List[EvalPipeline]:
         """Validation and BN samples, as the trainer takes them."""
         data, evaluation = self.config.data, self.config.eval
-        val = self.index.val[:evaluation.num_samples] if evaluation.num_samples else self.index.val
-        bn = bn_samples(self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
-        return [EvalPipeline(samples, evaluation.batch_size, data.input_height, data.input_width,
-                             self.config.runtime.num_workers, PREFETCH) for samples in (val, bn)]
+        val = self.index.val[: evaluation.num_samples] if evaluation.num_samples else self.index.val
+        bn = bn_samples(
+            self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size
+        )
+        return [
+            EvalPipeline(
+                samples,
+                evaluation.batch_size,
+                data.input_height,
+                data.input_width,
+                self.config.runtime.num_workers,
+                PREFETCH,
+            )
+            for samples in (val, bn)
+        ]
 
     def _scorer(self, num_paths: int) -> Scorer:
         if num_paths not in self._scorers:
@@ -143,8 +177,13 @@ class Supernet:
             self._scorers[num_paths] = Scorer(self._net, data.input_height, data.input_width, num_paths)
         return self._scorers[num_paths]
 
-    def _score(self, rows: np.ndarray, num_paths: int, stop: Callable[[], bool],
-               progress: Optional[Callable[[int, int], None]]) -> List[Result]:
+    def _score(
+        self,
+        rows: np.ndarray,
+        num_paths: int,
+        stop: Callable[[], bool],
+        progress: Optional[Callable[[int, int], None]],
+    ) -> List[Result]:
         def scored(batches: int) -> None:
             if progress is not None:
                 progress(batches, self._val.num_batches)
@@ -154,12 +193,31 @@ class Supernet:
             scorer = self._scorer(num_paths)
             if not self._bn_batches:
                 self._bn_batches = list(read_batches(self._session, self._bn))
-            scores = score_codes(self._session, scorer, rows, self._bn_batches, read_batches(self._session, self._val),
-                                 stop=stop, progress=scored)
-        costs = [subnet_cost(row, data.input_height, data.input_width, self.config.network.init_channels) for row in rows]
-        return [Result(to_digits(row), float(epe), scores.zero_flow_epe, cost.parameters, cost.multiply_adds,
-                       self.config.eval.bn_recal_batches, scores.num_samples)
-                for row, epe, cost in zip(rows, scores.epe, costs)]
+            scores = score_codes(
+                self._session,
+                scorer,
+                rows,
+                self._bn_batches,
+                read_batches(self._session, self._val),
+                stop=stop,
+                progress=scored,
+            )
+        costs = [
+            subnet_cost(row, data.input_height, data.input_width, self.config.network.init_channels)
+            for row in rows
+        ]
+        return [
+            Result(
+                to_digits(row),
+                float(epe),
+                scores.zero_flow_epe,
+                cost.parameters,
+                cost.multiply_adds,
+                self.config.eval.bn_recal_batches,
+                scores.num_samples,
+            )
+            for row, epe, cost in zip(rows, scores.epe, costs)
+        ]
 
 
 def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) -> Config:
@@ -172,7 +230,11 @@ def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) ->
     differing = [name for name in configuration.diff(stored, config) if not name.startswith(FREE_SECTION)]
     if differing:
         old, new = configuration.flat(stored), configuration.flat(config)
-        raise UserError("the run in {} has another configuration: {}; give these keys the values it was trained with, or leave "
-                        "them out (and --config with them) to take them from the checkpoint".format(run_folder, "; ".join(
-                            "{} was {!r}, is {!r}".format(name, old[name], new[name]) for name in differing)))
+        raise UserError(
+            "the run in {} has another configuration: {}; give these keys the values it was trained with, or "
+            "leave them out (and --config with them) to take them from the checkpoint".format(
+                run_folder,
+                "; ".join("{} was {!r}, is {!r}".format(name, old[name], new[name]) for name in differing),
+            )
+        )
     return config

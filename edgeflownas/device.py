@@ -1,4 +1,5 @@
 """Which device TensorFlow may see; must be chosen before TensorFlow is imported."""
+
 import os
 
 

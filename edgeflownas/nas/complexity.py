@@ -1,9 +1,12 @@
-"""What a subnet costs: trained parameters and multiply-adds, counted from its layers without building a graph.
+"""What a subnet costs: trained parameters and multiply-adds, counted from its layers without building a
+graph.
 
-Only convolutions are counted as multiply-adds (one multiply-add per kernel weight and output pixel); batch norm, which folds
-into them on a device, upsampling and additions are not. Parameters are kernels and the two affine values of a batch norm.
-The widths are those of the network; a test compares every count with the variables of the real graph.
+Only convolutions are counted as multiply-adds (one multiply-add per kernel weight and output pixel); batch
+norm, which folds into them on a device, upsampling and additions are not. Parameters are kernels and the two
+affine values of a batch norm. The widths are those of the network; a test compares every count with the
+variables of the real graph.
 """
+
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from edgeflownas.nas.arch_codec import parse
@@ -15,12 +18,15 @@ RESIDUAL_KERNEL = 3  # both convolutions of a residual block
 
 class Cost(NamedTuple):
     """Of one subnet; `multiply_adds` of one image pair of the size asked for."""
+
     parameters: int
     multiply_adds: int
 
 
 class Place(NamedTuple):
-    """A fixed layer (`kernel` pixels wide) or a choice block (`kernel` None), working at 1/2**`stage` of the input's size."""
+    """A fixed layer (`kernel` pixels wide) or a choice block (`kernel` None), working at 1/2**`stage` of the
+    input's size."""
+
     name: str
     inputs: int
     outputs: int
@@ -32,16 +38,27 @@ def places(init_channels: int) -> List[Place]:
     """Every layer and choice block of the network, in order; C = `init_channels`."""
     c = init_channels
     return [
-        Place("E0", 6, c, 1, 7), Place("E1", c, 2 * c, 2, 5), Place("EB0", 2 * c, 2 * c, 2),
-        Place("Down1", 2 * c, 4 * c, 3, 3), Place("EB1", 4 * c, 4 * c, 3), Place("Down2", 4 * c, 8 * c, 4, 3),
-        Place("DB0", 8 * c, 8 * c, 4), Place("Up1", 8 * c, 4 * c, 3, 3), Place("DB1", 4 * c, 4 * c, 3),
-        Place("Up2", 4 * c, 2 * c, 2, 3), Place("H0Out", 2 * c, OUT_CHANNELS, 2), Place("H1", 2 * c, c, 1),
-        Place("H1Out", c, OUT_CHANNELS, 1), Place("H2", c, c // 2, 0), Place("H2Out", c // 2, OUT_CHANNELS, 0),
+        Place("E0", 6, c, 1, 7),
+        Place("E1", c, 2 * c, 2, 5),
+        Place("EB0", 2 * c, 2 * c, 2),
+        Place("Down1", 2 * c, 4 * c, 3, 3),
+        Place("EB1", 4 * c, 4 * c, 3),
+        Place("Down2", 4 * c, 8 * c, 4, 3),
+        Place("DB0", 8 * c, 8 * c, 4),
+        Place("Up1", 8 * c, 4 * c, 3, 3),
+        Place("DB1", 4 * c, 4 * c, 3),
+        Place("Up2", 4 * c, 2 * c, 2, 3),
+        Place("H0Out", 2 * c, OUT_CHANNELS, 2),
+        Place("H1", 2 * c, c, 1),
+        Place("H1Out", c, OUT_CHANNELS, 1),
+        Place("H2", c, c // 2, 0),
+        Place("H2Out", c // 2, OUT_CHANNELS, 0),
     ]
 
 
 def subnet_cost(code: Any, height: int, width: int, init_channels: int, space: SearchSpace = SPACE) -> Cost:
-    """What the subnet `code` costs for inputs of `height` x `width` pixels. Raises ValueError for a wrong code."""
+    """What the subnet `code` costs for inputs of `height` x `width` pixels. Raises ValueError for a wrong
+    code."""
     chosen = dict(zip(space.names, parse(code, space)))
     blocks = _blocks(space)
     parameters = multiply_adds = 0
@@ -82,8 +99,8 @@ def _weights(place: Place, kernels: Sequence[int]) -> int:
 
 
 def _affine(place: Place, blocks: Dict[str, Block], convolutions: int) -> int:
-    """Gamma and beta: one batch norm per convolution of a depth block, one shared by a kernel block's options, none at the
-    outputs."""
+    """Gamma and beta: one batch norm per convolution of a depth block, one shared by a kernel block's
+    options, none at the outputs."""
     if place.outputs == OUT_CHANNELS and place.name.endswith("Out"):
         return 0
     depth = place.name in blocks and blocks[place.name].kind == "depth"
@@ -91,4 +108,4 @@ def _affine(place: Place, blocks: Dict[str, Block], convolutions: int) -> int:
 
 
 def _ceil(size: int, stage: int) -> int:
-    return -(-size // 2 ** stage)
+    return -(-size // 2**stage)

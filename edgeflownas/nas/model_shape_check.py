@@ -4,6 +4,7 @@
 
 One graph with untrained weights; the code is fed, so only the chosen branches run.
 """
+
 import argparse
 from typing import Any, List, Optional, Tuple
 
@@ -19,7 +20,7 @@ from edgeflownas.rng import stream
 
 SCALES = (4, 2, 1)  # of the three outputs, from coarse to fine
 OUT_CHANNELS = 4
-SMALLEST = 64       # pixels, of either side
+SMALLEST = 64  # pixels, of either side
 
 
 def expected_shapes(batch: int, height: int, width: int) -> List[Tuple[int, int, int, int]]:
@@ -34,7 +35,9 @@ def problems(outputs: List[np.ndarray], want: List[Tuple[int, int, int, int]]) -
         if output.shape != shape:
             found.append("output {} is {}, want {}".format(number, list(output.shape), list(shape)))
         elif not np.all(np.isfinite(output)):
-            found.append("output {} has {} values that are not finite".format(number, np.sum(~np.isfinite(output))))
+            found.append(
+                "output {} has {} values that are not finite".format(number, np.sum(~np.isfinite(output)))
+            )
     return found
 
 
@@ -44,6 +47,7 @@ def forward(codes: np.ndarray, batch: int, height: int, width: int, seed: int, i
     from edgeflownas.network.MultiScaleResNet_supernet import Supernet
     from edgeflownas.network.routing import SinglePath
     from edgeflownas.tfcompat import tf
+
     images = stream("random_codes", seed, 1).uniform(-1.0, 1.0, (batch, height, width, 6)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
         net = Supernet(init_channels)
@@ -56,15 +60,28 @@ def forward(codes: np.ndarray, batch: int, height: int, width: int, seed: int, i
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edgeflownas.nas.model_shape_check", allow_abbrev=False,
-                                     description="Run random subnets forward and check their outputs: H/4 x W/4, H/2 x W/2 and "
-                                     "H x W (rounded up) with 4 channels, all finite. Exit code 1 if one is wrong.")
-    parser.add_argument("--h", type=positive, default=180, help="height of the images in pixels (default %(default)s)")
-    parser.add_argument("--w", type=positive, default=240, help="width of the images in pixels (default %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m edgeflownas.nas.model_shape_check",
+        allow_abbrev=False,
+        description="Run random subnets forward and check their outputs: H/4 x W/4, H/2 x W/2 and "
+        "H x W (rounded up) with 4 channels, all finite. Exit code 1 if one is wrong.",
+    )
+    parser.add_argument(
+        "--h", type=positive, default=180, help="height of the images in pixels (default %(default)s)"
+    )
+    parser.add_argument(
+        "--w", type=positive, default=240, help="width of the images in pixels (default %(default)s)"
+    )
     parser.add_argument("--batch", type=positive, default=2, help="images per batch (default %(default)s)")
-    parser.add_argument("--samples", type=positive, default=20, help="number of random codes (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of codes, images and weights (default %(default)s)")
-    parser.add_argument("--init_channels", type=positive, default=32, help="width of the supernet, even (default %(default)s)")
+    parser.add_argument(
+        "--samples", type=positive, default=20, help="number of random codes (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of codes, images and weights (default %(default)s)"
+    )
+    parser.add_argument(
+        "--init_channels", type=positive, default=32, help="width of the supernet, even (default %(default)s)"
+    )
     parser.add_argument("--gpu_device", default="0", help="GPU number; -1: CPU (default %(default)s)")
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     return parser
@@ -75,9 +92,11 @@ def _check_arguments(args: argparse.Namespace) -> None:
         if value < SMALLEST:
             raise UserError("{}: expected at least {} pixels, found {}".format(flag, SMALLEST, value))
     if args.samples > SPACE.size:
-        raise UserError("--samples: expected at most {}, the number of subnets, found {}".format(SPACE.size, args.samples))
-    if not 0 <= args.seed < 2 ** 32:
-        raise UserError("--seed: expected 0 to {}, found {}".format(2 ** 32 - 1, args.seed))
+        raise UserError(
+            "--samples: expected at most {}, the number of subnets, found {}".format(SPACE.size, args.samples)
+        )
+    if not 0 <= args.seed < 2**32:
+        raise UserError("--seed: expected 0 to {}, found {}".format(2**32 - 1, args.seed))
     if args.init_channels < 2:
         raise UserError("--init_channels: expected at least 2, found {}".format(args.init_channels))
 
@@ -90,14 +109,29 @@ def main(argv: Optional[List[str]] = None) -> int:
     codes = random_codes(args.seed, args.samples)
     want = expected_shapes(args.batch, args.h, args.w)
     failed = 0
-    for code, outputs in zip(codes, forward(codes, args.batch, args.h, args.w, args.seed, args.init_channels)):
+    for code, outputs in zip(
+        codes, forward(codes, args.batch, args.h, args.w, args.seed, args.init_channels)
+    ):
         found = problems(outputs, want)
         failed += bool(found)
         sizes = " ".join("{}x{}".format(*output.shape[1:3]) for output in outputs)
-        print("{}  {}  {}".format(to_digits(code), sizes, "FAIL: " + "; ".join(found) if found else "finite, ok"), flush=True)
-    print("model_shape_check {}: {} of {} codes are right; batch {}, input {}x{}, want {}".format(
-        "FAILED" if failed else "passed", args.samples - failed, args.samples, args.batch, args.h, args.w,
-        " ".join("{}x{}".format(*shape[1:3]) for shape in want)))
+        print(
+            "{}  {}  {}".format(
+                to_digits(code), sizes, "FAIL: " + "; ".join(found) if found else "finite, ok"
+            ),
+            flush=True,
+        )
+    print(
+        "model_shape_check {}: {} of {} codes are right; batch {}, input {}x{}, want {}".format(
+            "FAILED" if failed else "passed",
+            args.samples - failed,
+            args.samples,
+            args.batch,
+            args.h,
+            args.w,
+            " ".join("{}x{}".format(*shape[1:3]) for shape in want),
+        )
+    )
     return 1 if failed else 0
 
 

@@ -1,4 +1,5 @@
 """Arch codes drawn at random, for checks and for sampling the space: a pure function of the seed."""
+
 import numpy as np
 
 from edgeflownas.nas.search_space import SPACE, SearchSpace
@@ -6,7 +7,8 @@ from edgeflownas.rng import stream
 
 
 def random_codes(seed: int, count: int, space: SearchSpace = SPACE) -> np.ndarray:
-    """`count` distinct codes, uniformly drawn, int32 [count, blocks]; a larger `count` continues a smaller one.
+    """`count` distinct codes, uniformly drawn, int32 [count, blocks]; a larger `count` continues a smaller
+    one.
 
     Raises ValueError unless 1 <= count <= the size of the space.
     """

@@ -1,4 +1,6 @@
-"""The picture of scored subnets: EPE against parameters and against multiply-adds, with the ones that nothing beats."""
+"""The picture of scored subnets: EPE against parameters and against multiply-adds, with the ones that
+nothing beats."""
+
 from typing import Any, List, Sequence
 
 from edgeflownas.files import os_errors
@@ -6,7 +8,10 @@ from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.search_space import BASELINE_CODE
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREY, RED, look, panels, png
 
-AXES = (("parameters", 1e6, "parameters, millions"), ("multiply_adds", 1e9, "multiply-adds per image pair, billions"))
+AXES = (
+    ("parameters", 1e6, "parameters, millions"),
+    ("multiply_adds", 1e9, "multiply-adds per image pair, billions"),
+)
 
 
 def front(rows: Sequence[Any], cost: str) -> List[Any]:
@@ -19,7 +24,8 @@ def front(rows: Sequence[Any], cost: str) -> List[Any]:
 
 
 def draw(path: str, rows: Sequence[Any], title: str) -> None:
-    """Writes the PNG. `rows` have arch_code, epe, zero_flow_epe, parameters, multiply_adds. UserError if the disk refuses."""
+    """Writes the PNG. `rows` have arch_code, epe, zero_flow_epe, parameters, multiply_adds. UserError if the
+    disk refuses."""
     with look():
         figure, axes = panels(1, 2, 4.6, sharey=True)
         for place, (cost, unit, label) in zip(axes, AXES):
@@ -36,14 +42,36 @@ def draw(path: str, rows: Sequence[Any], title: str) -> None:
 
 
 def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float) -> None:
-    axes.scatter([getattr(row, cost) / unit for row in rows], [row.epe for row in rows], s=26 if len(rows) < 500 else 6,
-                 color=BLUE, alpha=0.75, linewidths=0, label="subnets ({:,})".format(len(rows)))
+    axes.scatter(
+        [getattr(row, cost) / unit for row in rows],
+        [row.epe for row in rows],
+        s=26 if len(rows) < 500 else 6,
+        color=BLUE,
+        alpha=0.75,
+        linewidths=0,
+        label="subnets ({:,})".format(len(rows)),
+    )
     best = front(rows, cost)
-    axes.plot([getattr(row, cost) / unit for row in best], [row.epe for row in best], color=RED, marker="D", markersize=5,
-              linewidth=1.2, drawstyle="steps-post", label="none is both cheaper and better")
+    axes.plot(
+        [getattr(row, cost) / unit for row in best],
+        [row.epe for row in best],
+        color=RED,
+        marker="D",
+        markersize=5,
+        linewidth=1.2,
+        drawstyle="steps-post",
+        label="none is both cheaper and better",
+    )
     baseline = [row for row in rows if row.arch_code == to_digits(BASELINE_CODE)]
-    axes.scatter([getattr(row, cost) / unit for row in baseline], [row.epe for row in baseline], s=90, facecolors="none",
-                 edgecolors=BLACK, linewidths=1.4, label="EdgeFlowNet-bilinear" if baseline else None)
+    axes.scatter(
+        [getattr(row, cost) / unit for row in baseline],
+        [row.epe for row in baseline],
+        s=90,
+        facecolors="none",
+        edgecolors=BLACK,
+        linewidths=1.4,
+        label="EdgeFlowNet-bilinear" if baseline else None,
+    )
     low, high = axes.get_ylim()
     zero = rows[0].zero_flow_epe
     if zero < high + 0.5 * (high - low):  # far above, it would squeeze the subnets into a line

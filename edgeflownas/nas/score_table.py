@@ -1,7 +1,10 @@
-"""The table that `supernet_eval` writes: a CSV of scored subnets, and beside it a JSON file that says what the rows belong to.
+"""The table that `supernet_eval` writes: a CSV of scored subnets, and beside it a JSON file that says what
+the rows belong to.
 
-Both are replaced whole, never half: a stop or a kill leaves the rows that were done, and the next call goes on from them.
+Both are replaced whole, never half: a stop or a kill leaves the rows that were done, and the next call goes
+on from them.
 """
+
 import json
 import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
@@ -13,15 +16,25 @@ from edgeflownas.errors import UserError
 from edgeflownas.files import atomic_write_json, atomic_write_text, os_errors
 from edgeflownas.nas.arch_codec import to_digits
 
-COLUMNS = ("arch_code", "epe", "rank", "parameters", "multiply_adds", "zero_flow_epe", "bn_recal_batches", "num_samples")
+COLUMNS = (
+    "arch_code",
+    "epe",
+    "rank",
+    "parameters",
+    "multiply_adds",
+    "zero_flow_epe",
+    "bn_recal_batches",
+    "num_samples",
+)
 ADVICE = "name another file with --output, or move this one away"
 
 
 class Row(NamedTuple):
     """One scored subnet; reals as they are recorded, so rounded to float32."""
+
     arch_code: str
     epe: float
-    rank: int               # among the rows of the table, 1 = lowest EPE
+    rank: int  # among the rows of the table, 1 = lowest EPE
     parameters: int
     multiply_adds: int
     zero_flow_epe: float
@@ -30,10 +43,11 @@ class Row(NamedTuple):
 
 
 class ScoreTable:
-    """`with ScoreTable(path, belongs_to) as table:`; holds the file for one process and knows the rows it has.
+    """`with ScoreTable(path, belongs_to) as table:`; holds the file for one process and knows the rows it
+    has.
 
-    `belongs_to` is plain JSON: checkpoint, settings and data. UserError if the file exists and has other rows than those, is
-    not such a table, or is held by another process.
+    `belongs_to` is plain JSON: checkpoint, settings and data. UserError if the file exists and has other
+    rows than those, is not such a table, or is held by another process.
     """
 
     def __init__(self, path: str, belongs_to: Dict[str, Any]) -> None:
@@ -51,8 +65,11 @@ class ScoreTable:
             try:
                 self._lock.acquire()
             except filelock.Timeout:
-                raise UserError("{} is being written by another process; wait for it, or name another file with --output".format(
-                    self.path)) from None
+                raise UserError(
+                    "{} is being written by another process; wait for it, or name another --output".format(
+                        self.path
+                    )
+                ) from None
         try:
             self._open()
         except BaseException:
@@ -67,10 +84,14 @@ class ScoreTable:
         return any(row.arch_code == arch_code for row in self.rows)
 
     def add(self, results: Sequence[Any]) -> None:
-        """Adds results (fields as `Row`, but no rank) and writes the table with all ranks brought up to date."""
+        """Adds results (fields as `Row`, but no rank) and writes the table with all ranks brought up to
+        date."""
         rows = self.rows + [Row(rank=0, **result._asdict()) for result in results]
         # Rounded before they are ranked, so that the ranks are those of the numbers in the file.
-        rows = [row._replace(epe=float(real(row.epe)), zero_flow_epe=float(real(row.zero_flow_epe))) for row in rows]
+        rows = [
+            row._replace(epe=float(real(row.epe)), zero_flow_epe=float(real(row.zero_flow_epe)))
+            for row in rows
+        ]
         order = sorted(range(len(rows)), key=lambda i: rows[i].epe)
         rank = {i: position for position, i in enumerate(order, 1)}
         self.rows = [row._replace(rank=rank[i]) for i, row in enumerate(rows)]
@@ -89,8 +110,11 @@ class ScoreTable:
         if os.path.lexists(self.sidecar):
             self._compare()
         elif os.path.lexists(self.path):
-            raise UserError("{} was not written by supernet_eval: there is no {} beside it; {}".format(
-                self.path, os.path.basename(self.sidecar), ADVICE))
+            raise UserError(
+                "{} was not written by supernet_eval: there is no {} beside it; {}".format(
+                    self.path, os.path.basename(self.sidecar), ADVICE
+                )
+            )
         else:
             atomic_write_json(self.sidecar, self._belongs_to)
         if os.path.lexists(self.path):
@@ -107,9 +131,14 @@ class ScoreTable:
             return
         if not isinstance(found, dict) or set(found) != set(self._belongs_to):
             raise UserError("{} was not written by supernet_eval; {}".format(self.sidecar, ADVICE))
-        differing = ["{} {} there, {} now".format(key, json.dumps(found[key]), json.dumps(value))
-                     for key, value in self._belongs_to.items() if found[key] != value]
-        raise UserError("the rows of {} belong to something else: {}; {}".format(self.path, "; ".join(differing), ADVICE))
+        differing = [
+            "{} {} there, {} now".format(key, json.dumps(found[key]), json.dumps(value))
+            for key, value in self._belongs_to.items()
+            if found[key] != value
+        ]
+        raise UserError(
+            "the rows of {} belong to something else: {}; {}".format(self.path, "; ".join(differing), ADVICE)
+        )
 
     def _row(self, cells: Dict[str, str]) -> Row:
         try:

@@ -1,9 +1,11 @@
 """Scores subnets of a finished (or running) run: its evaluation pool, or any codes; never trains.
 
-    python -m edgeflownas.nas.supernet_eval --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
+    python -m edgeflownas.nas.supernet_eval --config configs/supernet_fc2_180x240.yaml --eval_only
+    --bn_recal_batches 8
 
 Rows go to `subnet_scores.csv` as they are done; the same command goes on where a stopped one ended.
 """
+
 import argparse
 import os
 import sys
@@ -24,57 +26,87 @@ OUTPUT = "subnet_scores.csv"
 SHOWN = 50  # lines of the printed table; the file has them all
 
 EPILOG = """\
-The run is the one in the configuration's output folder (--output_dir, --experiment_name). Its checkpoint knows how it was
-trained: a key that neither --config nor the command line names is taken from there, and one that they name must agree,
-except for eval.*, paths and runtime, which are free.
+The run is the one in the configuration's output folder (--output_dir, --experiment_name). Its checkpoint
+knows how it was trained: a key that neither --config nor the command line names is taken from there, and one
+that they name must agree, except for eval.*, paths and runtime, which are free.
 
-Beside FILE.csv: FILE.json, what the rows belong to (checkpoint, settings, data), and FILE.png, EPE against parameters and
-against multiply-adds. Codes that FILE.csv already has are not scored again; SIGINT and SIGTERM stop after the batch at hand.
+Beside FILE.csv: FILE.json, what the rows belong to (checkpoint, settings, data), and FILE.png, EPE against
+parameters and against multiply-adds. Codes that FILE.csv already has are not scored again; SIGINT and
+SIGTERM stop after the batch at hand.
 
 examples:
-  the pool:                 --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
-  two subnets, last weights:  --experiment_name friday --checkpoint last --codes 000001000,012001210 --output two.csv
-  a sample of the space:    --experiment_name friday --random 500 --output sample.csv
+  the pool:               --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
+  two, last weights:      --experiment_name friday --checkpoint last --codes 000001000,012001210 --output 2.csv
+  a sample of the space:  --experiment_name friday --random 500 --output sample.csv
 
-exit codes: 0 done; 1 an EPE is not finite; 2 something to mend, said in one line; 130, 138, 143 stopped by SIGINT, SIGUSR1,
-  SIGTERM: the same command continues.
+exit codes: 0 done; 1 an EPE is not finite; 2 something to mend, said in one line;
+  130, 138, 143 stopped by SIGINT, SIGUSR1, SIGTERM: the same command continues.
 """
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = config_parser("python -m edgeflownas.nas.supernet_eval", "Scores subnets of a trained supernet: BN statistics are "
-                           "re-estimated for each, then its EPE is measured on the validation samples.", EPILOG)
+    parser = config_parser(
+        "python -m edgeflownas.nas.supernet_eval",
+        "Scores subnets of a trained supernet: BN statistics are "
+        "re-estimated for each, then its EPE is measured on the validation samples.",
+        EPILOG,
+    )
     group = parser.add_argument_group("this evaluation")
-    group.add_argument("--eval_only", action="store_true", help="accepted because the specification spells it; this program "
-                                                                "only evaluates, with or without it")
-    group.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (default: best, the epoch "
-                       "with the lowest mean EPE; before the first evaluation, the last)")
+    group.add_argument(
+        "--eval_only",
+        action="store_true",
+        help="accepted because the specification spells it; this program only evaluates, with or without it",
+    )
+    group.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        default="best",
+        help="which weights (default: best, the epoch "
+        "with the lowest mean EPE; before the first evaluation, the last)",
+    )
     what = group.add_mutually_exclusive_group()
-    what.add_argument("--codes", metavar="CODE,...", help="score these codes, in digits (default: the evaluation pool)")
+    what.add_argument(
+        "--codes", metavar="CODE,...", help="score these codes, in digits (default: the evaluation pool)"
+    )
     what.add_argument("--codes_file", metavar="FILE", help="score the codes in this file, one per line")
-    what.add_argument("--random", type=positive, metavar="N", help="score N random codes; a larger N continues a smaller one")
+    what.add_argument(
+        "--random",
+        type=positive,
+        metavar="N",
+        help="score N random codes; a larger N continues a smaller one",
+    )
     group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
-    group.add_argument("--output", metavar="FILE.csv", help="the table (default: {} in the run folder)".format(OUTPUT))
+    group.add_argument(
+        "--output", metavar="FILE.csv", help="the table (default: {} in the run folder)".format(OUTPUT)
+    )
     return parser
 
 
 def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
-    """The codes that the command line names, in digits and each once; None for the pool. UserError: a wrong one."""
+    """The codes that the command line names, in digits and each once; None for the pool. UserError: a wrong
+    one."""
     if args.random_seed is not None and args.random is None:
         raise UserError("--random_seed goes with --random N")
     if args.random is not None:
         seed = args.random_seed or 0
-        if not 0 <= seed < 2 ** 32:
-            raise UserError("--random_seed: expected 0 to {}, found {}".format(2 ** 32 - 1, seed))
+        if not 0 <= seed < 2**32:
+            raise UserError("--random_seed: expected 0 to {}, found {}".format(2**32 - 1, seed))
         if args.random > SPACE.size:
-            raise UserError("--random: expected at most {}, the number of subnets, found {}".format(SPACE.size, args.random))
+            raise UserError(
+                "--random: expected at most {}, the number of subnets, found {}".format(
+                    SPACE.size, args.random
+                )
+            )
         return [to_digits(code) for code in random_codes(seed, args.random)]
     if args.codes is not None:
         return _digits([("--codes", text) for text in _split(args.codes)])
     if args.codes_file is not None:
         with os_errors("read {}".format(args.codes_file)), open(args.codes_file, "rb") as handle:
             lines = handle.read().decode("utf-8", "replace").splitlines()
-        named = [("{} line {}".format(args.codes_file, number), line.strip()) for number, line in enumerate(lines, 1)]
+        named = [
+            ("{} line {}".format(args.codes_file, number), line.strip())
+            for number, line in enumerate(lines, 1)
+        ]
         named = [(where, text) for where, text in named if text]
         if not named:
             raise UserError("{}: expected a code per line, found none".format(args.codes_file))
@@ -84,7 +116,11 @@ def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
 
 def _split(text: str) -> List[str]:
     # "0,1,2,0,0,1,2,1,0" is one code in its other spelling.
-    return [text] if text.count(",") == len(SPACE.blocks) - 1 and len(text) < 3 * len(SPACE.blocks) else text.split(",")
+    return (
+        [text]
+        if text.count(",") == len(SPACE.blocks) - 1 and len(text) < 3 * len(SPACE.blocks)
+        else text.split(",")
+    )
 
 
 def _digits(named: List[Tuple[str, str]]) -> List[str]:
@@ -104,18 +140,31 @@ def main(argv: Optional[List[str]] = None) -> int:
     codes = requested_codes(args)
     folder = run_folder(config)
     values = configuration.flat(config)
-    settings = {name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")}
+    settings = {
+        name: values[name]
+        for name, origin in origins.items()
+        if origin != "default" or name.startswith("runtime.")
+    }
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     with StopSignals() as stop:
-        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop)
+        return _evaluate(
+            folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop
+        )
 
 
-def _evaluate(folder: str, checkpoint: str, settings: Dict[str, Any], codes: Optional[List[str]], output: str,
-              stop: StopSignals) -> int:
+def _evaluate(
+    folder: str,
+    checkpoint: str,
+    settings: Dict[str, Any],
+    codes: Optional[List[str]],
+    output: str,
+    stop: StopSignals,
+) -> int:
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
     from edgeflownas.api import Interrupted, Supernet
     from edgeflownas.engine.progress import Checking
     from edgeflownas.nas.score_table import ScoreTable
+
     with Supernet.load(folder, checkpoint, settings, Checking("checking files")) as supernet:
         wanted = codes if codes is not None else [to_digits(code) for code in supernet.pool]
         title = _title(supernet, folder, checkpoint)
@@ -123,14 +172,19 @@ def _evaluate(folder: str, checkpoint: str, settings: Dict[str, Any], codes: Opt
         with ScoreTable(output, belongs_to(supernet)) as table:
             missing = [code for code in wanted if code not in table]
             if len(missing) < len(wanted):
-                print("{} of {} codes are in {} already".format(len(wanted) - len(missing), len(wanted), output))
+                print(
+                    "{} of {} codes are in {} already".format(len(wanted) - len(missing), len(wanted), output)
+                )
             try:
                 for results in supernet.stream(missing, lambda: stop.requested, _Bar()):
                     table.add(results)
                     _print_progress(table, results, wanted)
             except (Interrupted, KeyboardInterrupt):
-                print("stopped with {} of {} codes scored; the same command continues".format(
-                    sum(code in table for code in wanted), len(wanted)))
+                print(
+                    "stopped with {} of {} codes scored; the same command continues".format(
+                        sum(code in table for code in wanted), len(wanted)
+                    )
+                )
                 return int(stop.exit_code)
             _finish(table, title)
     return 0
@@ -140,17 +194,30 @@ def belongs_to(supernet: Any) -> Dict[str, Any]:
     """What decides a row beside its code: weights, settings and data."""
     evaluation, generation = supernet.config.eval, supernet.generation
     return {
-        "checkpoint": {"generation": generation.name, "epoch": supernet.epoch, "global_step": supernet.step,
-                       "sha256": {name: stored["sha256"] for name, stored in generation.files.items()}},
-        "settings": {"bn_recal_batches": evaluation.bn_recal_batches, "batch_size": evaluation.batch_size,
-                     "num_samples": evaluation.num_samples},
+        "checkpoint": {
+            "generation": generation.name,
+            "epoch": supernet.epoch,
+            "global_step": supernet.step,
+            "sha256": {name: stored["sha256"] for name, stored in generation.files.items()},
+        },
+        "settings": {
+            "bn_recal_batches": evaluation.bn_recal_batches,
+            "batch_size": evaluation.batch_size,
+            "num_samples": evaluation.num_samples,
+        },
         "dataset": supernet.index.fingerprint,
     }
 
 
 def _title(supernet: Any, folder: str, checkpoint: str) -> str:
-    note = ", which is the last: nothing is evaluated yet" if checkpoint == "best" and supernet.generation.best is None else ""
-    return "{}, checkpoint {}{}: epoch {}, step {}".format(folder, checkpoint, note, supernet.epoch, supernet.step)
+    note = (
+        ", which is the last: nothing is evaluated yet"
+        if checkpoint == "best" and supernet.generation.best is None
+        else ""
+    )
+    return "{}, checkpoint {}{}: epoch {}, step {}".format(
+        folder, checkpoint, note, supernet.epoch, supernet.step
+    )
 
 
 class _Bar:
@@ -158,8 +225,11 @@ class _Bar:
 
     def __call__(self, done: int, total: int) -> None:
         from tqdm import tqdm
+
         if done == 1:
-            self._bar = tqdm(total=total, desc="scoring", unit="batch", leave=False, disable=not sys.stderr.isatty())
+            self._bar = tqdm(
+                total=total, desc="scoring", unit="batch", leave=False, disable=not sys.stderr.isatty()
+            )
         self._bar.update()
         if done == total:
             self._bar.close()
@@ -168,23 +238,43 @@ class _Bar:
 def _print_progress(table: Any, results: Any, wanted: List[str]) -> None:
     done = sum(code in table for code in wanted)
     for number, result in enumerate(results, done - len(results) + 1):
-        print("{:>{width}}/{}  {}  EPE {:.4f} px  bn_recal_batches={}".format(
-            number, len(wanted), result.arch_code, result.epe, result.bn_recal_batches, width=len(str(len(wanted)))), flush=True)
+        print(
+            "{:>{width}}/{}  {}  EPE {:.4f} px  bn_recal_batches={}".format(
+                number,
+                len(wanted),
+                result.arch_code,
+                result.epe,
+                result.bn_recal_batches,
+                width=len(str(len(wanted))),
+            ),
+            flush=True,
+        )
 
 
 def _finish(table: Any, title: str) -> None:
     """Prints the ranking and draws the picture."""
     from edgeflownas.nas.score_plot import draw
+
     ranked = table.ranked()
-    print("\n{:>5}  {:<{width}}  {:>9}  {:>11}  {:>14}".format("rank", "arch_code", "EPE px", "parameters", "multiply-adds",
-                                                               width=len(SPACE.blocks)))
+    print(
+        "\n{:>5}  {:<{width}}  {:>9}  {:>11}  {:>14}".format(
+            "rank", "arch_code", "EPE px", "parameters", "multiply-adds", width=len(SPACE.blocks)
+        )
+    )
     for row in ranked[:SHOWN]:
-        print("{:>5}  {}  {:>9.4f}  {:>11,}  {:>14,}".format(row.rank, row.arch_code, row.epe, row.parameters, row.multiply_adds))
+        print(
+            "{:>5}  {}  {:>9.4f}  {:>11,}  {:>14,}".format(
+                row.rank, row.arch_code, row.epe, row.parameters, row.multiply_adds
+            )
+        )
     if len(ranked) > SHOWN:
         print("  ... and {} more".format(len(ranked) - SHOWN))
     mean = sum(row.epe for row in ranked) / len(ranked)
-    print("mean EPE {:.4f} px, zero flow {:.4f} px, {} samples, {} BN batches per subnet".format(
-        mean, ranked[0].zero_flow_epe, ranked[0].num_samples, ranked[0].bn_recal_batches))
+    print(
+        "mean EPE {:.4f} px, zero flow {:.4f} px, {} samples, {} BN batches per subnet".format(
+            mean, ranked[0].zero_flow_epe, ranked[0].num_samples, ranked[0].bn_recal_batches
+        )
+    )
     draw(table.plot, ranked, title)
     print("table {}\nplot  {}".format(table.path, table.plot))
 
