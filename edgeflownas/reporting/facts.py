@@ -244,9 +244,11 @@ def _ranking(run: Run) -> List[Item]:
         return []
     mean = sum(values) / len(values)
     stable = mean >= verdict.STABLE_TAU
-    text = "Kendall tau of the {} subnets between consecutive evaluations: ~{:.2f}, the mean of the last {}{}".format(
-        run.pool_size, mean, len(values), "" if stable else "; the order of the subnets still changes much"
+    text = (
+        "Kendall tau of the {} subnets between consecutive evaluations: ~{:.2f} on average over the last {}"
     )
+    text = text.format(run.pool_size, mean, len(values))
+    text += "" if stable else "; the order of the subnets still changes much"
     return [("good" if stable else "fair", "Ranking", text)]
 
 

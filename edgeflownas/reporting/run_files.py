@@ -158,9 +158,8 @@ def _optional(path: Path, kinds: Dict[str, str], notes: List[str], needed: bool 
             f"`{path.name}` ends in the middle of a line, which is left out: its writer was stopped there or "
             "is at work."
         )
-    first = "step" if "step" in kinds else "epoch"
-    if kinds is not _SUBNETS:
-        check_rising(path, first, table.numbers[first])
+    if kinds is not _SUBNETS and kinds is not _STEPS:
+        check_rising(path, "epoch", table.numbers["epoch"])
     if needed and not table.rows:
         raise DataError(f"{path}: expected the rows of an evaluation, found only a header")
     return table if table.rows else None

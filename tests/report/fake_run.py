@@ -147,7 +147,7 @@ def _write_steps(
 def _write_evaluations(
     folder: Path, spec: Spec, cfg: Any, norms: np.ndarray, rng: np.random.RandomState
 ) -> None:
-    codes, size = pool(rng), cfg.eval.pool_size
+    codes, size = pool(np.random.RandomState(spec.seed)), cfg.eval.pool_size
     offsets = np.array(
         [0.03 * code.count("0") - 0.02 * code.count("2") for code in codes]
     ) + 0.05 * rng.randn(size)

@@ -1,0 +1,94 @@
+"""Several runs side by side."""
+
+import re
+
+import pytest
+from fake_run import write_run
+
+from edgeflownas import report
+from edgeflownas.errors import UserError
+from edgeflownas.reporting import compare
+from edgeflownas.reporting.run_files import read_run
+from edgeflownas.reporting.write import write_comparison
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two runs with one pool, one with another pool, one without an evaluation."""
+    root = tmp_path_factory.mktemp("runs")
+    return [
+        write_run(root / "strict", epochs=6, name="night"),
+        write_run(root / "uniform", epochs=4, mode="uniform", name="night", overrides={"train.lr": 2e-4}),
+        write_run(root / "other", epochs=5, seed=8, status="completed"),
+        write_run(root / "fresh", epochs=0, extra_steps=3),
+    ]
+
+
+@pytest.fixture(scope="module")
+def text(folders, tmp_path_factory):
+    output = tmp_path_factory.mktemp("out") / "deep" / "comparison"
+    assert write_comparison(folders, output) == output / "supernet_comparison.md"
+    page = (output / "supernet_comparison.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2 and not re.search(r"https?://", page)
+    assert sorted(path.name for path in (output / "report").iterdir()) == [
+        "comparison_accuracy.png",
+        "comparison_options.png",
+    ]
+    return (output / "supernet_comparison.md").read_text(encoding="utf-8")
+
+
+def test_the_configuration_differences_are_named_key_by_key(text):
+    section = text.split("## Configuration")[1].split("## ")[0]
+    assert "| `train.lr` | 0.0001 | 0.0002 | 0.0001 | 0.0001 |" in section
+    assert (
+        "| `train.supernet_mode` | strict_fairness | uniform | strict_fairness | strict_fairness |" in section
+    )
+    assert set(re.findall(r"`(\w+\.\w+)`", section)) == {
+        "train.lr",
+        "train.supernet_mode",
+        "runtime.experiment_name",
+    }
+
+
+def test_key_figures_are_the_runs_recorded_text(text, folders):
+    best = [read_run(folder).recorded("best_mean_epe") for folder in folders[:3]]
+    assert "| Best mean EPE, px | {} | {} | {} |  |".format(*best) in text
+
+
+def test_runs_of_one_name_are_told_apart(text):
+    assert "| key | night (1) | night (2) | other | fresh |" in text
+
+
+def test_kendall_tau_over_common_subnets_only(text, folders):
+    strict, uniform, other = (read_run(folder) for folder in folders[:3])
+    count, tau = compare.common_tau(strict, uniform)
+    assert (count, -1 <= tau <= 1) == (12, True)
+    assert f"| night (1) | night (2) | 12 | ~{tau:.3f} |" in text
+    common = set(strict.subnets.codes) & set(other.subnets.codes)
+    assert compare.common_tau(strict, other)[0] == len(common) < 2
+    assert f"| night (1) | other | {len(common)} | too few |" in text
+
+
+def test_option_scores_stand_side_by_side(text, folders):
+    means = ["~{:.4f}".format(compare.last_scores(read_run(folder))[0].mean) for folder in folders[:3]]
+    assert "| EB0 | Deep1 | {} | {} | {} |".format(*means) in text
+
+
+def test_runs_on_different_samples_are_compared_by_ratio(folders, tmp_path):
+    folder = write_run(tmp_path / "holdout", epochs=6)
+    path = folder / "eval_epe_history.csv"
+    path.write_text(path.read_text().replace("8.765432", "4.0"))
+    verdict = compare.build([read_run(folder), read_run(folders[0])])[1][0]
+    assert verdict.title.endswith("of zero flow, night")
+    assert "different samples" in str(verdict.items)
+
+
+def test_the_same_run_twice_is_refused(folders, tmp_path):
+    with pytest.raises(UserError, match="named twice"):
+        write_comparison([folders[0], folders[0] / ".." / "strict"], tmp_path)
+
+
+def test_command_line(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert report.main([str(folders[2]), str(folders[3])]) == 0
+    assert capsys.readouterr().out.split()[0] == "outputs/comparison/supernet_comparison.md"
