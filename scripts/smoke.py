@@ -1,8 +1,10 @@
-"""Two epochs of the whole training chain, then a check of the manifest: what `tox -e smoke` runs. Standard library only.
+"""Two epochs of the whole training chain, then a check of the manifest: what `tox -e smoke` runs.
 
-Data: the FC2 set in the folder FC2_ROOT if that is set, else a small synthetic one, made in data/synthetic_fc2 (half a minute).
+Data: the FC2 set in the folder FC2_ROOT if that is set, else a small synthetic one in data/synthetic_fc2.
 Prints each command before running it, so that it can be repeated by hand, and stops at the first that fails.
+Uses the standard library only.
 """
+
 import os
 import shlex
 import shutil
@@ -15,7 +17,7 @@ SYNTHETIC = "data/synthetic_fc2"
 
 
 def run(*args):
-    """Run `python ARGS` in the repository with this interpreter; a failure ends the smoke run with the same exit code."""
+    """Run `python ARGS` in the repository; a failure ends the smoke run with the same exit code."""
     print("$ python " + " ".join(shlex.quote(arg) for arg in args), flush=True)
     status = subprocess.call([sys.executable, *args], cwd=str(ROOT))
     if status != 0:
@@ -36,8 +38,23 @@ def data_folder():
 
 def main():
     base_path = data_folder()
-    run("wrappers/run_supernet_train.py", "--gpu_device", "0", "--num_epochs", "2", "--batch_size", "32", "--lr", "1e-4",
-        "--config", "configs/supernet_fc2_180x240.yaml", "--fast_mode", "--base_path", base_path, *sys.argv[1:])
+    run(
+        "wrappers/run_supernet_train.py",
+        "--gpu_device",
+        "0",
+        "--num_epochs",
+        "2",
+        "--batch_size",
+        "32",
+        "--lr",
+        "1e-4",
+        "--config",
+        "configs/supernet_fc2_180x240.yaml",
+        "--fast_mode",
+        "--base_path",
+        base_path,
+        *sys.argv[1:],
+    )
     run("-m", "edgeflownas.nas.check_manifest", "--path", "outputs/supernet/train_manifest.json")
     print("smoke: passed", flush=True)
 

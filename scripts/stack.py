@@ -1,10 +1,11 @@
-"""Says in which stack a tox environment runs; called by tox.ini at the start of each. Uses the standard library only."""
+"""Says in which stack a tox environment runs; tox.ini calls it first in each. Standard library only."""
+
 import platform
 import sys
 
 
 def message(env_name, version):
-    """The line(s) to print for a tox environment whose interpreter has `version`, a tuple such as (3, 7, 16)."""
+    """What to print for a tox environment whose interpreter has `version`, a tuple such as (3, 7, 16)."""
     number = ".".join(str(part) for part in version[:3])
     if version[:2] == (3, 7):
         return f"{env_name}: stack tf1 (Python {number}, TensorFlow 1.15)"
@@ -12,8 +13,8 @@ def message(env_name, version):
     if env_name.endswith("-tf2"):
         return line
     return (
-        f"{line}\n{env_name}: NOTE no usable Python 3.7 was found, so TensorFlow 1.15 is NOT tested here. To test it, install "
-        f"Python 3.7 (pyenv install 3.7, or conda create -n tf_work_hpc python=3.7) and run "
+        f"{line}\n{env_name}: NOTE no usable Python 3.7 was found, so TensorFlow 1.15 is NOT tested here. "
+        f"To test it, install Python 3.7 (pyenv install 3.7, or conda create -n py37 python=3.7) and run "
         f"`tox -r -e {env_name} --discover /path/to/python3.7`"
     )
 

@@ -1,4 +1,5 @@
-"""The package builds on both ends of setuptools, versions are locked, layers cover every module, entry files work from anywhere."""
+"""The package builds, versions are locked, layers cover every module, entry files work from anywhere."""
+
 import ast
 import configparser
 import os
@@ -21,19 +22,36 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ["3.7", "3.9", "3.10", "3.11", "3.12", "3.13"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-SOURCES = sorted(path for folder in ("edgeflownas", "gates", "tests", "benchmarks", "wrappers", "scripts")
-                 for path in (ROOT / folder).rglob("*.py"))
-MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "edgeflownas").rglob("*.py")
-                 if path.name != "__init__.py")
-LOCK = [Requirement(line) for line in (ROOT / "constraints/versions.txt").read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")]
+SOURCES = sorted(
+    path
+    for folder in ("edgeflownas", "gates", "tests", "benchmarks", "wrappers", "scripts")
+    for path in (ROOT / folder).rglob("*.py")
+)
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "edgeflownas").rglob("*.py")
+    if path.name != "__init__.py"
+)
+LOCK = [
+    Requirement(line)
+    for line in (ROOT / "constraints/versions.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
 
 
 def environment(python, extra=""):
     """What a requirement's marker sees on CPython `python` on Linux."""
-    return {"python_version": python, "python_full_version": python + ".1", "sys_platform": "linux", "extra": extra,
-            "platform_python_implementation": "CPython", "implementation_name": "cpython", "platform_system": "Linux",
-            "platform_machine": "x86_64", "os_name": "posix"}
+    return {
+        "python_version": python,
+        "python_full_version": python + ".1",
+        "sys_platform": "linux",
+        "extra": extra,
+        "platform_python_implementation": "CPython",
+        "implementation_name": "cpython",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "os_name": "posix",
+    }
 
 
 def applies(requirement, python):
@@ -80,7 +98,11 @@ def test_each_python_gets_one_tensorflow_with_the_extras_of_tox():
     tox.read(str(ROOT / "tox.ini"), encoding="utf-8")
     extras = re.search(r"-e \.\[([\w,]+)\]", tox["testenv"]["deps"]).group(1).split(",")
     for python in PYTHONS:
-        names = [Requirement(text) for extra in extras for text in PROJECT["project"]["optional-dependencies"][extra]]
+        names = [
+            Requirement(text)
+            for extra in extras
+            for text in PROJECT["project"]["optional-dependencies"][extra]
+        ]
         tensorflow = [str(each.name) for each in names if "tensorflow" in each.name and applies(each, python)]
         assert tensorflow == ["tensorflow-gpu" if python == "3.7" else "tensorflow"]
 
@@ -98,7 +120,9 @@ def test_the_same_tensorflow_everywhere():
     (pin,) = [pin for pin in LOCK if pin.name == "tensorflow-gpu"]
     version = str(pin.specifier).lstrip("=")
     assert "tensorflow-gpu==" + version in str(PROJECT["project"]["optional-dependencies"]["gpu"])
-    assert "tensorflow/tensorflow:{}-gpu\n".format(version) in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "tensorflow/tensorflow:{}-gpu\n".format(version) in (ROOT / "Dockerfile").read_text(
+        encoding="utf-8"
+    )
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert conda["name"] == "tf_work_hpc" and "python=3.7" in conda["dependencies"]
     assert conda["dependencies"][-1] == {"pip": ["-c constraints/versions.txt", "-e .[gpu,test]"]}
@@ -109,32 +133,45 @@ def test_every_module_has_a_layer():
     (contract,) = [each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
     layered = [name for layer in contract["layers"] for name in layer.split(" : ")]
     for module in MODULES:
-        assert any(module == name or module.startswith(name + ".") for name in layered), module + " is in no layer"
+        assert any(module == name or module.startswith(name + ".") for name in layered), (
+            module + " is in no layer"
+        )
     for name in layered + PROJECT["tool"]["importlinter"]["contracts"][2]["source_modules"]:
-        assert any(module == name or module.startswith(name + ".") for module in MODULES), name + " does not exist"
+        assert any(module == name or module.startswith(name + ".") for module in MODULES), (
+            name + " does not exist"
+        )
     for path in PROJECT["tool"]["mypy"]["files"]:
         assert (ROOT / path).is_file(), path + " does not exist"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built by the installed setuptools from a copy: building in the repository would leave folders in it."""
+    """The wheel, built by the installed setuptools from a copy: building leaves folders behind."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(str(ROOT / name), str(folder))
-    shutil.copytree(str(ROOT / "edgeflownas"), str(folder / "edgeflownas"), ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        str(ROOT / "edgeflownas"), str(folder / "edgeflownas"), ignore=shutil.ignore_patterns("__pycache__")
+    )
     (folder / "gates").mkdir()  # a neighbour that must stay outside
     (folder / "gates" / "__init__.py").write_text("")
-    subprocess.run([sys.executable, "-c", "from setuptools import build_meta; build_meta.build_wheel('.')"],
-                   cwd=str(folder), check=True, stdout=subprocess.PIPE)
+    subprocess.run(
+        [sys.executable, "-c", "from setuptools import build_meta; build_meta.build_wheel('.')"],
+        cwd=str(folder),
+        check=True,
+        stdout=subprocess.PIPE,
+    )
     (path,) = folder.glob("*.whl")
     return zipfile.ZipFile(str(path))
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     files = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert files == {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgeflownas").rglob("*")
-                     if path.is_file() and path.suffix != ".pyc"}
+    assert files == {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "edgeflownas").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
     assert any(name.endswith("LICENSE") for name in wheel.namelist())
 
 
@@ -148,7 +185,10 @@ def plant_package(folder, mark):
     (folder / "edgeflownas").mkdir(parents=True)
     (folder / "edgeflownas" / "__init__.py").write_text("")
     (folder / "edgeflownas" / "train_supernet.py").write_text(
-        "import sys\nif __name__ == '__main__':\n    print({!r}, sys.argv[1:])\n    sys.exit(7)\n".format(mark))
+        "import sys\nif __name__ == '__main__':\n    print({!r}, sys.argv[1:])\n    sys.exit(7)\n".format(
+            mark
+        )
+    )
 
 
 def test_wrapper_runs_its_own_checkout_from_any_folder(tmp_path):
@@ -157,9 +197,16 @@ def test_wrapper_runs_its_own_checkout_from_any_folder(tmp_path):
     plant_package(tmp_path / "elsewhere", "decoy")
     plant_package(tmp_path / "installed", "decoy")
     (tmp_path / "checkout" / "wrappers").mkdir()
-    wrapper = shutil.copy(str(ROOT / "wrappers/run_supernet_train.py"), str(tmp_path / "checkout" / "wrappers"))
-    done = subprocess.run([sys.executable, wrapper, "--lr", "1e-4"], cwd=str(tmp_path / "elsewhere"), stdout=subprocess.PIPE,
-                          env=dict(os.environ, PYTHONPATH=str(tmp_path / "installed")), universal_newlines=True)
+    wrapper = shutil.copy(
+        str(ROOT / "wrappers/run_supernet_train.py"), str(tmp_path / "checkout" / "wrappers")
+    )
+    done = subprocess.run(
+        [sys.executable, wrapper, "--lr", "1e-4"],
+        cwd=str(tmp_path / "elsewhere"),
+        stdout=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH=str(tmp_path / "installed")),
+        universal_newlines=True,
+    )
     assert (done.returncode, done.stdout) == (7, "own ['--lr', '1e-4']\n")
 
 
@@ -171,10 +218,17 @@ def test_ci_exits_with_toxs_code(tmp_path, status):
     assert os.access(run, os.X_OK)
     fake = tmp_path / "bin" / "python3"
     fake.parent.mkdir()
-    fake.write_text("#!/usr/bin/env bash\n"
-                    "if [ \"$2\" = venv ]; then mkdir -p \"$4/bin\"; cp \"$0\" \"$4/bin/python\"; exit 0; fi\n"
-                    "if [ \"$2\" = tox ]; then echo \"tox in $PWD\"; exit {}; fi\n".format(status))
+    fake.write_text(
+        "#!/usr/bin/env bash\n"
+        'if [ "$2" = venv ]; then mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; exit 0; fi\n'
+        'if [ "$2" = tox ]; then echo "tox in $PWD"; exit {}; fi\n'.format(status)
+    )
     fake.chmod(0o755)
-    done = subprocess.run(["bash", run], stdout=subprocess.PIPE, universal_newlines=True, cwd="/",
-                          env=dict(os.environ, PATH="{}:{}".format(fake.parent, os.environ["PATH"])))
+    done = subprocess.run(
+        ["bash", run],
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+        cwd="/",
+        env=dict(os.environ, PATH="{}:{}".format(fake.parent, os.environ["PATH"])),
+    )
     assert (done.returncode, done.stdout) == (status, "tox in {}\n".format(tmp_path.resolve()))

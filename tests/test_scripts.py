@@ -1,4 +1,8 @@
-"""The shell scripts that start a run: equal but for paths, signals reach the trainer, an interrupted job is requeued and resumes."""
+"""The run scripts: equal but for paths; signals reach the trainer; interrupted jobs are requeued and resume.
+
+The smoke driver: which commands it runs. Both with stand-ins for the trainer and for SLURM.
+"""
+
 import os
 import re
 import shutil
@@ -27,7 +31,7 @@ UNTIL_SIGNAL = "while :; do sleep 0.05; done"
 
 
 class Job:
-    """A project folder with a fake trainer and a fake scontrol, and the script to try, copied elsewhere as SLURM does."""
+    """A project folder, a fake trainer and scontrol, and the script to try, copied away as SLURM does."""
 
     def __init__(self, folder, script):
         self.folder = folder / "project"
@@ -45,10 +49,21 @@ class Job:
 
     def start(self, plan, *args, **variables):
         env = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
-        env.update(PROJECT=str(self.folder), PYTHON=str(self.spool / "trainer"), FC2_ROOT="/data/FC2", PLAN=plan,
-                   PATH="{}:{}".format(self.spool, env["PATH"]), **variables)
-        return subprocess.Popen(["bash", self.script] + list(args), env=env, cwd="/", stdout=subprocess.PIPE,
-                                universal_newlines=True)
+        env.update(
+            PROJECT=str(self.folder),
+            PYTHON=str(self.spool / "trainer"),
+            FC2_ROOT="/data/FC2",
+            PLAN=plan,
+            PATH="{}:{}".format(self.spool, env["PATH"]),
+            **variables,
+        )
+        return subprocess.Popen(
+            ["bash", self.script] + list(args),
+            env=env,
+            cwd="/",
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+        )
 
     def run(self, plan, *args, **variables):
         process = self.start(plan, *args, **variables)
@@ -56,7 +71,7 @@ class Job:
         return process.returncode, output
 
     def signal(self, number, **variables):
-        """Starts a job that trains until a signal, sends it one as soon as it trains, returns its exit code and output."""
+        """Sends a signal to a job as soon as it trains; returns its exit code and output."""
         process = self.start(UNTIL_SIGNAL, **variables)
         deadline = time.monotonic() + 30
         while not self.read("started"):
@@ -77,7 +92,9 @@ class Job:
 
 
 def paths_removed(script):
-    text, count = re.subn(r"(?ms)^# >>> paths and resources.*?^# <<< paths and resources\n", "", script.read_text())
+    text, count = re.subn(
+        r"(?ms)^# >>> paths and resources.*?^# <<< paths and resources\n", "", script.read_text()
+    )
     assert count == 1
     return text
 
@@ -104,9 +121,17 @@ def test_passes_settings_and_further_arguments(tmp_path, script):
     status, output = job.run("exit 0", "--set", "train.note=two words", EXPERIMENT="e")
     assert status == 0 and job.read("requeued") == []
     (call,) = job.read("calls")
-    assert call.startswith("wrappers/run_supernet_train.py --config configs/supernet_fc2_180x240.yaml --experiment_name e_seed42 ")
-    for part in ("--set train.seed=42", "--base_path /data/FC2", "--gpu_device 0", "--num_epochs 200", "--fast_mode",
-                 "--set train.note=two words"):
+    assert call.startswith(
+        "wrappers/run_supernet_train.py --config configs/supernet_fc2_180x240.yaml --experiment_name e_seed42 "
+    )
+    for part in (
+        "--set train.seed=42",
+        "--base_path /data/FC2",
+        "--gpu_device 0",
+        "--num_epochs 200",
+        "--fast_mode",
+        "--set train.note=two words",
+    ):
         assert part in call
     assert "--resume" not in call
     assert "two\\ words" in output  # the command is shown as it can be typed
@@ -133,7 +158,9 @@ def test_tasks_of_an_array_share_no_folder(tmp_path, script):
 
 
 @SCRIPTS
-@pytest.mark.parametrize("number, status", [(signal.SIGUSR1, 138), (signal.SIGTERM, 143)], ids=["USR1", "TERM"])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGUSR1, 138), (signal.SIGTERM, 143)], ids=["USR1", "TERM"]
+)
 def test_a_signal_reaches_the_trainer_and_the_job_is_requeued(tmp_path, script, number, status):
     """The script waits until the trainer has committed, however long after the signal that is."""
     job = Job(tmp_path, script)
@@ -171,21 +198,32 @@ STEP = "import sys\nprint('ran', sys.argv[1:])\nsys.exit({status})\n"
 
 def smoke(folder, train_status=0, **variables):
     """Runs scripts/smoke.py in a folder whose synthetic, trainer and check_manifest only say how they were called."""
-    for name, status in (("edgeflownas/data/synthetic", 0), ("edgeflownas/nas/check_manifest", 0),
-                         ("wrappers/run_supernet_train", train_status)):
+    for name, status in (
+        ("edgeflownas/data/synthetic", 0),
+        ("edgeflownas/nas/check_manifest", 0),
+        ("wrappers/run_supernet_train", train_status),
+    ):
         path = folder / (name + ".py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(STEP.format(status=status))
     (folder / "scripts").mkdir()
     driver = shutil.copy(str(ROOT / "scripts/smoke.py"), str(folder / "scripts"))
     env = {key: value for key, value in os.environ.items() if key != "FC2_ROOT"}
-    done = subprocess.run([sys.executable, driver], env=dict(env, **variables), cwd="/", stdout=subprocess.PIPE,
-                          universal_newlines=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, driver],
+        env=dict(env, **variables),
+        cwd="/",
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+        timeout=60,
+    )
     return done.returncode, done.stdout
 
 
-TRAIN = ("$ python wrappers/run_supernet_train.py --gpu_device 0 --num_epochs 2 --batch_size 32 --lr 1e-4 "
-         "--config configs/supernet_fc2_180x240.yaml --fast_mode --base_path ")
+TRAIN = (
+    "$ python wrappers/run_supernet_train.py --gpu_device 0 --num_epochs 2 --batch_size 32 --lr 1e-4 "
+    "--config configs/supernet_fc2_180x240.yaml --fast_mode --base_path "
+)
 MAKE = "$ python -m edgeflownas.data.synthetic --out data/synthetic_fc2 --train 64 --test 8 --seed 1"
 CHECK = "$ python -m edgeflownas.nas.check_manifest --path outputs/supernet/train_manifest.json"
 
@@ -214,11 +252,22 @@ def test_smoke_stops_at_the_first_failure(tmp_path):
     assert output.splitlines()[-1] == "smoke: FAILED, exit code 2"
 
 
-@pytest.mark.parametrize("name, python, stack, noted", [
-    ("smoke", "3.7.16", "tf1", False), ("smoke", "3.11.7", "tf2", True), ("smoke-tf2", "3.11.7", "tf2", False)])
+@pytest.mark.parametrize(
+    "name, python, stack, noted",
+    [
+        ("smoke", "3.7.16", "tf1", False),
+        ("smoke", "3.11.7", "tf2", True),
+        ("smoke-tf2", "3.11.7", "tf2", False),
+    ],
+)
 def test_stack_is_named_and_a_fallback_noted(name, python, stack, noted):
     code = "import sys, stack; print(stack.message(sys.argv[1], tuple(map(int, sys.argv[2].split('.')))))"
-    done = subprocess.run([sys.executable, "-c", code, name, python], cwd=str(ROOT / "scripts"), check=True,
-                          stdout=subprocess.PIPE, universal_newlines=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, python],
+        cwd=str(ROOT / "scripts"),
+        check=True,
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+    )
     assert done.stdout.startswith("{}: stack {} (Python {}".format(name, stack, python))
     assert ("NOT tested" in done.stdout) == noted

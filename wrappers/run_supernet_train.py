@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Trains the supernet: `python wrappers/run_supernet_train.py --help`. The same as `python -m edgeflownas.train_supernet`.
+"""Trains the supernet; the same as `python -m edgeflownas.train_supernet`. See `--help`.
 
-Works from any folder and without installation. Python puts this file's folder, not the repository, on the import path, so the
-package is loaded here by its place: always the one of this checkout, whatever else is installed or lies in the current folder.
+Works from any folder and without installation. Python puts this file's folder, not the repository, on the
+import path, so the package is loaded here by its place: always the one of this checkout, whatever else is
+installed or lies in the current folder.
 """
+
 import runpy
 import sys
 from importlib.machinery import PathFinder

@@ -29,17 +29,22 @@ printf '$'
 printf ' %q' "${command[@]}"
 printf '\n'
 
-# In the background, because bash handles a signal only between commands or in `wait`. Ctrl-C reaches the trainer by itself.
-"${command[@]}" &
-trainer=$!
+# Signals go on to the trainer. (Ctrl-C reaches it by itself.) One that comes before it runs is kept for it.
+trainer=
+early=
 # shellcheck disable=SC2329 # the traps call it
 pass_on() {
     signalled=yes
-    kill -s "$1" "$trainer" 2>/dev/null || true
+    if [ -n "$trainer" ]; then kill -s "$1" "$trainer" 2>/dev/null || true; else early=$1; fi
 }
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
 trap 'signalled=yes' INT
+
+# In the background, because bash handles a signal only between commands or in `wait`.
+"${command[@]}" &
+trainer=$!
+if [ -n "$early" ]; then pass_on "$early"; fi
 
 # A signal ends `wait` at once, but the trainer needs time to finish its step and commit: wait again until it has exited.
 signalled=yes
