@@ -4,9 +4,9 @@ from typing import Any, Dict, Optional
 
 
 class EarlyStop:
-    """Stops after `patience` values in a row, none below the best value that counted by more than `min_delta`.
+    """Stops after `patience` values in a row, none below the best that counted by more than `min_delta`.
 
-    `best` is that value, None before the first; `wait` counts the evaluations since. A value only a little
+    `best` is that value, None before the first; `wait` counts the values since. A value only a little
     below `best` does not become `best`: a slow decline adds up and counts once it exceeds `min_delta` in all.
     """
 
