@@ -25,7 +25,7 @@ def measured(run: Run) -> List[Tuple[str, str]]:
     last: Sequence[str] = run.subnets.texts[-1]
     return [
         ("Best mean EPE, px", run.recorded("best_mean_epe")),
-        ("at epoch", run.recorded("best_epoch")),
+        ("Best epoch", run.recorded("best_epoch")),
         ("Zero-flow EPE, px", run.recorded("zero_flow_epe")),
         ("Best mean / zero flow", percent(best_ratio(run))),
         ("Last mean EPE, px", run.recorded("mean_epe")),

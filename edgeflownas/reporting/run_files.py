@@ -200,7 +200,7 @@ def _subnets(run: Run, history: Table, rows: Optional[Table]) -> Subnets:
     codes = np.take_along_axis(codes, order, 1)
     if (codes != codes[0]).any() or len(set(codes[0])) != shape[1]:
         raise DataError(f"{path}: expected the same {shape[1]} different subnets in each evaluation")
-    for code in codes[0]:
+    for code in codes[0].tolist():
         _check_code(path, code, run.space)
     texts = np.array(rows.texts["epe"], object).reshape(shape)
     return Subnets(
