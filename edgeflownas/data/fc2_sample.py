@@ -1,4 +1,5 @@
 """One FC2 sample (two frames and the flow between them): its files, the quick check and the full one."""
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
@@ -14,7 +15,7 @@ Progress = Callable[[int, int], None]  # (samples done, samples in all)
 
 
 class Sample(NamedTuple):
-    """Absolute paths of one sample and the size of its frames in pixels. `name` is "train/0000014", unique in a set."""
+    """Absolute paths and frame size (pixels) of one sample. `name` is "train/0000014", unique in a set."""
 
     name: str
     img0: str
@@ -31,19 +32,24 @@ def sample_files(root: str, name: str) -> Tuple[str, str, str]:
 
 
 def probe(root: str, name: str, check: bool) -> Sample:
-    """The sample with its size, from the `.flo` header; DataError if that is missing or its file has a wrong length.
+    """The sample with its size, from the `.flo` header; DataError if that is missing or its file has a wrong
+    length.
 
-    `check` also reads both ends of the PNGs and compares their sizes, and follows no link out of `root`, a real path.
+    `check` also reads both ends of the PNGs and compares their sizes, and follows no link out of `root`, a
+    real path.
     """
     files = sample_files(root, name)
     width, height = read_flo_header(files[2])
     if check:
         for path in files:
             if os.path.islink(path) and not inside(os.path.realpath(path), root):
-                raise DataError("{}: expected a file below the data root {}, found a link to {}".format(
-                    path, root, os.path.realpath(path)))
-        for path in files[:2]:
-            _expect_size(path, read_png_header(path), files[2], (width, height))
+                raise DataError(
+                    f"{path}: expected a file below the data root {root}, found a link to "
+                    f"{os.path.realpath(path)}"
+                )
+        size = read_png_header(files[0])
+        _expect_size(files[1], read_png_header(files[1]), files[0], size)
+        _expect_size(files[2], (width, height), files[0], size)
     return Sample(name, files[0], files[1], files[2], height, width)
 
 
@@ -56,12 +62,14 @@ def check_crop(samples: Sequence[Sample], height: int, width: int) -> None:
     """Raises DataError for the first sample whose frames are smaller than a crop of height x width."""
     for sample in samples:
         if sample.height < height or sample.width < width:
-            raise DataError("{}: expected frames of at least the crop {}x{} (width x height), found {}x{}".format(
-                sample.img0, width, height, sample.width, sample.height))
+            raise DataError(
+                f"{sample.img0}: expected frames of at least the crop {width}x{height} (width x height), "
+                f"found {sample.width}x{sample.height}"
+            )
 
 
 def verify_sample(sample: Sample) -> None:
-    """Decodes the three files of a sample and compares every checksum and size; raises DataError for the first fault."""
+    """Decodes all three files and compares every checksum and size; DataError for the first fault."""
     size = (sample.width, sample.height)
     read_png(sample.img0, size)
     read_png(sample.img1, size)
@@ -71,18 +79,24 @@ def verify_sample(sample: Sample) -> None:
 def verify_all(samples: Sequence[Sample], workers: int = 0, progress: Optional[Progress] = None) -> None:
     """`verify_sample` for all samples with `workers` threads (0 = one per processor).
 
-    Looks at every sample before it raises one DataError: the first fault in full, then the names of all bad samples.
+    Looks at every sample before it raises one DataError: the first fault in full, then the names of all bad
+    samples.
     """
     faults = each(_fault, samples, workers or os.cpu_count() or 1, progress)
     bad = [(sample.name, fault) for sample, fault in zip(samples, faults) if fault is not None]
     if len(bad) == 1:
         raise DataError(bad[0][1])
     if bad:
-        raise DataError("{} -- bad samples in all: {} ({})".format(
-            bad[0][1], len(bad), ", ".join(name for name, _ in bad)))
+        raise DataError(
+            "{} -- bad samples in all: {} ({})".format(
+                bad[0][1], len(bad), ", ".join(name for name, _ in bad)
+            )
+        )
 
 
-def each(function: Callable, items: Sequence, workers: int = _READERS, progress: Optional[Progress] = None) -> List:
+def each(
+    function: Callable, items: Sequence, workers: int = _READERS, progress: Optional[Progress] = None
+) -> List:
     """[function(item) for item in items] with threads; an error is that of the first item that has one."""
     results = []
     with ThreadPoolExecutor(workers) as pool:
@@ -106,7 +120,9 @@ def _fault(sample: Sample) -> Optional[str]:
     return None
 
 
-def _expect_size(path: str, size: Tuple[int, int], flow: str, expected: Tuple[int, int]) -> None:
+def _expect_size(path: str, size: Tuple[int, int], other: str, expected: Tuple[int, int]) -> None:
     if size != expected:
-        raise DataError("{}: expected {}x{} (width x height) as in {}, found {}x{}".format(
-            path, expected[0], expected[1], flow, size[0], size[1]))
+        raise DataError(
+            f"{path}: expected {expected[0]}x{expected[1]} (width x height) as in {other}, found "
+            f"{size[0]}x{size[1]}"
+        )

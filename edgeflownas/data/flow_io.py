@@ -1,8 +1,10 @@
 """Middlebury `.flo` files, strictly read, and the Middlebury colour code for optical flow. Pure NumPy.
 
-A `.flo` file is the float32 202021.25 ("PIEH"), int32 width, int32 height, then height x width x (u, v) float32, all
-little-endian; u points right and v points down, in pixels. Anything that deviates from this is a `DataError`.
+A `.flo` file is the float32 202021.25 ("PIEH"), int32 width, int32 height, then height x width x (u, v)
+float32, all little-endian; u points right and v points down, in pixels. Anything that deviates from this is a
+`DataError`.
 """
+
 import os
 import struct
 from typing import Optional, Tuple
@@ -34,44 +36,50 @@ def flo_header(width: int, height: int) -> bytes:
 def check_flo_header(path: str, header: bytes, file_bytes: int) -> Tuple[int, int]:
     """(width, height) from a file's first 12 bytes, after comparing them with the file's size. Reads nothing.
 
-    Raises DataError: file too short, bad magic number, a side below 1, or a size that is not exactly 12 + 8 w h.
+    Raises DataError: file too short, bad magic number, a side below 1, or a size that is not exactly 12 + 8 w
+    h.
     """
     if file_bytes < HEADER_BYTES or len(header) < HEADER_BYTES:
-        raise DataError("{}: expected a .flo file of more than {} bytes, found {} bytes".format(
-            path, HEADER_BYTES, file_bytes))
+        raise DataError(
+            f"{path}: expected a .flo file of more than {HEADER_BYTES} bytes, found {file_bytes} bytes"
+        )
     if header[:4] != MAGIC:
-        raise DataError("{}: expected the .flo magic number 202021.25 (bytes {!r}), found bytes {!r}".format(
-            path, MAGIC, header[:4]))
+        raise DataError(
+            f"{path}: expected the .flo magic number 202021.25 (bytes {MAGIC!r}), found bytes {header[:4]!r}"
+        )
     width, height = struct.unpack("<ii", header[4:HEADER_BYTES])
     if width < 1 or height < 1:
-        raise DataError("{}: expected a .flo width and height of at least 1, found {}x{}".format(
-            path, width, height))
+        raise DataError(f"{path}: expected a .flo width and height of at least 1, found {width}x{height}")
     if file_bytes != flo_bytes(width, height):
-        raise DataError("{}: expected {} bytes for the {}x{} (width x height) of its .flo header, found {}".format(
-            path, flo_bytes(width, height), width, height, file_bytes))
+        raise DataError(
+            f"{path}: expected {flo_bytes(width, height)} bytes for the {width}x{height} (width x height) of "
+            f"its .flo header, found {file_bytes}"
+        )
     return width, height
 
 
 def read_flo_header(path: str) -> Tuple[int, int]:
-    """(width, height) of a `.flo` file whose header and size in bytes agree; else DataError. Reads 12 bytes."""
+    """(width, height) of a `.flo` file; DataError if header and size in bytes disagree. Reads 12 bytes."""
     try:
         with open(path, "rb") as file:
             return check_flo_header(path, file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size)
     except OSError as error:
-        raise DataError("{}: expected a readable .flo file, found: {}".format(path, error.strerror))
+        raise DataError(f"{path}: expected a readable .flo file, found: {error.strerror}") from None
 
 
 def read_flo(path: str, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
     """Reads a `.flo` file: float32 [H, W, 2], (u, v) in pixels.
 
     `size` = (width, height) it must have, if known: the only way to notice that the two were swapped.
-    Raises DataError for a missing or unreadable file, a wrong size, header or length, and for values that are NaN,
-    infinite or beyond 1e9. Nothing is allocated before the header agrees with the file's size.
+    Raises DataError for a missing or unreadable file, a wrong size, header or length, and for values that are
+    NaN, infinite or beyond 1e9. Nothing is allocated before the header agrees with the file's size.
     """
     width, height = read_flo_header(path)
     if size is not None and (width, height) != tuple(size):
-        raise DataError("{}: expected a flow of {}x{} (width x height) as its frames, found {}x{}".format(
-            path, size[0], size[1], width, height))
+        raise DataError(
+            f"{path}: expected a flow of {size[0]}x{size[1]} (width x height) as its frames, found "
+            f"{width}x{height}"
+        )
     with open(path, "rb") as file:
         data = file.read()
     check_flo_header(path, data[:HEADER_BYTES], len(data))  # The file may have changed since.
@@ -79,18 +87,20 @@ def read_flo(path: str, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
     good = _known(flow)
     if not good.all():
         y, x, channel = np.argwhere(~good)[0]
-        raise DataError("{}: expected finite flow of at most {:g} px, found {} other values, the first {} at x={} y={}"
-                        .format(path, MAX_ABS_FLOW, int((~good).sum()), flow[y, x, channel], x, y))
+        raise DataError(
+            f"{path}: expected finite flow of at most {MAX_ABS_FLOW:g} px, found {int((~good).sum())} other "
+            f"values, the first {flow[y, x, channel]} at x={x} y={y}"
+        )
     return flow.astype(np.float32)
 
 
 def write_flo(path: str, flow: np.ndarray) -> None:
-    """Writes float [H, W, 2] in pixels as `.flo` (float32). ValueError if it is not such an array or not finite."""
+    """Writes float [H, W, 2] in pixels as `.flo`. ValueError if it is not such an array or not finite."""
     flow = np.asarray(flow)
     if flow.ndim != 3 or flow.shape[2] != 2 or 0 in flow.shape or flow.dtype.kind != "f":
-        raise ValueError("flow must be a float array [H, W, 2], got {} {}".format(flow.dtype, flow.shape))
+        raise ValueError(f"flow must be a float array [H, W, 2], got {flow.dtype} {flow.shape}")
     if not _known(flow).all():
-        raise ValueError("flow must be finite and at most {:g} px".format(MAX_ABS_FLOW))
+        raise ValueError(f"flow must be finite and at most {MAX_ABS_FLOW:g} px")
     with open(path, "wb") as file:
         file.write(flo_header(flow.shape[1], flow.shape[0]))
         file.write(np.ascontiguousarray(flow, "<f4").tobytes())
@@ -99,11 +109,11 @@ def write_flo(path: str, flow: np.ndarray) -> None:
 def _known(flow: np.ndarray) -> np.ndarray:
     """Which values are a flow: not NaN (which compares false), infinite or beyond 1e9."""
     with np.errstate(invalid="ignore"):
-        return np.abs(flow) <= MAX_ABS_FLOW
+        return np.asarray(np.abs(flow) <= MAX_ABS_FLOW)
 
 
 def _color_wheel() -> np.ndarray:
-    """The 55 colours of the wheel, float64 [55, 3] in 0..255: each arc fades linearly from corner to corner."""
+    """The 55 colours of the wheel, [55, 3] in 0..255: each arc fades linearly from corner to corner."""
     arcs = []
     for count, start, stop in zip(_ARCS, _CORNERS, _CORNERS[1:]):
         fade = np.arange(count)[:, None] / float(count)
@@ -114,36 +124,36 @@ def _color_wheel() -> np.ndarray:
 def flow_to_rgb(flow: np.ndarray, max_px: Optional[float] = None) -> np.ndarray:
     """Middlebury colour code of float [H, W, 2]: uint8 RGB [H, W, 3]. Hue = direction, white = no motion.
 
-    `max_px` is the length of full saturation in pixels (default: the longest vector); longer ones are darkened.
-    Vectors that are not finite or beyond 1e9 are black.
+    `max_px` is the length of full saturation in pixels (default: the longest vector); longer ones are
+    darkened. Vectors that are not finite or beyond 1e9 are black.
     """
     flow = np.asarray(flow, np.float64)
     if flow.ndim != 3 or flow.shape[2] != 2:
-        raise ValueError("flow must be [H, W, 2], got {}".format(flow.shape))
+        raise ValueError(f"flow must be [H, W, 2], got {flow.shape}")
     if max_px is not None and not max_px > 0:
-        raise ValueError("max_px must be above 0, got {}".format(max_px))
+        raise ValueError(f"max_px must be above 0, got {max_px}")
     unknown = ~_known(flow).all(axis=2)
     flow = np.where(unknown[..., None], 0.0, flow)
     length = np.hypot(flow[..., 0], flow[..., 1])
     radius = length / (max_px if max_px is not None else max(float(length.max()), 1e-9))
     wheel = _color_wheel()
-    # -u, -v: red points right. The last colour is not the first: Middlebury's wheel has a faint seam there, kept so that
-    # the colours are those of every other tool.
+    # -u, -v: red points right. The last colour is not the first: Middlebury's wheel has a faint seam there,
+    # kept so that the colours are those of every other tool.
     turn = (np.arctan2(-flow[..., 1], -flow[..., 0]) / np.pi + 1.0) / 2.0 * (len(wheel) - 1)
     low = np.floor(turn).astype(int)
     part = (turn - low)[..., None]
     color = ((1 - part) * wheel[low] + part * wheel[(low + 1) % len(wheel)]) / 255.0
-    inside = (radius <= 1.0)[..., None]
-    color = np.where(inside, 1.0 - radius[..., None] * (1.0 - color), 0.75 * color)
+    radius = radius[..., None]
+    color = np.where(radius <= 1.0, 1.0 - radius * (1.0 - color), 0.75 * color)
     rgb = np.floor(255.0 * color).astype(np.uint8)
     rgb[unknown] = 0
     return rgb
 
 
 def color_wheel_image(size: int) -> np.ndarray:
-    """The legend of `flow_to_rgb`, uint8 [size, size, 3]: the centre is no motion, the rim `max_px`, white outside."""
+    """The legend of `flow_to_rgb`, uint8 [size, size, 3]: centre = no motion, rim = `max_px`."""
     if size < 2:
-        raise ValueError("size must be at least 2 px, got {}".format(size))
+        raise ValueError(f"size must be at least 2 px, got {size}")
     axis = np.linspace(-1.0, 1.0, size)
     flow = np.stack(np.meshgrid(axis, axis), axis=2)
     rgb = flow_to_rgb(flow, max_px=1.0)

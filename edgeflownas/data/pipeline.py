@@ -1,10 +1,13 @@
 """Batches of FC2 crops, decoded by `tf.data` inside the graph: no Python runs while a session reads.
 
-What the n-th batch of an epoch holds is a pure function of (seed, epoch, n): the same for any number of workers, after
-any resume and on both stacks. A damaged file fails the very batch that it belongs to; `explain` then names it.
+What the n-th batch of an epoch holds is a pure function of (seed, epoch, n): the same for any number of
+workers, after any resume and on both stacks. A damaged file fails the very batch that it belongs to;
+`explain` then names it.
 
-Shapes: B batch, H x W crop, h x w frame. Images are two RGB frames side by side in 6 channels, flow is (u, v) in pixels.
+Shapes: B batch, H x W crop, h x w frame. Images are two RGB frames side by side in 6 channels, flow is (u, v)
+in pixels.
 """
+
 from typing import Any, List, Sequence, Tuple
 
 import numpy as np
@@ -20,25 +23,36 @@ Crop = Tuple[Sample, int, int]  # A sample and the top left corner (y, x) of its
 
 
 class TrainPipeline:
-    """Shuffled, randomly cropped batches, one pass over `samples` per epoch; an incomplete last batch is dropped.
+    """Shuffled, randomly cropped batches, one pass over `samples` per epoch; an incomplete last batch is
+    dropped.
 
     images: uint8 tensor [B, H, W, 6]; flow: float32 tensor [B, H, W, 2]. Built in the current default graph.
     UserError if there are fewer samples than one batch, DataError if a frame is smaller than the crop.
     """
 
-    def __init__(self, samples: Sequence[Sample], batch_size: int, height: int, width: int, seed: int,
-                 num_workers: int, prefetch: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        batch_size: int,
+        height: int,
+        width: int,
+        seed: int,
+        num_workers: int,
+        prefetch: int,
+    ) -> None:
         self._samples, self._batch_size, self._seed = tuple(samples), batch_size, seed
         self.steps_per_epoch = len(self._samples) // batch_size
         if not self.steps_per_epoch:
-            raise UserError("train.batch_size is {}, but there are only {} training samples; use a smaller batch".format(
-                batch_size, len(self._samples)))
+            raise UserError(
+                f"train.batch_size is {batch_size}, but there are only {len(self._samples)} training "
+                "samples; use a smaller batch"
+            )
         self._margins = _margins(self._samples, height, width)
         self._reader = _Reader(height, width, batch_size, num_workers, prefetch, whole_batches=True)
         self.images, self.flow = self._reader.images, self._reader.flow
 
     def start_epoch(self, sess: Any, epoch: int, position: int = 0) -> None:
-        """(Re)starts reading: the next batch is number `position` of the 0-based `epoch`. The session's only duty."""
+        """(Re)starts reading: the next batch is number `position` of the 0-based `epoch`."""
         self._check(epoch, position)
         self._reader.start(sess, self._crops(epoch, position, self.steps_per_epoch))
 
@@ -48,31 +62,41 @@ class TrainPipeline:
         return self._crops(epoch, position, position + 1)
 
     def explain(self, epoch: int, position: int, message: str) -> None:
-        """Raises the DataError that names the bad file of a batch which the session could not read (`message`)."""
-        _explain(self.batch(epoch, position), "batch {} of epoch {}".format(position, epoch + 1), message)
+        """Raises the DataError that names the bad file of a batch at which the session said `message`."""
+        _explain(self.batch(epoch, position), f"batch {position} of epoch {epoch + 1}", message)
 
     def _crops(self, epoch: int, start: int, stop: int) -> List[Crop]:
         order = rng.stream("order", self._seed, epoch).permutation(len(self._samples))
         # One draw per sample, whatever its place in the order. Inclusive of the last valid offset.
         share = rng.stream("crop", self._seed, epoch).random_sample((len(self._samples), 2))
         corners = np.floor(share * (self._margins + 1)).astype(int)
-        chosen = order[start * self._batch_size:stop * self._batch_size]
+        chosen = order[start * self._batch_size : stop * self._batch_size]
         return [(self._samples[i], int(corners[i, 0]), int(corners[i, 1])) for i in chosen]
 
     def _check(self, epoch: int, position: int) -> None:
         if epoch < 0 or not 0 <= position < self.steps_per_epoch:
-            raise ValueError("epoch must be at least 0 and position in 0..{}, got {} and {}".format(
-                self.steps_per_epoch - 1, epoch, position))
+            raise ValueError(
+                f"epoch must be at least 0 and position in 0..{self.steps_per_epoch - 1}, got {epoch} and "
+                f"{position}"
+            )
 
 
 class EvalPipeline:
     """The centre crops of `samples` in their order; the last batch may be smaller, so that all are seen once.
 
-    images: uint8 tensor [None, H, W, 6]; flow: float32 tensor [None, H, W, 2]. Built in the current default graph.
+    images: uint8 tensor [None, H, W, 6]; flow: float32 tensor [None, H, W, 2]. Built in the current default
+    graph.
     """
 
-    def __init__(self, samples: Sequence[Sample], batch_size: int, height: int, width: int, num_workers: int,
-                 prefetch: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        batch_size: int,
+        height: int,
+        width: int,
+        num_workers: int,
+        prefetch: int,
+    ) -> None:
         if not samples:
             raise UserError("expected at least one sample to evaluate, found none")
         corners = _margins(samples, height, width) // 2
@@ -89,16 +113,16 @@ class EvalPipeline:
     def batch(self, i: int) -> List[Crop]:
         """The samples of batch `i` and the corners of their crops."""
         if not 0 <= i < self.num_batches:
-            raise ValueError("batch must be in 0..{}, got {}".format(self.num_batches - 1, i))
-        return self._crops[i * self._batch_size:(i + 1) * self._batch_size]
+            raise ValueError(f"batch must be in 0..{self.num_batches - 1}, got {i}")
+        return self._crops[i * self._batch_size : (i + 1) * self._batch_size]
 
     def explain(self, i: int, message: str) -> None:
-        """Raises the DataError that names the bad file of batch `i`, which the session could not read (`message`)."""
-        _explain(self.batch(i), "evaluation batch {}".format(i), message)
+        """Raises the DataError that names the bad file of batch `i`, at which the session said `message`."""
+        _explain(self.batch(i), f"evaluation batch {i}", message)
 
 
 def bn_samples(samples: Sequence[Sample], seed: int, count: int) -> Tuple[Sample, ...]:
-    """The fixed `count` training samples for BN re-estimation; with fewer samples than that they repeat in turn."""
+    """The fixed `count` training samples for BN re-estimation; if there are fewer, they repeat in turn."""
     order = rng.stream("bn", seed).permutation(len(samples))
     return tuple(samples[order[i % len(order)]] for i in range(count))
 
@@ -109,8 +133,9 @@ class _Reader:
     # What is fed per sample: three paths, the first bytes that PNG and .flo must have, h, w, y, x.
     _TYPES = (tf.string, tf.string, tf.string, tf.string, tf.string, tf.int64, tf.int64, tf.int64, tf.int64)
 
-    def __init__(self, height: int, width: int, batch_size: int, num_workers: int, prefetch: int,
-                 whole_batches: bool) -> None:
+    def __init__(
+        self, height: int, width: int, batch_size: int, num_workers: int, prefetch: int, whole_batches: bool
+    ) -> None:
         with tf.device("/cpu:0"), tf.name_scope("reader"):
             self._fed = tuple(tf.placeholder(dtype, [None]) for dtype in self._TYPES)
             dataset = tf.data.Dataset.from_tensor_slices(self._fed)
@@ -120,32 +145,47 @@ class _Reader:
             self.images, self.flow = self._iterator.get_next()
 
     def start(self, sess: Any, crops: Sequence[Crop]) -> None:
-        rows = [(sample.img0, sample.img1, sample.flow, png_prefix(sample.width, sample.height),
-                 flo_header(sample.width, sample.height), sample.height, sample.width, y, x)
-                for sample, y, x in crops]
-        columns = [np.array(column, np.int64 if dtype == tf.int64 else object)
-                   for column, dtype in zip(zip(*rows), self._TYPES)]
+        rows = [
+            (
+                sample.img0,
+                sample.img1,
+                sample.flow,
+                png_prefix(sample.width, sample.height),
+                flo_header(sample.width, sample.height),
+                sample.height,
+                sample.width,
+                y,
+                x,
+            )
+            for sample, y, x in crops
+        ]
+        columns = [
+            np.array(column, np.int64 if dtype == tf.int64 else object)
+            for column, dtype in zip(zip(*rows), self._TYPES)
+        ]
         sess.run(self._iterator.initializer, dict(zip(self._fed, columns)))
 
 
 def _read_crop(fed: Sequence[Any], height: int, width: int) -> Tuple[Any, Any]:
     """(uint8 [H, W, 6], float32 [H, W, 2]) of one sample, from what `_Reader.start` fed for it."""
     img0, img1, flow, png_start, flo_start, frame_height, frame_width, y, x = fed
-    frames = [_read_png(path, png_start)[y:y + height, x:x + width] for path in (img0, img1)]
+    frames = [_read_png(path, png_start)[y : y + height, x : x + width] for path in (img0, img1)]
     images = tf.concat(frames, axis=2)  # Cropped while still uint8: a tenth of the frame's bytes as float32.
     values = _read_flo(flow, flo_start, frame_height, frame_width)
-    crop = values[y:y + height, x:x + width]
+    crop = values[y : y + height, x : x + width]
     return tf.reshape(images, [height, width, 6]), tf.reshape(crop, [height, width, 2])
 
 
 def _read_png(path: Any, start: Any) -> Any:
-    """uint8 [h, w, 3]. libpng refuses damaged pixels itself; decode_png alone would also take JPEG, gray or palette."""
+    """uint8 [h, w, 3]. libpng refuses damage, but decode_png would also take JPEG, gray or palette."""
     content = tf.io.read_file(path)
     size = tf.strings.length(content)
     found = tf.strings.substr(content, 0, 26)
     end = tf.strings.substr(content, tf.maximum(size - len(TAIL), 0), len(TAIL))
-    checks = [_require(tf.equal(found, start), "an 8-bit RGB PNG of its sample's size", path, size),
-              _require(tf.equal(end, TAIL), "a PNG that ends with its IEND chunk", path, size)]
+    checks = [
+        _require(tf.equal(found, start), "an 8-bit RGB PNG of its sample's size", path, size),
+        _require(tf.equal(end, TAIL), "a PNG that ends with its IEND chunk", path, size),
+    ]
     with tf.control_dependencies(checks):
         return tf.image.decode_png(tf.identity(content), channels=3)
 
@@ -155,29 +195,45 @@ def _read_flo(path: Any, start: Any, height: Any, width: Any) -> Any:
     content = tf.io.read_file(path)
     size = tf.strings.length(content)
     whole = tf.equal(tf.cast(size, tf.int64), flo_bytes(width, height))
-    checks = [_require(tf.equal(tf.strings.substr(content, 0, HEADER_BYTES), start),
-                       "the .flo header of its sample's size", path, size),
-              _require(whole, "the .flo length of its sample's size", path, size)]
+    checks = [
+        _require(
+            tf.equal(tf.strings.substr(content, 0, HEADER_BYTES), start),
+            "the .flo header of its sample's size",
+            path,
+            size,
+        ),
+        _require(whole, "the .flo length of its sample's size", path, size),
+    ]
     with tf.control_dependencies(checks):
         # The header is three float32 long: decoding it along and dropping it saves a copy of the string.
-        values = tf.decode_raw(tf.identity(content), tf.float32)[HEADER_BYTES // 4:]
-    with tf.control_dependencies([_require(tf.reduce_all(tf.abs(values) <= MAX_ABS_FLOW),
-                                           "finite flow of at most 1e9 px", path, size)]):
+        values = tf.decode_raw(tf.identity(content), tf.float32)[HEADER_BYTES // 4 :]
+    with tf.control_dependencies(
+        [_require(tf.reduce_all(tf.abs(values) <= MAX_ABS_FLOW), "finite flow of at most 1e9 px", path, size)]
+    ):
         return tf.reshape(tf.identity(values), tf.stack([height, width, 2]))
 
 
 def _require(condition: Any, expected: str, path: Any, size: Any) -> Any:
-    return tf.debugging.Assert(condition, [path, "expected " + expected, "found a file of this many bytes", size])
+    return tf.debugging.Assert(
+        condition, [path, "expected " + expected, "found a file of this many bytes", size]
+    )
 
 
 def _margins(samples: Sequence[Sample], height: int, width: int) -> np.ndarray:
     """How far a crop can move in each frame: int [N, 2], (y, x)."""
     check_crop(samples, height, width)
-    return np.array([(sample.height - height, sample.width - width) for sample in samples], int).reshape(-1, 2)
+    return np.array([(sample.height - height, sample.width - width) for sample in samples], int).reshape(
+        -1, 2
+    )
 
 
 def _explain(crops: Sequence[Crop], which: str, message: str) -> None:
     for sample, _, _ in crops:
         verify_sample(sample)
-    raise DataError("{} could not be read, although its files are sound now: {}; the session said: {}".format(
-        which, ", ".join(path for sample, _, _ in crops for path in (sample.img0, sample.img1, sample.flow)), message))
+    raise DataError(
+        "{} could not be read, although its files are sound now: {}; the session said: {}".format(
+            which,
+            ", ".join(path for sample, _, _ in crops for path in (sample.img0, sample.img1, sample.flow)),
+            message,
+        )
+    )

@@ -1,4 +1,5 @@
-"""PNG files of an FC2 frame (8-bit RGB), strictly checked: header and tail quickly, or every chunk and pixel."""
+"""8-bit RGB PNG files, strictly checked: both ends quickly, or every chunk and pixel."""
+
 import io
 import os
 import struct
@@ -23,28 +24,36 @@ def png_prefix(width: int, height: int) -> bytes:
 
 
 def check_png_ends(path: str, header: bytes, tail: bytes, file_bytes: int) -> Tuple[int, int]:
-    """(width, height) from a file's first 33 and last 12 bytes; DataError if it is not a whole 8-bit RGB PNG."""
+    """(width, height) from the first 33 and last 12 bytes; DataError if it is no whole 8-bit RGB PNG."""
     if header[:8] != SIGNATURE:
-        found = "{} bytes starting with {!r}".format(file_bytes, header[:8]) if file_bytes else "0 bytes"
-        raise DataError("{}: expected a PNG file, found {}".format(path, found))
+        found = f"{file_bytes} bytes starting with {header[:8]!r}" if file_bytes else "0 bytes"
+        raise DataError(f"{path}: expected a PNG file, found {found}")
     if len(header) < HEADER_BYTES or header[8:16] != b"\x00\x00\x00\x0dIHDR":
-        raise DataError("{}: expected a whole PNG header of {} bytes, found {!r} in a file of {} bytes".format(
-            path, HEADER_BYTES, header[8:16], file_bytes))
+        raise DataError(
+            f"{path}: expected a whole PNG header of {HEADER_BYTES} bytes, found {header[8:16]!r} in a file "
+            f"of {file_bytes} bytes"
+        )
     _check_crc(path, "IHDR", header[12:29], header[29:33])
     width, height, depth, color = struct.unpack(">IIBB", header[16:26])
     if header[24:26] != _RGB8:
-        raise DataError("{}: expected an 8-bit RGB PNG, found {} bits, {}".format(
-            path, depth, _COLOR_TYPES.get(color, "colour type {}".format(color))))
+        raise DataError(
+            "{}: expected an 8-bit RGB PNG, found {} bits, {}".format(
+                path, depth, _COLOR_TYPES.get(color, f"colour type {color}")
+            )
+        )
     if width < 1 or height < 1:
-        raise DataError("{}: expected a PNG width and height of at least 1, found {}x{}".format(path, width, height))
+        raise DataError(f"{path}: expected a PNG width and height of at least 1, found {width}x{height}")
     if tail != TAIL:
-        raise DataError("{}: expected a PNG that ends with its IEND chunk, found {!r} at the end of {} bytes: "
-                        "the file is cut or has trailing bytes".format(path, tail, file_bytes))
+        raise DataError(
+            f"{path}: expected a PNG that ends with its IEND chunk, found {tail!r} at the end of "
+            f"{file_bytes} bytes: "
+            "the file is cut or has trailing bytes"
+        )
     return width, height
 
 
 def read_png_header(path: str) -> Tuple[int, int]:
-    """(width, height) of a PNG whose header and last chunk are those of a whole 8-bit RGB PNG; else DataError."""
+    """(width, height) of a PNG whose ends are those of a whole 8-bit RGB PNG; else DataError."""
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
@@ -52,52 +61,74 @@ def read_png_header(path: str) -> Tuple[int, int]:
             file.seek(max(0, size - len(TAIL)))
             return check_png_ends(path, header, file.read(len(TAIL)), size)
     except OSError as error:
-        raise DataError("{}: expected a readable PNG file, found: {}".format(path, error.strerror))
+        raise DataError(f"{path}: expected a readable PNG file, found: {error.strerror}") from None
 
 
 def read_png(path: str, size: Tuple[int, int]) -> np.ndarray:
-    """Decodes a PNG of `size` = (width, height) after checking every chunk's CRC: uint8 RGB [H, W, 3]; else DataError."""
+    """Decodes a PNG of `size` = (width, height), every chunk checked: uint8 [H, W, 3]; else DataError."""
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise DataError("{}: expected a readable PNG file, found: {}".format(path, error.strerror))
-    found = check_png_ends(path, data[:HEADER_BYTES], data[-len(TAIL):], len(data))
+        raise DataError(f"{path}: expected a readable PNG file, found: {error.strerror}") from None
+    found = check_png_ends(path, data[:HEADER_BYTES], data[-len(TAIL) :], len(data))
     if found != tuple(size):
-        raise DataError("{}: expected a frame of {}x{} (width x height), found {}x{}".format(
-            path, size[0], size[1], found[0], found[1]))
-    _check_chunks(path, data)
+        raise DataError(f"{path}: expected a frame of {size[0]}x{size[1]} (width x height), found {found[0]}x{found[1]}")
+    _check_pixel_bytes(path, _check_chunks(path, data), size, interlaced=data[28] == 1)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             pixels = np.array(image.convert("RGB"))
     # Pillow's ways to refuse a PNG; it has no common base class for them.
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
-        raise DataError("{}: expected a PNG that decodes, found: {}".format(path, error))
+        raise DataError(f"{path}: expected a PNG that decodes, found: {error}") from error
     if pixels.shape != (size[1], size[0], 3):
-        raise DataError("{}: expected {}x{} RGB pixels, decoded {}".format(path, size[0], size[1], pixels.shape))
+        raise DataError(f"{path}: expected {size[0]}x{size[1]} RGB pixels, decoded {pixels.shape}")
     return pixels
 
 
-def _check_chunks(path: str, data: bytes) -> None:
-    """Walks all chunks and compares their CRCs. Chunks must fill the file exactly, up to IEND."""
-    offset = len(SIGNATURE)
+def _check_chunks(path: str, data: bytes) -> bytes:
+    """Walks all chunks, which must fill the file exactly, and compares their CRCs. Returns the contents of IDAT."""
+    offset, content = len(SIGNATURE), []
     while offset < len(data):
-        length = int.from_bytes(data[offset:offset + 4], "big")
-        kind, end = data[offset + 4:offset + 8], offset + 12 + length
+        length = int.from_bytes(data[offset : offset + 4], "big")
+        kind, end = data[offset + 4 : offset + 8], offset + 12 + length
         name = "{} at byte {}".format(kind.decode("latin-1"), offset)
         if end > len(data):
-            raise DataError("{}: expected {} bytes for the PNG chunk {}, found {}: the file is cut or damaged".format(
-                path, 12 + length, name, len(data) - offset))
-        _check_crc(path, name, data[offset + 4:end - 4], data[end - 4:end])
+            raise DataError(
+                f"{path}: expected {12 + length} bytes for the PNG chunk {name}, found {len(data) - offset}: "
+                "the file is cut or damaged"
+            )
+        _check_crc(path, name, data[offset + 4 : end - 4], data[end - 4 : end])
         if kind == b"IEND" and end != len(data):
-            raise DataError("{}: expected the end of the file after the PNG chunk IEND, found {} more bytes".format(
-                path, len(data) - end))
+            raise DataError(
+                f"{path}: expected the end of the file after the PNG chunk IEND, found {len(data) - end} more bytes"
+            )
+        if kind == b"IDAT":
+            content.append(data[offset + 8 : end - 4])
         offset = end
+    return b"".join(content)
+
+
+def _check_pixel_bytes(path: str, content: bytes, size: Tuple[int, int], interlaced: bool) -> None:
+    """Inflates IDAT: it must be one whole zlib stream of exactly as many bytes as its rows need.
+
+    Pillow pads a short one with black and says nothing.
+    """
+    width, height = size
+    steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = [(-(-(height - y) // dy), -(-(width - x) // dx)) for x, y, dx, dy in (steps if interlaced else ((0, 0, 1, 1),))]
+    expected = sum(count * (1 + 3 * length) for count, length in rows if count > 0 and length > 0)
+    inflater = zlib.decompressobj()
+    try:
+        found = len(inflater.decompress(content, expected + 1))
+    except zlib.error as error:
+        raise DataError(f"{path}: expected PNG pixels that inflate, found: {error}") from None
+    if found != expected or not inflater.eof:
+        raise DataError(f"{path}: expected {expected} bytes of PNG pixels, found {found} or an unfinished stream")
 
 
 def _check_crc(path: str, name: str, content: bytes, stored: bytes) -> None:
     found = zlib.crc32(content) & 0xFFFFFFFF
     expected = int.from_bytes(stored, "big")
     if found != expected:
-        raise DataError("{}: expected CRC {:08x} of the PNG chunk {}, found {:08x}: the file is damaged".format(
-            path, expected, name, found))
+        raise DataError(f"{path}: expected CRC {expected:08x} of the PNG chunk {name}, found {found:08x}: the file is damaged")

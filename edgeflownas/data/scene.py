@@ -1,54 +1,63 @@
 """Draws one synthetic FC2 sample: a scene of textured layers, each moving by its own affine motion.
 
-A layer's point p of frame 0 is at `A (p - c) + c + d` in frame 1, so its flow is `(A - I)(p - c) + d`, exactly. Both
-frames are rendered by sampling the layers' textures at continuous coordinates, never by warping the other frame.
+A layer's point p of frame 0 is at `A (p - c) + c + d` in frame 1, so its flow is `(A - I)(p - c) + d`,
+exactly. Both frames are rendered by sampling the layers' textures at continuous coordinates, never by warping
+the other frame.
 
-Only +, -, *, /, sqrt, floor and rint of IEEE numbers are used, element by element: no sine, no exponential, no sum whose
-order a library may choose. The same (seed, number) therefore gives the same values on every machine and NumPy.
+Only +, -, *, /, sqrt, floor and rint of IEEE numbers are used, element by element: no sine, no exponential,
+no sum whose order a library may choose. The same (seed, number) therefore gives the same values on every
+machine and NumPy.
 """
-from typing import List, NamedTuple, Tuple
+
+from typing import Any, List, NamedTuple, Tuple
 
 import numpy as np
 
 from edgeflownas import rng
 
-TEXTURE = 256       # Side of a texture in pixels, a power of two; it repeats beyond.
-NOISE = 64          # Finest grid of noise in a texture: features of 4 px and more, so that linear sampling is exact enough.
-SHAPES = (5, 10)    # Fewest and most moving shapes of a scene.
+TEXTURE = 256  # Side of a texture in pixels, a power of two; it repeats beyond.
+NOISE = 64  # Finest grid of noise in a texture: features of 4 px and more, for which linear sampling will do.
+SHAPES = (5, 10)  # Fewest and most moving shapes of a scene.
 RADIUS = (0.06, 0.26)  # Smallest and largest half-axis of a shape, as a share of the frame's height.
-BACKGROUND_SHIFT, SHAPE_SHIFT = 1.9, 3.6  # Median translations in pixels: of the background, of shapes relative to it.
-MAX_SHIFT = 160.0   # Longest of either.
-SOFT_EDGE = 1.5     # Width in pixels over which every second shape's edge fades, on average; the others' edges are hard.
+BACKGROUND_SHIFT, SHAPE_SHIFT = (
+    1.9,
+    3.6,
+)  # Median translations in pixels: of the background, of shapes relative to it.
+MAX_SHIFT = 160.0  # Longest of either.
+SOFT_EDGE = (
+    1.5  # Width in pixels over which every second shape's edge fades, on average; the others' edges are hard.
+)
 
 Pair = Tuple[float, float]
+Matrix = Tuple[float, float, float, float]
 
 
 class Layer(NamedTuple):
     """A moving layer. Its own coordinates are (x, y) pixels of frame 0 relative to `center`."""
 
     texture: np.ndarray  # float32 [TEXTURE * TEXTURE, 3], 0..255
-    center: Pair         # c
-    matrix: Tuple[float, float, float, float]  # A, row by row
-    shift: Pair          # d
-    radii: Pair          # half-axes of the ellipse that bounds the shape
-    edges: np.ndarray    # float64 [K, 3]: straight cuts; (nx, ny, r) keeps nx x + ny y <= r
-    softness: float      # pixels; 0 = hard edge
+    center: Pair  # c
+    matrix: Matrix  # A, row by row
+    shift: Pair  # d
+    radii: Pair  # half-axes of the ellipse that bounds the shape
+    edges: np.ndarray  # float64 [K, 3]: straight cuts; (nx, ny, r) keeps nx x + ny y <= r
+    softness: float  # pixels; 0 = hard edge
 
 
 class Scene(NamedTuple):
-    """One sample. Layer 0 is the background; a pixel belongs to the topmost layer that covers at least half of it."""
+    """One sample. Layer 0 is the background; a pixel belongs to the topmost layer that half covers it."""
 
     frame0: np.ndarray  # uint8 [H, W, 3], RGB
     frame1: np.ndarray  # uint8 [H, W, 3]
-    flow: np.ndarray    # float32 [H, W, 2], (u, v) pixels from frame 0 to frame 1
+    flow: np.ndarray  # float32 [H, W, 2], (u, v) pixels from frame 0 to frame 1
     layer0: np.ndarray  # uint8 [H, W], the layer that each pixel of frame 0 belongs to
     layer1: np.ndarray  # uint8 [H, W], the same of frame 1
 
 
 def draw(seed: int, number: int, height: int, width: int) -> Scene:
-    """Sample `number` of the synthetic set `seed`, a pure function. Motions are in pixels, whatever the frame's size."""
-    # The share of backgrounds slower than this one's, spread evenly over consecutive samples by the golden ratio, so that
-    # a set of twenty already has the distribution of a large one.
+    """Sample `number` of the synthetic set `seed`. Motions do not scale with the frame's size."""
+    # The share of backgrounds slower than this one's, spread evenly over consecutive samples by the golden
+    # ratio, so that a set of twenty already has the distribution of a large one.
     turn = rng.stream("synthetic", seed).random_sample() + number * 0.6180339887498949
     layers = _draw_layers(rng.stream("synthetic", seed, number), float(turn - np.floor(turn)), height, width)
     frame0, layer0 = _render(layers, False, height, width)
@@ -59,19 +68,34 @@ def draw(seed: int, number: int, height: int, width: int) -> Scene:
 def _draw_layers(random: np.random.RandomState, rank: float, height: int, width: int) -> List[Layer]:
     """The background and then the shapes, back to front."""
     middle = (width - 1) / 2.0, (height - 1) / 2.0
-    ground = Layer(_texture(random), middle, _matrix(random, 0.007, 0.014, 0.007), _shift(random, BACKGROUND_SHIFT, rank),
-                   (0.0, 0.0), np.zeros((0, 3)), 0.0)
+    ground = Layer(
+        _texture(random),
+        middle,
+        _matrix(random, 0.007, 0.014, 0.007),
+        _shift(random, BACKGROUND_SHIFT, rank),
+        (0.0, 0.0),
+        np.zeros((0, 3)),
+        0.0,
+    )
     layers = [ground]
     for _ in range(SHAPES[0] + int(random.random_sample() * (SHAPES[1] - SHAPES[0] + 1))):
         center = random.random_sample() * (width - 1), random.random_sample() * (height - 1)
         low, high = RADIUS
         radii = tuple(height * (low + (high - low) * random.random_sample()) for _ in range(2))
-        # As in FlyingChairs, a shape moves relative to the background, like an object seen by a moving camera.
+        # As in FlyingChairs, a shape moves relative to the background, as if seen by a moving camera.
         along = _motion_at(ground, center[0] - middle[0], center[1] - middle[1])
         own = _shift(random, SHAPE_SHIFT, random.random_sample())
-        layers.append(Layer(_texture(random), center, _matrix(random, 0.12, 0.12, 0.05),
-                            (along[0] + own[0], along[1] + own[1]), (radii[0], radii[1]),
-                            _cuts(random, min(radii)), SOFT_EDGE if random.random_sample() < 0.5 else 0.0))
+        layers.append(
+            Layer(
+                _texture(random),
+                center,
+                _matrix(random, 0.12, 0.12, 0.05),
+                (along[0] + own[0], along[1] + own[1]),
+                (radii[0], radii[1]),
+                _cuts(random, min(radii)),
+                SOFT_EDGE if random.random_sample() < 0.5 else 0.0,
+            )
+        )
     return layers
 
 
@@ -99,7 +123,7 @@ def _finer(grid: np.ndarray) -> np.ndarray:
 
 
 def _shift(random: np.random.RandomState, median: float, rank: float) -> Pair:
-    """A translation in any direction. Its length has this median and a long tail up to MAX_SHIFT; `rank` is in [0, 1)."""
+    """A translation in any direction; `rank` in [0, 1) picks its length: this median, a long tail."""
     share = rank * MAX_SHIFT / (MAX_SHIFT + median)
     length = median * share / (1.0 - share)
     x, y = _direction(random)
@@ -116,9 +140,11 @@ def _direction(random: np.random.RandomState) -> Pair:
             return float(x / length), float(y / length)
 
 
-def _matrix(random: np.random.RandomState, turn: float, zoom: float, shear: float) -> Tuple[float, float, float, float]:
-    """Rotation by at most about 2 * `turn` radians, scaling and shear by at most those shares; small ones are likelier."""
-    t, z, s = (2.0 * random.random_sample(3) - 1.0)
+def _matrix(
+    random: np.random.RandomState, turn: float, zoom: float, shear: float
+) -> Matrix:
+    """Rotation up to about 2 * `turn` radians, scaling and shear up to those shares; mostly less."""
+    t, z, s = 2.0 * random.random_sample(3) - 1.0
     t, z, s = turn * t * t * t, 1.0 + zoom * z * z * z, shear * s * s * s
     cosine, sine = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)  # Of the angle 2 arctan t.
     return float(z * cosine), float(z * (s * cosine - sine)), float(z * sine), float(z * (s * sine + cosine))
@@ -127,12 +153,15 @@ def _matrix(random: np.random.RandomState, turn: float, zoom: float, shear: floa
 def _cuts(random: np.random.RandomState, radius: float) -> np.ndarray:
     """Straight edges of a shape [K, 3], K = 0 (an ellipse) or 3 to 6."""
     count = int(random.random_sample() * 5)
-    cuts = [_direction(random) + (radius * (0.35 + 0.5 * random.random_sample()),) for _ in range(count and count + 2)]
+    cuts = [
+        _direction(random) + (radius * (0.35 + 0.5 * random.random_sample()),)
+        for _ in range(count and count + 2)
+    ]
     return np.array(cuts).reshape(-1, 3)
 
 
-def _motion_at(layer: Layer, x: np.ndarray, y: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Flow (u, v) of a layer at its own coordinates."""
+def _motion_at(layer: Layer, x: Any, y: Any) -> Tuple[Any, Any]:
+    """Flow (u, v) of a layer at its own coordinates, numbers or arrays."""
     a, b, c, d = layer.matrix
     return (a - 1.0) * x + b * y + layer.shift[0], c * x + (d - 1.0) * y + layer.shift[1]
 
@@ -152,17 +181,22 @@ def _render(layers: List[Layer], second: bool, height: int, width: int) -> Tuple
     colors = np.zeros((height, width, 3), np.float32)
     owner = np.zeros((height, width), np.uint8)
     for number, layer in enumerate(layers):
-        rows, columns = _bounds(layer, second, height, width) if number else (slice(0, height), slice(0, width))
+        rows, columns = (
+            _bounds(layer, second, height, width) if number else (slice(0, height), slice(0, width))
+        )
         x, y = _own_coordinates(layer, second, rows, columns)
         if number == 0:
             colors[:] = _sample(layer.texture, x, y)
             continue
         depth = _depth(layer, x, y)
         hit = depth > -layer.softness
-        cover = np.clip(0.5 + depth[hit] / layer.softness, 0.0, 1.0) if layer.softness else depth[hit] >= 0
-        cover = cover.astype(np.float32)[:, None]
+        if layer.softness:
+            cover = np.clip(0.5 + depth[hit] / layer.softness, 0.0, 1.0)
+        else:
+            cover = (depth[hit] >= 0).astype(np.float64)
         below = colors[rows, columns]
-        below[hit] += cover * (_sample(layer.texture, x[hit], y[hit]) - below[hit])
+        color = _sample(layer.texture, x[hit], y[hit])
+        below[hit] += cover.astype(np.float32)[:, None] * (color - below[hit])
         owner[rows, columns][depth >= 0] = number
     return np.rint(colors).astype(np.uint8), owner
 
@@ -181,8 +215,10 @@ def _bounds(layer: Layer, second: bool, height: int, width: int) -> Tuple[slice,
     return slices[0], slices[1]
 
 
-def _own_coordinates(layer: Layer, second: bool, rows: slice, columns: slice) -> Tuple[np.ndarray, np.ndarray]:
-    """The layer's own (x, y), float64, of the pixels of a part of a frame: the inverse of its motion for frame 1."""
+def _own_coordinates(
+    layer: Layer, second: bool, rows: slice, columns: slice
+) -> Tuple[np.ndarray, np.ndarray]:
+    """The layer's own (x, y), float64, of the pixels in a part of a frame (frame 1: motion undone)."""
     x = np.arange(columns.start, columns.stop)[None, :] - layer.center[0]
     y = np.arange(rows.start, rows.stop)[:, None] - layer.center[1]
     if not second:
@@ -193,7 +229,7 @@ def _own_coordinates(layer: Layer, second: bool, rows: slice, columns: slice) ->
 
 
 def _depth(layer: Layer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far inside a shape its points are, in pixels; negative outside. Nearly the distance to the edge, near it."""
+    """How far inside the shape its points are, in pixels, roughly; negative outside."""
     across, down = x / layer.radii[0], y / layer.radii[1]
     depth = (1.0 - np.sqrt(across * across + down * down)) * min(layer.radii)
     for nx, ny, radius in layer.edges:
@@ -209,6 +245,10 @@ def _sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     column, row = left.astype(np.int32), top.astype(np.int32)
     columns = [(column + i) & (TEXTURE - 1) for i in (0, 1)]
     rows = [((row + i) & (TEXTURE - 1)) * TEXTURE for i in (0, 1)]
-    upper, lower = ((lambda one, two: one + right_share * (two - one))(
-        np.take(texture, row + columns[0], axis=0), np.take(texture, row + columns[1], axis=0)) for row in rows)
+    upper, lower = (
+        (lambda one, two: one + right_share * (two - one))(
+            np.take(texture, row + columns[0], axis=0), np.take(texture, row + columns[1], axis=0)
+        )
+        for row in rows
+    )
     return upper + lower_share * (lower - upper)

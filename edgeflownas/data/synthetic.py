@@ -2,8 +2,10 @@
 
     python -m edgeflownas.data.synthetic --out DIR --train 64 --test 16 --seed 1
 
-DIR then has FC2's own format: list files, and frames and flow in DIR/train/. How a sample is drawn: `scene.py`.
+DIR then has FC2's own format: list files, and frames and flow in DIR/train/. How a sample is drawn:
+`scene.py`.
 """
+
 import argparse
 import json
 import os
@@ -22,16 +24,25 @@ from edgeflownas.errors import UserError, run_cli
 
 RECORD = "dataset.json"  # Written last: a set without it is not finished.
 FORMAT = 1  # Raise it when the same parameters make other pixels.
-MAX_SAMPLES = 10 ** 7  # Names have seven digits.
+MAX_SAMPLES = 10**7  # Names have seven digits.
 MIN_SIDE = 16
 
 
-def make_dataset(out: str, train: int, test: int, seed: int, height: int = 384, width: int = 512, workers: int = 1,
-                 show_progress: bool = False) -> bool:
+def make_dataset(
+    out: str,
+    train: int,
+    test: int,
+    seed: int,
+    height: int = 384,
+    width: int = 512,
+    workers: int = 1,
+    show_progress: bool = False,
+) -> bool:
     """Writes a set of `train` + `test` samples with frames of height x width pixels to the folder `out`.
 
-    Byte for byte the same for the same parameters, whatever `workers` (processes). Returns False, and writes nothing,
-    if `out` already holds exactly this set; any other content in `out` is a UserError, and so is a bad parameter.
+    Byte for byte the same for the same parameters, whatever `workers` (processes). Returns False, and writes
+    nothing, if `out` already holds exactly this set; any other content in `out` is a UserError, and so is a
+    bad parameter.
     """
     wanted = _record(train, test, seed, height, width)
     if _is_finished(out, wanted):
@@ -48,8 +59,9 @@ def make_dataset(out: str, train: int, test: int, seed: int, height: int = 384, 
             with ProcessPoolExecutor(workers) as pool:
                 for _ in pool.map(write, range(total), chunksize=4):
                     bar.update()
-    _write_lines(os.path.join(out, DIRNAMES), ["/Datasets/{}/{}{}".format(DATASET, _name(number), IMG0)
-                                               for number in range(total)])
+    _write_lines(
+        os.path.join(out, DIRNAMES), [f"/Datasets/{DATASET}/{_name(number)}{IMG0}" for number in range(total)]
+    )
     _write_lines(os.path.join(out, TRAIN_LIST), [str(number) for number in range(train)])
     _write_lines(os.path.join(out, VAL_LIST), [str(number) for number in range(train, total)])
     _write_lines(os.path.join(out, RECORD), [json.dumps(wanted, indent=2, sort_keys=True)])
@@ -59,43 +71,47 @@ def make_dataset(out: str, train: int, test: int, seed: int, height: int = 384, 
 def _record(train: int, test: int, seed: int, height: int, width: int) -> Dict[str, int]:
     """The parameters as dataset.json stores them; UserError if there can be no such set."""
     if train < 1 or test < 0 or train + test > MAX_SAMPLES:
-        raise UserError("expected --train of at least 1, --test of at least 0 and {} in all, found {} and {}".format(
-            MAX_SAMPLES, train, test))
-    if not 0 <= seed < 2 ** 32:
-        raise UserError("expected --seed in 0..{}, found {}".format(2 ** 32 - 1, seed))
+        raise UserError(
+            f"expected --train of at least 1, --test of at least 0 and {MAX_SAMPLES} in all, found {train} "
+            f"and {test}"
+        )
+    if not 0 <= seed < 2**32:
+        raise UserError(f"expected --seed in 0..{2**32 - 1}, found {seed}")
     if min(height, width) < MIN_SIDE:
-        raise UserError("expected --height and --width of at least {}, found {} and {}".format(
-            MIN_SIDE, height, width))
+        raise UserError(f"expected --height and --width of at least {MIN_SIDE}, found {height} and {width}")
     return {"format": FORMAT, "train": train, "test": test, "seed": seed, "height": height, "width": width}
 
 
 def _is_finished(out: str, wanted: Dict[str, int]) -> bool:
-    """Whether `out` holds the wanted set, whole. False if it is empty or missing; UserError for anything else."""
+    """Whether `out` holds the wanted set. False if it is empty or missing; UserError for anything else."""
     if not os.path.lexists(out) or (os.path.isdir(out) and not os.listdir(out)):
         return False
     advice = "remove it or give another --out"
     if not os.path.isdir(out):
-        raise UserError("{}: expected a folder, found a file; {}".format(out, advice))
+        raise UserError(f"{out}: expected a folder, found a file; {advice}")
     try:
         with open(os.path.join(out, RECORD), encoding="utf-8") as file:
             found = json.load(file)
     except FileNotFoundError:
-        raise UserError("{}: expected an empty folder or a finished set, found files without {}: a set that was "
-                        "interrupted, or something else; {}".format(out, RECORD, advice))
+        raise UserError(
+            f"{out}: expected an empty folder or a finished set, found files without {RECORD}: a set that "
+            f"was interrupted, or something else; {advice}"
+        ) from None
     except ValueError as error:
-        raise UserError("{}: expected JSON, found: {}; {}".format(os.path.join(out, RECORD), error, advice))
+        raise UserError(f"{os.path.join(out, RECORD)}: expected JSON, found: {error}; {advice}") from None
     if found != wanted:
-        raise UserError("{}: expected an empty folder or the set {}, found the set {}; {}".format(
-            out, wanted, found, advice))
+        raise UserError(
+            f"{out}: expected an empty folder or the set {wanted}, found the set {found}; {advice}"
+        )
     for number in range(wanted["train"] + wanted["test"]):
         for path in sample_files(out, _name(number)):
             if not os.path.isfile(path):
-                raise UserError("{}: expected a file of the finished set, found none; {}".format(path, advice))
+                raise UserError(f"{path}: expected a file of the finished set, found none; {advice}")
     return True
 
 
 def _name(number: int) -> str:
-    return "train/{:07d}".format(number)
+    return f"train/{number:07d}"
 
 
 def _write_sample(out: str, seed: int, height: int, width: int, number: int) -> None:
@@ -116,21 +132,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m edgeflownas.data.synthetic",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Writes a synthetic FlyingChairs2 for smoke tests: textured shapes that move over a textured\n"
-                    "background by affine motions, with exact flow, in exactly FC2's file format, list files included.",
+        description="Writes a synthetic FlyingChairs2 for smoke tests: textured shapes that move over a "
+                    "textured\n"
+        "background by affine motions, with exact flow, in exactly FC2's file format, list files included.",
         epilog="example:\n"
-               "  python -m edgeflownas.data.synthetic --out /tmp/fc2 --train 64 --test 16 --seed 1\n"
-               "  python -m edgeflownas.train_supernet --base_path /tmp/fc2 --max_steps 10\n\n"
-               "The same parameters always give the same pixels and flow. A finished identical set is left as it is;\n"
-               "anything else in DIR is an error. Frames must be at least as large as the training crop (180x240).")
+        "  python -m edgeflownas.data.synthetic --out /tmp/fc2 --train 64 --test 16 --seed 1\n"
+        "  python -m edgeflownas.train_supernet --base_path /tmp/fc2 --max_steps 10\n\n"
+        "The same parameters always give the same pixels and flow. A finished identical set is left as it "
+        "is;\n"
+        "anything else in DIR is an error. Frames must be at least as large as the training crop (180x240).",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, new or empty")
-    parser.add_argument("--train", required=True, type=int, metavar="N", help="training samples (FC2_train.txt)")
-    parser.add_argument("--test", required=True, type=int, metavar="M", help="validation samples (FC2_test.txt)")
+    parser.add_argument(
+        "--train", required=True, type=int, metavar="N", help="training samples (FC2_train.txt)"
+    )
+    parser.add_argument(
+        "--test", required=True, type=int, metavar="M", help="validation samples (FC2_test.txt)"
+    )
     parser.add_argument("--seed", required=True, type=int, metavar="S", help="another seed, another set")
     parser.add_argument("--height", type=int, default=384, help="of the frames, pixels (default 384, as FC2)")
     parser.add_argument("--width", type=int, default=512, help="of the frames, pixels (default 512, as FC2)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
-                        help="processes (default: one per processor, here %(default)s); no influence on the result")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes (default: one per processor, here %(default)s); no influence on the result",
+    )
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     return parser
 
@@ -138,12 +165,20 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Optional[List[str]] = None) -> int:
     args = _parser().parse_args(argv)
     if args.workers < 1:
-        raise UserError("expected --workers of at least 1, found {}".format(args.workers))
-    made = make_dataset(args.out, args.train, args.test, args.seed, args.height, args.width, args.workers,
-                        show_progress=True)
-    print("{}: {} training and {} validation samples of {}x{} {}".format(
-        args.out, args.train, args.test, args.width, args.height,
-        "written" if made else "are already there, finished and with the same parameters; nothing to do"))
+        raise UserError(f"expected --workers of at least 1, found {args.workers}")
+    made = make_dataset(
+        args.out, args.train, args.test, args.seed, args.height, args.width, args.workers, show_progress=True
+    )
+    print(
+        "{}: {} training and {} validation samples of {}x{} {}".format(
+            args.out,
+            args.train,
+            args.test,
+            args.width,
+            args.height,
+            "written" if made else "are already there, finished and with the same parameters; nothing to do",
+        )
+    )
     return 0
 
 
