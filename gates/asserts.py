@@ -107,15 +107,15 @@ def assert_close(*, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, u
     left, right = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
     if left.shape != right.shape:
         _verdict(False, what, "shape {}".format(left.shape), "shape {}".format(right.shape), "", context)
-    error = np.abs(left - right)
-    allowed = atol + rtol * np.abs(right)
     finite = np.isfinite(left) & np.isfinite(right)
-    passed = bool(left.size) and bool(np.all(finite & (error <= allowed)))
+    with np.errstate(invalid="ignore"):  # NaN and infinity fail by `finite`
+        allowed = atol + rtol * np.abs(right)
+        badness = np.where(finite, np.abs(left - right) - allowed, np.inf)
+        passed = bool(left.size) and bool(np.all(badness <= 0))
     aside = "tolerance {:g}{}{}".format(atol, " + {:g} relative".format(rtol) if rtol else "", ", " + unit if unit else "")
     if left.size == 1:
         _verdict(passed, what, "{:.9g}".format(left.item()), "{:.9g}".format(right.item()), aside, context)
         return
-    badness = np.where(finite, error - allowed, np.inf)
     worst = np.unravel_index(int(np.argmax(badness)), left.shape) if left.size else ()
     at = " at {}".format(tuple(int(i) for i in worst)) if left.size else ""
     _verdict(passed, what, "{:.9g}{} of {}".format(left[worst], at, left.shape) if left.size else "an empty array",
@@ -126,7 +126,7 @@ def assert_le(*, got: Any, want: float, atol: float = 0.0, unit: str = "", what:
     """Every element of `got` is finite and at most `want` + `atol`; there is at least one."""
     __tracebackhide__ = True
     values = np.asarray(got, dtype=np.float64)
-    passed = bool(values.size) and bool(np.all(np.isfinite(values) & (values <= want + atol)))
+    passed = bool(values.size) and bool(np.all(np.isfinite(values))) and bool(np.all(values <= want + atol))
     largest = "{:.9g}".format(values.max()) if values.size else "no value"
     aside = ", ".join(part for part in ("tolerance {:g}".format(atol) if atol else "", unit) if part)
     _verdict(passed, what, largest, "at most {:.9g}".format(want), aside, context)

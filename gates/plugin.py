@@ -104,9 +104,12 @@ def table_problems(table: Table, gate: int, items: List[Any], selection: bool) -
     problems = []
     seen = {}  # type: Dict[str, str]
     for item in items:
-        clause = table.get(clause_of(item.nodeid)) if item.get_closest_marker("clause") else None
+        mark = item.get_closest_marker("clause")
+        clause = table.get(mark.args[0]) if mark else None
         file_gate = _GATE_FILE.match(item.path.name)
-        if clause is None:
+        if clause and clause_of(item.nodeid) != clause.id:
+            problems.append("{} is parametrised: one clause is one case".format(item.nodeid.split("[")[0]))
+        elif clause is None:
             problems.append("{} has no clause of the table".format(item.nodeid))
         elif file_gate and int(file_gate.group(1)) != clause.gate:
             problems.append("{} stands in the file of another gate".format(item.nodeid))

@@ -140,7 +140,7 @@ def test_hypothesis_works_inside_a_clause(mini):
         def test_water(n):
             assert_le(got=n, want=9)
         """)
-    assert mini.pytest("gates", "-m", "gate1").code == 0
+    assert mini.pytest("gates", "-m", "gate1", "-p", "_hypothesis_pytestplugin").code == 0
 
 
 def test_status_verify_and_their_codes(mini):

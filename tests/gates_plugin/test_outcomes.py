@@ -64,10 +64,9 @@ def test_blocked_gate_is_not_run_and_is_red(mini, workers):
     assert verdict(mini, "gate2") == "blocked"
 
 
-@SERIAL_AND_XDIST
-def test_all_gates_with_the_first_broken_is_failed(mini, workers):
+def test_all_gates_with_the_first_broken_is_failed(mini):
     mini.replace("gates/test_gate1.py", "got=1", "got=0")
-    result = mini.pytest("gates", *workers)
+    result = mini.pytest("gates")
     assert result.code == 1
     assert result.last == "gates: FAILED: gate1 failed, gate2 blocked"
 
@@ -165,13 +164,20 @@ def test_every_clause_skipped_is_empty(mini):
     ("test_ice has no clause of the table", ('@clause("G2.2")', "")),
     ("test_ice[G1.1] stands in the file of another gate", ('@clause("G2.2")', '@clause("G1.1")')),
 ])
-@SERIAL_AND_XDIST
-def test_tests_and_table_must_match_one_to_one(mini, what, change, workers):
+def test_tests_and_table_must_match_one_to_one(mini, what, change):
     mini.replace("gates/test_gate2.py", *change)
-    result = mini.pytest("gates", *workers)
+    result = mini.pytest("gates")
     assert result.code == 4, result.text
     assert what in result.text
     assert result.last == "gates: ERROR: gate1 passed, gate2 error"
+    assert mini.signed() == [1]
+
+
+def test_tests_and_table_must_match_under_xdist_too(mini):
+    mini.replace("gates/test_gate2.py", '@clause("G2.2")', "")
+    result = mini.pytest("gates", "-n", "2")
+    assert result.code == 4, result.text
+    assert "test_ice has no clause of the table" in result.text and "G2.2 has no test" in result.text
     assert mini.signed() == [1]
 
 
@@ -179,7 +185,7 @@ def test_one_clause_is_one_case(mini):
     mini.replace("gates/test_gate2.py", '@clause("G2.2")', 'import pytest\n@clause("G2.2")\n@pytest.mark.parametrize("n", [1, 2])')
     mini.replace("gates/test_gate2.py", "(tmp_path)", "(n)")
     result = mini.pytest("gates")
-    assert result.code == 4 and "has two tests" in result.text, result.text
+    assert result.code == 4 and "test_ice is parametrised: one clause is one case" in result.text, result.text
 
 
 def test_two_gate_runs_at_once(mini):
@@ -199,7 +205,7 @@ def test_two_gate_runs_at_once(mini):
 
 def test_the_lock_of_a_dead_process_does_not_block(mini):
     (mini.root / "outputs/gates").mkdir(parents=True)
-    holder = subprocess.Popen([sys.executable, "-c", "import filelock, time; filelock.FileLock('outputs/gates/.lock').acquire();"
+    holder = subprocess.Popen([sys.executable, "-c", "import filelock, time; lock = filelock.FileLock('outputs/gates/.lock'); lock.acquire();"
                                "print('held', flush=True); time.sleep(60)"], cwd=str(mini.root), stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
     assert mini.pytest("gates", "-m", "gate1").code == 4
