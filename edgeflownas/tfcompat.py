@@ -3,21 +3,50 @@
 TensorFlow 1.15 and 2.x then build the same graphs: no eager mode, resource variables, and the control flow of TensorFlow 1
 (Switch and Merge), in which only the chosen branch of a conditional runs.
 """
+import contextlib
 import logging
 import os
+import sys
+import tempfile
 import warnings
+from typing import Iterator
 
 # Chatter (CPU features, missing CUDA libraries) is silent unless the user asked for a level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with warnings.catch_warnings():
-    # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
-    warnings.simplefilter("ignore")
-    import tensorflow.compat.v1 as tf
+QUIET = os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0"
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keeps what native code writes to stderr to itself: TensorFlow 2 logs before it reads any setting.
+
+    If the import fails, all of it is shown.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as store:
+        os.dup2(store.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            store.seek(0)
+            os.write(kept, store.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+with _hushed() if QUIET else contextlib.suppress():
+    with warnings.catch_warnings():
+        # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
+        warnings.simplefilter("ignore")
+        import tensorflow.compat.v1 as tf
 
 tf.disable_eager_execution()
 tf.enable_resource_variables()
 tf.disable_control_flow_v2()
-if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":
+if QUIET:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 __all__ = ["device_names", "tf"]

@@ -77,6 +77,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
 
 def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
     from edgeflownas.reporting.write import write_report
+    from edgeflownas.tfcompat import tf
 
     def on_evaluated() -> None:
         finish_manifest(manifest, trainer, "running")
@@ -86,23 +87,29 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         log.info("nothing to do: the run in %s is finished (%d epochs, %d steps%s)", trainer.folder,
                  trainer.state.evaluations, trainer.state.step, ", stopped early" if trainer.state.early_stopped else "")
     _announce(trainer)
+    status, fields = "failed", {}
     try:
         status = trainer.run(stop, on_evaluated)
     except KeyboardInterrupt:
-        finish_manifest(manifest, trainer, "interrupted")
+        status = "interrupted"
         log.warning("stopped at once; the last checkpoint is good: --resume continues from it")
         return 130
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError("out of memory: {}; use --micro_batch_size, a smaller --batch_size or --cycle_mode sequential".format(
+            str(error).splitlines()[0]))
     except UserError as error:
-        log.error("%s", error)
-        finish_manifest(manifest, trainer, "failed", error=str(error))
+        fields = {"error": str(error)}
+        log.debug("failed: %s", error)  # to train.log; the terminal gets it as the one line of the exit
         raise
-    finish_manifest(manifest, trainer, status)
+    finally:
+        finish_manifest(manifest, trainer, status, **fields)
     write_report(trainer.folder)
     if stop.requested:
         log.info("stopped by signal %d after step %d, committed; --resume continues", stop.received, trainer.state.step)
         return int(stop.exit_code)
-    log.info("%s after epoch %d, step %d; report: %s", status, trainer.state.evaluations, trainer.state.step,
-             os.path.join(trainer.folder, "supernet_training_report.md"))
+    log.info("%s after epoch %d, step %d; report: %s",
+             status if trainer.finished else "stopped as asked, --resume goes on,", trainer.state.evaluations,
+             trainer.state.step, os.path.join(trainer.folder, "supernet_training_report.md"))
     return 0
 
 
@@ -184,11 +191,13 @@ def _manifest_fields(config: Config, origins: Dict[str, str], index: Any, traine
 
 def _log_to(folder: str) -> None:
     """Lines go to stderr and to train.log."""
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
     log.propagate = False
-    for handler, pattern in ((logging.StreamHandler(), "%(message)s"),
-                             (logging.FileHandler(os.path.join(folder, "train.log")), "%(asctime)s %(levelname)s %(message)s")):
-        handler.setFormatter(logging.Formatter(pattern))
+    terminal, file = logging.StreamHandler(), logging.FileHandler(os.path.join(folder, "train.log"))
+    terminal.setLevel(logging.INFO)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in (terminal, file):
         log.addHandler(handler)
 
 

@@ -66,10 +66,10 @@ class CycleGraph:
         """First values of all variables."""
         self.net.variables.initialize(session, seed)
         session.run([self.global_step.initializer] + [variable.initializer for variable in self.adam.variables()])
-        self.initialize_accumulators(session)
+        self.clear(session)
 
-    def initialize_accumulators(self, session: tf.Session) -> None:
-        """Needed after a restore: accumulators are in no checkpoint."""
+    def clear(self, session: tf.Session) -> None:
+        """Zeroes the accumulators, which are in no checkpoint."""
         session.run(self._zero_ops)
 
     def run(self, session: tf.Session, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float,
@@ -79,7 +79,7 @@ class CycleGraph:
         `digest` asks for `batches_seen`. Raises `RunFailed`, with the weights untouched, if a loss or the gradient is not
         finite.
         """
-        session.run(self._zero_ops)
+        self.clear(session)
         losses: List[List[float]] = [[] for _ in codes]
         seen = ["" for _ in codes]
         for start in range(0, len(images), self.piece_size):
@@ -94,15 +94,19 @@ class CycleGraph:
                         seen[path] = hashlib.sha256(seen[path].encode("ascii") + fed).hexdigest()
         if not np.all(np.isfinite(losses)):
             raise RunFailed("the loss is not finite: {}".format(losses))
+        before, after, l2_loss, step = self.apply(session, lr)
+        by_path = [float(np.mean(path)) for path in losses]
+        return CycleResult(float(np.mean(by_path)), float(l2_loss), float(before), float(after), by_path,
+                           sum(len(path) == len(losses[0]) for path in losses), seen, int(step))
+
+    def apply(self, session: tf.Session, lr: float) -> Any:
+        """Applies what was accumulated: (gradient norm before and after the clip, weight decay term, steps so far)."""
         try:
-            before, after, l2_loss, step = session.run(self._apply, {self.lr: lr})
+            return session.run(self._apply, {self.lr: lr})
         except tf.errors.InvalidArgumentError as error:
             if "gradient norm" not in str(error):
                 raise
             raise RunFailed("the gradient is not finite")
-        by_path = [float(np.mean(path)) for path in losses]
-        return CycleResult(float(np.mean(by_path)), float(l2_loss), float(before), float(after), by_path,
-                           sum(len(path) == len(losses[0]) for path in losses), seen, int(step))
 
     def _build_accumulate(self) -> None:
         variables = self.net.variables

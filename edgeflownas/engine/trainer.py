@@ -111,7 +111,6 @@ class Trainer:
     def resume(self, generation: Generation, state: RunState) -> None:
         """An existing run, at a generation that was verified and whose configuration was compared."""
         self.saver.restore(self.session, generation.prefix)
-        self.graph.initialize_accumulators(self.session)
         # What this process was configured with (accepted changes, paths) is what the next checkpoint records.
         own = self.state
         self.state = state
