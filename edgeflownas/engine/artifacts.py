@@ -49,7 +49,8 @@ class RunLock:
         self._lock = filelock.FileLock(os.path.join(folder, LOCK), timeout=0)
 
     def acquire(self) -> None:
-        with os_errors("write to the run folder {}".format(self.folder)):
+        no_flock = (NotImplementedError,)  # some network file systems; filelock says what is missing
+        with os_errors("write to the run folder {}".format(self.folder), no_flock):
             os.makedirs(self.folder, exist_ok=True)
             if not os.access(self.folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -62,6 +63,8 @@ class RunLock:
                           {"pid": os.getpid(), "host": socket.gethostname(), "since": utc_now()})
 
     def release(self) -> None:
+        if not self._lock.is_locked:
+            return
         with contextlib.suppress(OSError):  # it is only there to be read
             os.unlink(os.path.join(self.folder, HOLDER))
         self._lock.release()

@@ -166,14 +166,8 @@ class CheckpointStore:
                     keep.add(self._read(name).best)
             keep.update(older)
             for name in os.listdir(self._generations):
-                path = os.path.join(self._generations, name)
-                if name.startswith(_TEMPORARY):
-                    shutil.rmtree(path)
-                elif _NAME.match(name) and name not in keep:
-                    # Renamed first: a half-removed folder must not look like a damaged generation.
-                    doomed = os.path.join(self._generations, _TEMPORARY + name)
-                    os.rename(path, doomed)
-                    shutil.rmtree(doomed)
+                if name.startswith(_TEMPORARY) or (_NAME.match(name) and name not in keep):
+                    shutil.rmtree(os.path.join(self._generations, name))
         except OSError as error:
             self._warn("cannot remove an old checkpoint: {}".format(error))
 

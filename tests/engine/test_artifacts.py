@@ -42,6 +42,7 @@ def test_a_second_run_on_the_folder_is_refused_and_told_who_holds_it(tmp_path):
         for _ in range(2):  # being refused does not lose the holder's name
             with pytest.raises(UserError) as caught:
                 RunLock(folder).acquire()
+            RunLock(folder).release()  # of what it does not hold: nothing
             who = "process {} on {}".format(holder.pid, os.uname()[1])
             assert "another run holds {} ({}".format(folder, who) in str(caught.value)
     finally:
@@ -198,6 +199,15 @@ def test_a_row_that_would_not_read_back_is_refused(tmp_path, bad):
     table.append(row(2))
     table.close()
     assert len(read_table(table.path)) == 1
+
+
+def test_a_length_that_a_checkpoint_relies_on_is_on_the_disk_first(tmp_path, monkeypatch):
+    table, flushed = Table(str(tmp_path / "t.csv"), COLUMNS), []
+    table.append(row(1))
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.readlink("/proc/self/fd/{}".format(handle))))
+    assert table.length() == os.path.getsize(table.path)
+    assert flushed == [table.path]
+    table.close()
 
 
 def test_a_resume_cuts_back_to_the_saved_length_and_goes_on(tmp_path):

@@ -172,7 +172,8 @@ STATE_DAMAGE = [
 
 
 @pytest.mark.parametrize("name, damage, said", [(DATA,) + case for case in MODEL_DAMAGE]
-                         + [("state.json",) + case for case in STATE_DAMAGE])
+                         + [("state.json",) + case for case in STATE_DAMAGE]
+                         + [("model.ckpt.index", flip_bit, "checksum differs")])
 def test_a_damaged_newest_generation_is_named_and_the_one_before_is_used(tmp_path, name, damage, said):
     store = store_at(tmp_path, [2, 3, 5], best=[2])
     damaged = store.load("last").path
@@ -212,12 +213,6 @@ def test_every_bit_of_a_state_file_matters(tmp_path):
             harmless = False
         generation, warnings = warned(tmp_path)
         assert (generation.state["step"], len(warnings)) == ((3, 0) if harmless else (2, 1))
-
-
-def test_the_damaged_index_file_is_found_too(tmp_path):
-    flip_bit(tmp_path / store_at(tmp_path, [2, 3]).load("last").path / "model.ckpt.index")
-    generation, warnings = warned(tmp_path)
-    assert generation.state["step"] == 2 and "model.ckpt.index" in warnings[0]
 
 
 def link_missing(folder):
@@ -303,6 +298,25 @@ def test_a_damaged_best_is_said_and_does_not_stop_the_resume(tmp_path):
         store.load("best")
     save(store, 7, best=True)
     assert steps_by_prefix(tmp_path) == (7, 7)
+
+
+def test_the_best_is_kept_though_the_generation_before_is_damaged(tmp_path):
+    store_at(tmp_path, [2, 3, 5], best=[2])
+    previous = sorted((tmp_path / "generations").iterdir())[1]
+    remove(previous / "state.json")
+    generation, _ = warned(tmp_path)
+    store_at(tmp_path).adopt(generation)
+    assert steps_by_prefix(tmp_path) == (5, 2)
+
+
+def test_a_generation_that_was_never_committed_is_not_the_one_before(tmp_path):
+    store_at(tmp_path, [2, 3])
+    committed = os.readlink(str(tmp_path / "last"))
+    store_at(tmp_path, [5])
+    (tmp_path / "last").unlink()
+    (tmp_path / "last").symlink_to(committed)  # as if killed just before the swap
+    save(store_at(tmp_path), 7)
+    assert generations(tmp_path) == [3, 7]
 
 
 @pytest.mark.parametrize("made", [False, True])
