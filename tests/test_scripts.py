@@ -125,7 +125,7 @@ def test_passes_settings_and_further_arguments(tmp_path, script):
         "wrappers/run_supernet_train.py --config configs/supernet_fc2_180x240.yaml --experiment_name e_seed42 "
     )
     for part in (
-        "--set train.seed=42",
+        "--seed 42",
         "--base_path /data/FC2",
         "--gpu_device 0",
         "--num_epochs 200",
@@ -153,8 +153,8 @@ def test_tasks_of_an_array_share_no_folder(tmp_path, script):
     for task in ("0", "3"):
         job.run("exit 0", SLURM_ARRAY_TASK_ID=task, SEED="7")
     first, second = job.read("calls")
-    assert "--experiment_name supernet_fc2_180x240_seed7 --set train.seed=7" in first
-    assert "--experiment_name supernet_fc2_180x240_seed10 --set train.seed=10" in second
+    assert "--experiment_name supernet_fc2_180x240_seed7 --seed 7 " in first
+    assert "--experiment_name supernet_fc2_180x240_seed10 --seed 10 " in second
 
 
 @SCRIPTS

@@ -39,8 +39,8 @@ if compgen -G "outputs/supernet/$name/checkpoints/supernet_last.ckpt*" >/dev/nul
 fi
 
 command=("$PYTHON" wrappers/run_supernet_train.py
-    --config "${CONFIG:-configs/supernet_fc2_180x240.yaml}" --experiment_name "$name" --set "train.seed=$seed"
-    --base_path "$FC2_ROOT" --gpu_device "$GPU_DEVICE" --set "runtime.num_workers=$NUM_WORKERS"
+    --config "${CONFIG:-configs/supernet_fc2_180x240.yaml}" --experiment_name "$name" --seed "$seed"
+    --base_path "$FC2_ROOT" --gpu_device "$GPU_DEVICE" --num_workers "$NUM_WORKERS"
     --num_epochs 200 --batch_size 32 --lr 1e-4 --fast_mode "$@")
 printf '$'
 printf ' %q' "${command[@]}"
