@@ -204,7 +204,7 @@ def test_a_row_that_would_not_read_back_is_refused(tmp_path, bad):
 def test_a_length_that_a_checkpoint_relies_on_is_on_the_disk_first(tmp_path, monkeypatch):
     table, flushed = Table(str(tmp_path / "t.csv"), COLUMNS), []
     table.append(row(1))
-    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.readlink("/proc/self/fd/{}".format(handle))))
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.readlink("/proc/self/fd/{}".format(fd))))
     assert table.length() == os.path.getsize(table.path)
     assert flushed == [table.path]
     table.close()
