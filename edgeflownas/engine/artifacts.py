@@ -29,7 +29,7 @@ RUN_ARTIFACTS = (
     "checkpoints", "train_manifest.json", "eval_pool_*.json", "eval_epe_history.csv",
     "eval_epe_per_arch.csv", "train_steps.csv", "timing.csv", "fairness_counts.json", "eval_samples.npz",
     "supernet_training_report.md", "supernet_training_report.html", "report", "train.log",
-    "debug_trace.jsonl", "tensorboard",
+    "debug_trace.jsonl", "tensorboard", "subnet_scores.*",  # the last: what supernet_eval makes of the run
 )
 
 

@@ -103,7 +103,7 @@ except UserError as error:
 MADE = ("eval_pool_12.json", "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "timing.csv",
         "fairness_counts.json", "train_manifest.json", "supernet_training_report.md",
         "eval_samples.npz", "train.log", "debug_trace.jsonl", "checkpoints/last", "report/epe.png",
-        "tensorboard/events")
+        "tensorboard/events", "subnet_scores.csv")
 NOT_OURS = ("experiment_b/train.log", "previous/old/train.log", ".lock", "fair_sampler_check.json", "notes")
 
 
