@@ -1,4 +1,4 @@
-"""Loads the gate plugin and sets hypothesis up for `tests/`: random examples; `gates/conftest.py` makes the gates' fixed ones."""
+"""Loads the gate plugin; hypothesis draws new examples in every run of `tests/` (the gates' are fixed: gates/conftest.py)."""
 from hypothesis import settings
 
 pytest_plugins = ["gates.plugin"]

@@ -8,11 +8,11 @@ import datetime
 import hashlib
 import json
 import os
-import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from edgeflownas.errors import UserError
+from edgeflownas.files import atomic_write_json, sha256_of
 
 GATES = (1, 2, 3, 4)
 SOURCE_FOLDERS = ("edgeflownas", "gates", "configs")
@@ -34,8 +34,11 @@ class State(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """Where a gate ran: versions by name, the device in words, whether a GPU was demanded, hash of the configuration."""
+    """Where a gate ran: git commit and whether files differ from it, versions by name, the device in words, whether a GPU
+    was demanded, hash of the configuration. None = could not be told."""
 
+    commit: Optional[str]
+    dirty: Optional[bool]
     versions: Dict[str, str]
     device: str
     require_gpu: bool
@@ -62,7 +65,7 @@ def source_files(root: Path) -> Dict[str, str]:
         for path in (Path(root) / folder).rglob("*"):
             parts = path.relative_to(root).parts
             if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in parts):
-                found["/".join(parts)] = hashlib.sha256(path.read_bytes()).hexdigest()
+                found["/".join(parts)] = sha256_of(str(path))
     return dict(sorted(found.items()))
 
 
@@ -82,19 +85,6 @@ def first_difference(before: Dict[str, str], after: Dict[str, str]) -> str:
         if before[path] != after[path]:
             return path + " was changed"
     return ""
-
-
-def git_state(root: Path) -> Tuple[Optional[str], Optional[bool]]:
-    """(commit, dirty) of the working tree at `root`; (None, None) outside a git repository or without git."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(("git", "-C", str(root)) + arguments, stdout=subprocess.PIPE, check=True,
-                              stderr=subprocess.DEVNULL, universal_newlines=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
 
 
 def digest(record: Record) -> str:
@@ -120,23 +110,16 @@ def write_record(gate: int, root: Path, outcome: str, clauses: List[Dict[str, An
     """
     if outcome not in ("passed", "failed"):
         raise ValueError("outcome 'passed' or 'failed' required, got {!r}".format(outcome))
-    commit, dirty = git_state(root)
-    record = {
-        "format": FORMAT, "gate": gate, "outcome": outcome, "commit": commit, "dirty": dirty,
-        "time": datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "fingerprint": fingerprint(files), "files": files, "config_hash": environment.config_hash,
-        "versions": environment.versions, "device": environment.device, "require_gpu": environment.require_gpu,
-        "clauses": clauses, "previous": _previous_digest(gate, root),
-    }  # type: Record
+    record: Record = {
+        "format": FORMAT, "gate": gate, "outcome": outcome,
+        "time": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "fingerprint": fingerprint(files), "files": files, "clauses": clauses, "previous": _previous_digest(gate, root),
+    }
+    record.update(environment._asdict())
     record["digest"] = digest(record)
     path = record_path(gate, root)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(".{}.{}".format(path.name, os.getpid()))
-    with open(str(scratch), "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(record, indent=1, ensure_ascii=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(str(scratch), str(path))
+    atomic_write_json(str(path), record)
     return path
 
 

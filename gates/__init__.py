@@ -17,7 +17,7 @@ MEANINGS = {
     "passed": "every clause ran and passed; the gate is signed off",
     "failed": "a clause failed; the gate loses its sign-off if the run was complete",
     "empty": "no clause ran",
-    "partial": "what ran passed, but the run was narrowed (-k, a node id, --lf, -x ...) or a clause did not run: nothing is signed",
+    "partial": "all that ran passed, but a clause did not, or the run was narrowed (-k, a node id, -x ...): nothing is signed",
     "blocked": "an earlier gate did not pass, so this one was not run",
     "stale": "the source changed while the gate ran: nothing is signed",
 }

@@ -1,4 +1,4 @@
-"""`python -m gates status | verify | clauses`: reads the sign-offs and the clause table; runs no test, imports no TensorFlow."""
+"""`python -m gates status | verify | clauses`: reads sign-offs and the clause table; runs no test, imports no TensorFlow."""
 import argparse
 from pathlib import Path
 from typing import List, Optional
@@ -41,7 +41,7 @@ def clauses(markdown: bool) -> int:
 
 def _epilog() -> str:
     lines = ["run the gates with: python -m pytest gates [-m gateN] [-n auto] [--require_gpu] [--junitxml FILE]", "",
-             "outcomes of a run and their exit codes (2, 3, 4 and 6 are pytest's own: interrupted, internal error, usage, warnings):"]
+             "outcomes of a run and their exit codes (pytest's own: 2 interrupted, 3 internal error, 4 usage error):"]
     lines += ["  {:<8} {:>2}  {}".format(name, code, MEANINGS[name]) for name, code in EXIT_CODES.items()]
     lines += ["", "exit codes of verify, by the state of the first gate that is not valid:",
               "  " + ", ".join("{} {}".format(name, code) for name, code in STATE_CODES.items())]

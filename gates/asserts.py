@@ -18,8 +18,8 @@ _LONGEST = 300  # characters of one value in a message
 _KEPT = 3  # checks of a passing clause that the record quotes
 
 table = clauses.TABLE  # the plugin puts another table here if pytest.ini names one
-_current = []  # type: List[str]
-_checked = []  # type: List[str]
+_current: List[str] = []
+_checked: List[str] = []
 
 
 def clause(clause_id: str) -> Callable:
@@ -102,7 +102,7 @@ def assert_equal(*, got: Any, want: Any, what: str = "", **context: Any) -> None
 
 def assert_close(*, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, unit: str = "", what: str = "",
                  **context: Any) -> None:
-    """|got - want| <= atol + rtol * |want| for every element, same shape, not empty, all finite. Arrays report the worst element."""
+    """|got - want| <= atol + rtol * |want| for every element; same shape, not empty, finite. An array reports its worst element."""
     __tracebackhide__ = True
     left, right = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
     if left.shape != right.shape:
@@ -112,7 +112,7 @@ def assert_close(*, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, u
         allowed = atol + rtol * np.abs(right)
         badness = np.where(finite, np.abs(left - right) - allowed, np.inf)
         passed = bool(left.size) and bool(np.all(badness <= 0))
-    aside = "tolerance {:g}{}{}".format(atol, " + {:g} relative".format(rtol) if rtol else "", ", " + unit if unit else "")
+    aside = "tolerance {:g}{}".format(atol, " + {:g} relative".format(rtol) if rtol else "") + (", " + unit if unit else "")
     if left.size == 1:
         _verdict(passed, what, "{:.9g}".format(left.item()), "{:.9g}".format(right.item()), aside, context)
         return

@@ -1,23 +1,23 @@
 """The clause table: every pass criterion of the specification as one id, one sentence, one test case. Data only.
 
-How a clause is tested, in `gates/test_gateN.py` (gate N's clauses and nothing else; helpers go into modules not called `test_*`):
+How a clause is tested, in `gates/test_gateN.py` (gate N's clauses, nothing else; helpers go into modules not called `test_*`):
 
-    from gates.asserts import assert_close, assert_equal, clause
+    from gates.asserts import assert_equal, clause
 
     @clause("G2.8")
     def test_each_option_is_used_once_per_cycle():
         counts = ...
         assert_equal(what="EB0 counts", got=counts["EB0"], want=[300, 300, 300], seed=42)
 
-- One clause, one test, one case: no `parametrize`; a small finite set that deserves its own verdicts becomes sub-clauses (G2.2a, G2.2b).
+- One clause, one test, one case: no `parametrize`; cases that deserve verdicts of their own are sub-clauses (G2.2a, G2.2b).
 - `@clause` is the outermost decorator. The plugin adds the marker `gateN` and puts the id into the test's id: `test_x[G2.8]`.
-- The helpers of `gates/asserts.py` write the message: id, sentence, got, want, and the line that reproduces it. A plain `assert` or any
-  other exception is allowed; the plugin puts id and sentence in front. Fixtures, `@given` and `tmp_path` work as usual.
-- A test function may be called directly: a planted fault in `tests/` calls it under a monkeypatch and expects an AssertionError.
+- The helpers of `gates/asserts.py` write the message: id, sentence, got, want, and the line that reproduces it. A plain
+  `assert` or any other exception will do too; the plugin puts id and sentence in front. Fixtures and `@given` work as usual.
+- A test function may be called directly: a planted fault in `tests/` calls it under a monkeypatch and expects AssertionError.
 - Import TensorFlow inside the test or a fixture, not at the top: collection stays fast.
 - A gate run is refused if a clause of its gate has no test or two, or if a test under `gates/` has no clause.
-- A clause that cannot run somewhere goes into `SKIPS` with its reason; a skip that is not listed leaves the gate unsigned, and so
-  does a listed clause that runs.
+- A clause that cannot run somewhere goes into `SKIPS` with its reason; a skip that is not listed leaves the gate unsigned,
+  and a listed clause that runs makes it fail.
 """
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -39,7 +39,7 @@ class Clause(NamedTuple):
 
 
 class Table:
-    """Clauses in order, and the declared skips (id -> reason). Raises `ValueError` if an id is repeated, misnumbered or unknown."""
+    """Clauses in order, and the declared skips (id -> reason). `ValueError`: an id is repeated, misnumbered or unknown."""
 
     def __init__(self, clauses: Tuple[Clause, ...], skips: Optional[Dict[str, str]] = None) -> None:
         self.clauses = clauses
@@ -143,7 +143,8 @@ GATE_3 = _gate(
 GATE_4 = _gate(
     4,
     ("1", "a two-epoch smoke run leaves every artifact", "spec/04 6(1)"),
-    ("2", "the manifest has seed, config_hash, git_commit, input_shape, optimizer, lr_schedule, wd and grad_clip", "spec/04 6(2)"),
+    ("2", "the manifest has seed, config_hash, git_commit, input_shape, optimizer, lr_schedule, wd and grad_clip",
+     "spec/04 6(2)"),
     ("3a", "the manifest's commit is the HEAD of the source", "spec/04 6(2)"),
     ("3b", "the manifest's configuration hash recomputes from its configuration", "spec/04 6(2)"),
     ("3c", "the manifest's input shape, optimizer, rates and clip are those that the run used", "spec/04 6(2)"),
@@ -166,6 +167,6 @@ GATE_4 = _gate(
 )
 
 # Clauses that may be skipped, with the reason; checked both ways. A machine without a GPU needs none: it runs on the CPU.
-SKIPS = {}  # type: Dict[str, str]
+SKIPS: Dict[str, str] = {}
 
 TABLE = Table(GATE_1 + GATE_2 + GATE_3 + GATE_4, SKIPS)

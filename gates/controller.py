@@ -20,7 +20,7 @@ from gates import EXIT_CODES, junit
 from gates.clauses import GATE_TITLES, Table
 
 CONFIG = "configs/supernet_fc2_180x240.yaml"
-# From worst to best; the run's outcome is the worst of the gates asked for. "error" is pytest's own: interrupted, usage, internal.
+# From worst to best; a run's outcome is the worst of the gates asked for. "error" is pytest's: interrupted, usage, internal.
 SEVERITY = ("error", "failed", "stale", "blocked", "partial", "empty", "passed")
 # Options that leave tests out or change what runs: (attribute, as typed).
 SELECTING = (("keyword", "-k"), ("lf", "--lf"), ("stepwise", "--stepwise"), ("stepwise_skip", "--stepwise-skip"),
@@ -135,8 +135,8 @@ class Run:
         self.root = config.rootpath
         self.plan = make_plan(config, table)
         self.narrowing = self.plan.selecting + self.plan.stopping
-        self.legs = {}  # type: Dict[int, Leg]
-        self.cleared = set()  # type: Set[int]  # gates that passed in this run without being signed (-x)
+        self.legs: Dict[int, Leg] = {}
+        self.cleared: Set[int] = set()  # gates that passed in this run without being signed (-x)
 
     def main(self) -> int:
         """Runs, reports and returns the exit code."""
@@ -203,7 +203,7 @@ class Run:
         return leg
 
     def _pytest(self, gate: int, report: Path, xml: Path) -> int:
-        """Runs one gate's session with the user's own options; what comes last on a command line wins. Returns its exit code."""
+        """Runs one gate's session with the user's options, ours after them, where they win. Returns its exit code."""
         expression = self.config.option.markexpr.strip()
         marker = "gate{}".format(gate)
         narrowed = expression and not re.match(r"gate\d+$", expression)
@@ -220,23 +220,21 @@ class Run:
                 continue
 
     def _probe(self) -> signoff.Environment:
-        """Asks TensorFlow, in a process of its own, where this run takes place. Raises `UsageError` if a GPU is demanded and missing."""
+        """Asks, in a process of its own, where this run takes place. `UsageError` if a GPU is demanded and there is none."""
         demanded = self.config.option.require_gpu
         if self.narrowing and not demanded:
-            return signoff.Environment({}, "", False, None)  # nothing will be signed: not worth seconds
+            return signoff.Environment(None, None, {}, "", False, None)  # nothing will be signed: not worth seconds
         found = subprocess.run([sys.executable, "-m", "gates.probe", CONFIG], cwd=str(self.root), stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, universal_newlines=True)
         if found.returncode:
             last = (found.stderr.strip().splitlines() or ["no message"])[-1]
-            facts = {"versions": {}, "gpus": [], "config_hash": None}  # type: Dict[str, Any]
-            device = "unknown (TensorFlow did not answer: {})".format(last)
+            environment = signoff.Environment(None, None, {}, "unknown (the probe failed: {})".format(last), demanded, None)
         else:
-            facts = json.loads(found.stdout.strip().splitlines()[-1])
-            device = "GPU: {}".format(", ".join(facts["gpus"])) if facts["gpus"] else "CPU"
-        if demanded and not facts["gpus"]:
-            raise pytest.UsageError("--require_gpu: no visible GPU (device: {}); nothing was run".format(device))
-        print("device: {}".format(device), flush=True)
-        return signoff.Environment(facts["versions"], device, demanded, facts["config_hash"])
+            environment = signoff.Environment(require_gpu=demanded, **json.loads(found.stdout.strip().splitlines()[-1]))
+        if demanded and (environment.device == "CPU" or environment.device.startswith("unknown")):
+            raise pytest.UsageError("--require_gpu: no visible GPU (device: {}); nothing was run".format(environment.device))
+        print("device: {}".format(environment.device), flush=True)
+        return environment
 
     def _conclude(self) -> int:
         asked = [self.legs[gate] for gate in self.plan.requested]

@@ -1,14 +1,14 @@
 """The pytest plugin of the gates: hands a run of `gates/` to the controller, and records the clauses within one gate's session.
 
 Loaded by the root `conftest.py`. A *leg* is the session of one gate, started by `gates/controller.py` with `--gate-leg N`.
-Runs that do not touch `gates/` are left alone. `gate_table` in pytest.ini names another clause table (for the plugin's own tests).
+Runs that do not touch `gates/` are left alone. `gate_table` in pytest.ini names another clause table (for the plugin's tests).
 """
 import argparse
 import importlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Generator, List, Optional
 
 import pytest
 
@@ -102,7 +102,7 @@ def table_problems(table: Table, gate: int, items: List[Any], selection: bool) -
     A gate without any test at all is no mismatch: its run is empty.
     """
     problems = []
-    seen = {}  # type: Dict[str, str]
+    seen: Dict[str, str] = {}
     for item in items:
         mark = item.get_closest_marker("clause")
         clause = table.get(mark.args[0]) if mark else None
@@ -130,9 +130,9 @@ class LegRecorder:
         self.table = table
         self.gate = config.option.gate_leg
         self.worker = hasattr(config, "workerinput")
-        self.problems = []  # type: List[str]
-        self.collect_errors = []  # type: List[str]
-        self.results = {}  # type: Dict[str, Dict[str, Any]]
+        self.problems: List[str] = []
+        self.collect_errors: List[str] = []
+        self.results: Dict[str, Dict[str, Any]] = {}
 
     # Within the process that runs the tests (a worker, under xdist).
 
@@ -145,7 +145,7 @@ class LegRecorder:
             items[:] = []
 
     @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Generator[None, Any, None]:
         if call.when == "call" and asserts.checked():
             item.user_properties.append(("checked", asserts.checked()))
         outcome = yield
@@ -199,10 +199,11 @@ class LegRecorder:
             Path(self.config.option.gate_report).write_text(json.dumps(report), encoding="utf-8")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        colours = {"passed": {"green": True}, "failed": {"red": True}}
+        colours = {"passed": "green", "failed": "red"}
         terminalreporter.section("clauses of gate {}".format(self.gate))
         for row in self.rows():
-            terminalreporter.write("{:<7} {:<8}".format(row["id"], row["status"]), **colours.get(row["status"], {"yellow": True}))
+            colour = colours.get(row["status"], "yellow")
+            terminalreporter.write("{:<7} {:<8}".format(row["id"], row["status"]), **{colour: True})
             terminalreporter.write_line("{:>8.2f} s  {}".format(row["seconds"], row["sentence"]))
             if row["status"] in ("failed", "skipped"):
                 terminalreporter.write_line("        " + row["text"])

@@ -1,22 +1,23 @@
-"""Says, as one JSON line on stdout, where a gate runs: versions, GPUs that TensorFlow sees, hash of the configuration.
+"""Says, as one JSON line on stdout, where a gate runs: commit, versions, device, hash of the configuration.
 
-Run as `python -m gates.probe CONFIG.yaml` in a process of its own, so that the gate runner never imports TensorFlow
-and never holds a GPU.
+Run as `python -m gates.probe CONFIG.yaml` in the project's folder, in a process of its own, so that the gate runner
+never imports TensorFlow and never holds a GPU.
 """
 import json
-import platform
 import sys
-from typing import Dict, List, Optional, Tuple
+from typing import Optional, Tuple
 
+from edgeflownas.engine.artifacts import git_state, versions
 from edgeflownas.errors import UserError
 
 
-def tensorflow_facts() -> Tuple[Dict[str, str], List[str]]:
-    """({package: version}, [visible GPU]). Raises ImportError if TensorFlow cannot be imported."""
-    from edgeflownas.tfcompat import tf
-
-    gpus = [gpu.name for gpu in tf.config.experimental.list_physical_devices("GPU")]
-    return {"tensorflow": tf.__version__}, gpus
+def tensorflow_facts() -> Tuple[str, str]:
+    """(version, device in words) of TensorFlow; a gate may run without it, and its record says so."""
+    try:
+        from edgeflownas.tfcompat import device_names, tf
+    except ImportError as error:
+        return "none", "unknown (no TensorFlow: {})".format(error)
+    return tf.__version__, device_names()
 
 
 def config_hash(path: str) -> Optional[str]:
@@ -31,11 +32,10 @@ def config_hash(path: str) -> Optional[str]:
 
 
 def main() -> None:
-    import numpy
-
-    versions, gpus = tensorflow_facts()
-    versions.update({"python": platform.python_version(), "numpy": numpy.__version__, "platform": platform.platform()})
-    print(json.dumps({"versions": versions, "gpus": gpus, "config_hash": config_hash(sys.argv[1])}))
+    version, device = tensorflow_facts()
+    commit, dirty = git_state(".")
+    print(json.dumps({"commit": commit, "dirty": dirty, "versions": versions(version), "device": device,
+                      "config_hash": config_hash(sys.argv[1])}))
 
 
 if __name__ == "__main__":

@@ -48,16 +48,22 @@ FILES = {
         def test_ice(tmp_path):
             assert_equal(what="ice", got=3, want=3)
         """,
-    # What gates/probe.py imports; GPUs by environment variable.
+    # What edgeflownas/tfcompat.py imports; GPUs by environment variable.
     "tensorflow/__init__.py": "",
     "tensorflow/compat/__init__.py": "",
     "tensorflow/compat/v1.py": """
+        __version__ = "0.mini"
+        disable_eager_execution = enable_resource_variables = disable_control_flow_v2 = lambda: None
+        """,
+    "tensorflow/python/__init__.py": "",
+    "tensorflow/python/client/__init__.py": "",
+    "tensorflow/python/client/device_lib.py": """
         import os
         from types import SimpleNamespace
-        __version__ = "0.mini"
-        gpus = [SimpleNamespace(name=name) for name in os.environ.get("MINI_GPUS", "").split()]
-        config = SimpleNamespace(experimental=SimpleNamespace(list_physical_devices=lambda kind: gpus))
-        disable_eager_execution = enable_resource_variables = disable_control_flow_v2 = lambda: None
+
+        def list_local_devices():
+            return [SimpleNamespace(device_type="GPU", physical_device_desc=name)
+                    for name in os.environ.get("MINI_GPUS", "").split()]
         """,
 }
 
@@ -99,12 +105,14 @@ class Mini:
         path.write_text(text.replace(old, new))
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen([sys.executable, "-m", "pytest", "-p", "no:cacheprovider"] + list(arguments), cwd=str(self.root),
-                                env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        command = [sys.executable, "-m", "pytest"] + list(arguments)
+        return subprocess.Popen(command, cwd=str(self.root), env=self.environment, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, universal_newlines=True)
 
     def pytest(self, *arguments: str) -> Result:
-        return Result(subprocess.run([sys.executable, "-m", "pytest"] + list(arguments), cwd=str(self.root), env=self.environment,
-                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=300))
+        command = [sys.executable, "-m", "pytest"] + list(arguments)
+        return Result(subprocess.run(command, cwd=str(self.root), env=self.environment, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, universal_newlines=True, timeout=300))
 
     def module(self, *arguments: str) -> Result:
         return Result(subprocess.run([sys.executable, "-m", "gates"] + list(arguments) + ["--root", str(self.root)],

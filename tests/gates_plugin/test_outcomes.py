@@ -22,6 +22,13 @@ def verdict(mini, gate, name="out.xml"):
     return None if error is None else error.get("type")
 
 
+def before_assertion(mini, gate, statement):
+    """Puts a statement in front of the last assertion of the gate's file."""
+    path = mini.root / "gates/test_gate{}.py".format(gate)
+    head, tail = path.read_text().rsplit("    assert_equal(", 1)
+    path.write_text("{}    {}\n    assert_equal({}".format(head, statement, tail))
+
+
 @SERIAL_AND_XDIST
 def test_passed_signs_every_gate(mini, workers):
     result = mini.pytest("gates", "--junitxml=out.xml", *workers)
@@ -98,7 +105,7 @@ def test_partial_signs_nothing(mini, workers):
 
 @SERIAL_AND_XDIST
 def test_stale_when_the_source_changes_meanwhile(mini, workers):
-    mini.replace("gates/test_gate1.py", "    assert_equal(", "    open('edgeflownas/code.txt', 'a').write('x')\n    assert_equal(")
+    before_assertion(mini, 1, "open('edgeflownas/code.txt', 'a').write('x')")
     result = mini.pytest("gates", "--junitxml=out.xml", *workers)
     assert result.code == 12, result.text
     assert result.last == "gates: STALE: gate1 stale, gate2 blocked"
@@ -116,7 +123,7 @@ def test_a_gate_file_that_cannot_be_imported_fails(mini):
 
 def test_a_session_that_dies_fails_and_takes_the_sign_off(mini):
     assert mini.pytest("gates", "-m", "gate1").code == 0
-    mini.replace("gates/test_gate1.py", "    assert_equal(", "    import os; os._exit(0)\n    assert_equal(")
+    before_assertion(mini, 1, "import os; os._exit(0)")
     result = mini.pytest("gates", "-m", "gate1")
     assert result.code == 1, result.text
     assert "left no report" in result.text
@@ -124,13 +131,13 @@ def test_a_session_that_dies_fails_and_takes_the_sign_off(mini):
 
 
 def test_a_worker_that_dies_fails(mini):
-    mini.replace("gates/test_gate1.py", "    assert_equal(", "    import os; os._exit(0)\n    assert_equal(")
+    before_assertion(mini, 1, "import os; os._exit(0)")
     assert mini.pytest("gates", "-m", "gate1", "-n", "1").code == 1
     assert mini.signed() == []
 
 
 def test_undeclared_skip_signs_nothing(mini):
-    mini.replace("gates/test_gate2.py", "    assert_equal(what=\"ice\"", "    import pytest; pytest.skip('no ice')\n    assert_equal(what=\"ice\"")
+    before_assertion(mini, 2, "import pytest; pytest.skip('no ice')")
     result = mini.pytest("gates")
     assert result.code == 10, result.text
     assert "without G2.2" in result.text and mini.signed() == [1]
@@ -138,7 +145,7 @@ def test_undeclared_skip_signs_nothing(mini):
 
 def test_declared_skip_is_signed_with_its_reason(mini):
     mini.replace("mini_clauses.py", "SKIPS = {}", "SKIPS = {'G2.2': 'no freezer'}")
-    mini.replace("gates/test_gate2.py", "    assert_equal(what=\"ice\"", "    import pytest; pytest.skip('no freezer')\n    assert_equal(what=\"ice\"")
+    before_assertion(mini, 2, "import pytest; pytest.skip('no freezer')")
     result = mini.pytest("gates")
     assert result.code == 0, result.text
     assert mini.record(2)["clauses"][1]["text"] == "Skipped: no freezer"
@@ -153,7 +160,7 @@ def test_declared_skip_that_runs_fails(mini):
 
 def test_every_clause_skipped_is_empty(mini):
     mini.replace("mini_clauses.py", "SKIPS = {}", "SKIPS = {'G1.1': 'no water'}")
-    mini.replace("gates/test_gate1.py", "    assert_equal(", "    import pytest; pytest.skip('no water')\n    assert_equal(")
+    before_assertion(mini, 1, "import pytest; pytest.skip('no water')")
     assert mini.pytest("gates", "-m", "gate1").code == 5
 
 
@@ -182,14 +189,15 @@ def test_tests_and_table_must_match_under_xdist_too(mini):
 
 
 def test_one_clause_is_one_case(mini):
-    mini.replace("gates/test_gate2.py", '@clause("G2.2")', 'import pytest\n@clause("G2.2")\n@pytest.mark.parametrize("n", [1, 2])')
+    parametrised = 'import pytest\n@clause("G2.2")\n@pytest.mark.parametrize("n", [1, 2])'
+    mini.replace("gates/test_gate2.py", '@clause("G2.2")', parametrised)
     mini.replace("gates/test_gate2.py", "(tmp_path)", "(n)")
     result = mini.pytest("gates")
     assert result.code == 4 and "test_ice is parametrised: one clause is one case" in result.text, result.text
 
 
 def test_two_gate_runs_at_once(mini):
-    mini.replace("gates/test_gate1.py", "    assert_equal(", "    open('started', 'w').close(); import time; time.sleep(6)\n    assert_equal(")
+    before_assertion(mini, 1, "open('started', 'w').close(); import time; time.sleep(6)")
     first = mini.start("gates", "-m", "gate1")
     try:
         while not (mini.root / "started").exists() and first.poll() is None:
@@ -205,8 +213,9 @@ def test_two_gate_runs_at_once(mini):
 
 def test_the_lock_of_a_dead_process_does_not_block(mini):
     (mini.root / "outputs/gates").mkdir(parents=True)
-    holder = subprocess.Popen([sys.executable, "-c", "import filelock, time; lock = filelock.FileLock('outputs/gates/.lock'); lock.acquire();"
-                               "print('held', flush=True); time.sleep(60)"], cwd=str(mini.root), stdout=subprocess.PIPE)
+    code = ("import filelock, time; lock = filelock.FileLock('outputs/gates/.lock'); lock.acquire(); "
+            "print('held', flush=True); time.sleep(60)")
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=str(mini.root), stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
     assert mini.pytest("gates", "-m", "gate1").code == 4
     os.kill(holder.pid, signal.SIGKILL)
@@ -219,7 +228,7 @@ def test_require_gpu(mini):
     result = mini.pytest("gates", "-m", "gate1", "--require_gpu")
     assert result.code == 4
     assert result.lines == ["ERROR: --require_gpu: no visible GPU (device: CPU); nothing was run"]
-    mini.environment["MINI_GPUS"] = "/physical_device:GPU:0"
+    mini.environment["MINI_GPUS"] = "Tesla:0"
     assert mini.pytest("gates", "-m", "gate1", "--require_gpu").code == 0
     record = mini.record(1)
-    assert record["device"] == "GPU: /physical_device:GPU:0" and record["require_gpu"] is True
+    assert record["device"] == "GPU: Tesla:0" and record["require_gpu"] is True
