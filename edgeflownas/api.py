@@ -54,9 +54,7 @@ class Supernet:
 
     def __init__(self, config: Config, generation: Generation, state: RunState, index: FC2Index) -> None:
         self.config, self.generation, self.state, self.index = config, generation, state, index
-        self.pool = build_pool(
-            config.train.arch_seed, config.eval.pool_size, SPACE
-        )  # int32 [pool_size, blocks]
+        self.pool = build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)  # int32 [pool_size, blocks]
         self._scorers: Dict[int, Scorer] = {}
         self._bn_batches: List[Any] = []
         self._graph = tf.Graph()
@@ -156,9 +154,7 @@ class Supernet:
         """Validation and BN samples, as the trainer takes them."""
         data, evaluation = self.config.data, self.config.eval
         val = self.index.val[: evaluation.num_samples] if evaluation.num_samples else self.index.val
-        bn = bn_samples(
-            self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size
-        )
+        bn = bn_samples(self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
         return [
             EvalPipeline(
                 samples,
@@ -202,10 +198,7 @@ class Supernet:
                 stop=stop,
                 progress=scored,
             )
-        costs = [
-            subnet_cost(row, data.input_height, data.input_width, self.config.network.init_channels)
-            for row in rows
-        ]
+        costs = [subnet_cost(row, data.input_height, data.input_width, self.config.network.init_channels) for row in rows]
         return [
             Result(
                 to_digits(row),

@@ -35,9 +35,7 @@ def problems(outputs: List[np.ndarray], want: List[Tuple[int, int, int, int]]) -
         if output.shape != shape:
             found.append("output {} is {}, want {}".format(number, list(output.shape), list(shape)))
         elif not np.all(np.isfinite(output)):
-            found.append(
-                "output {} has {} values that are not finite".format(number, np.sum(~np.isfinite(output)))
-            )
+            found.append("output {} has {} values that are not finite".format(number, np.sum(~np.isfinite(output))))
     return found
 
 
@@ -66,22 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Run random subnets forward and check their outputs: H/4 x W/4, H/2 x W/2 and "
         "H x W (rounded up) with 4 channels, all finite. Exit code 1 if one is wrong.",
     )
-    parser.add_argument(
-        "--h", type=positive, default=180, help="height of the images in pixels (default %(default)s)"
-    )
-    parser.add_argument(
-        "--w", type=positive, default=240, help="width of the images in pixels (default %(default)s)"
-    )
+    parser.add_argument("--h", type=positive, default=180, help="height of the images in pixels (default %(default)s)")
+    parser.add_argument("--w", type=positive, default=240, help="width of the images in pixels (default %(default)s)")
     parser.add_argument("--batch", type=positive, default=2, help="images per batch (default %(default)s)")
-    parser.add_argument(
-        "--samples", type=positive, default=20, help="number of random codes (default %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of codes, images and weights (default %(default)s)"
-    )
-    parser.add_argument(
-        "--init_channels", type=positive, default=32, help="width of the supernet, even (default %(default)s)"
-    )
+    parser.add_argument("--samples", type=positive, default=20, help="number of random codes (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of codes, images and weights (default %(default)s)")
+    parser.add_argument("--init_channels", type=positive, default=32, help="width of the supernet, even (default %(default)s)")
     parser.add_argument("--gpu_device", default="0", help="GPU number; -1: CPU (default %(default)s)")
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     return parser
@@ -92,9 +80,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
         if value < SMALLEST:
             raise UserError("{}: expected at least {} pixels, found {}".format(flag, SMALLEST, value))
     if args.samples > SPACE.size:
-        raise UserError(
-            "--samples: expected at most {}, the number of subnets, found {}".format(SPACE.size, args.samples)
-        )
+        raise UserError("--samples: expected at most {}, the number of subnets, found {}".format(SPACE.size, args.samples))
     if not 0 <= args.seed < 2**32:
         raise UserError("--seed: expected 0 to {}, found {}".format(2**32 - 1, args.seed))
     if args.init_channels < 2:
@@ -109,16 +95,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     codes = random_codes(args.seed, args.samples)
     want = expected_shapes(args.batch, args.h, args.w)
     failed = 0
-    for code, outputs in zip(
-        codes, forward(codes, args.batch, args.h, args.w, args.seed, args.init_channels)
-    ):
+    for code, outputs in zip(codes, forward(codes, args.batch, args.h, args.w, args.seed, args.init_channels)):
         found = problems(outputs, want)
         failed += bool(found)
         sizes = " ".join("{}x{}".format(*output.shape[1:3]) for output in outputs)
         print(
-            "{}  {}  {}".format(
-                to_digits(code), sizes, "FAIL: " + "; ".join(found) if found else "finite, ok"
-            ),
+            "{}  {}  {}".format(to_digits(code), sizes, "FAIL: " + "; ".join(found) if found else "finite, ok"),
             flush=True,
         )
     print(

@@ -66,9 +66,7 @@ class ScoreTable:
                 self._lock.acquire()
             except filelock.Timeout:
                 raise UserError(
-                    "{} is being written by another process; wait for it, or name another --output".format(
-                        self.path
-                    )
+                    "{} is being written by another process; wait for it, or name another --output".format(self.path)
                 ) from None
         try:
             self._open()
@@ -88,10 +86,7 @@ class ScoreTable:
         date."""
         rows = self.rows + [Row(rank=0, **result._asdict()) for result in results]
         # Rounded before they are ranked, so that the ranks are those of the numbers in the file.
-        rows = [
-            row._replace(epe=float(real(row.epe)), zero_flow_epe=float(real(row.zero_flow_epe)))
-            for row in rows
-        ]
+        rows = [row._replace(epe=float(real(row.epe)), zero_flow_epe=float(real(row.zero_flow_epe))) for row in rows]
         order = sorted(range(len(rows)), key=lambda i: rows[i].epe)
         rank = {i: position for position, i in enumerate(order, 1)}
         self.rows = [row._replace(rank=rank[i]) for i, row in enumerate(rows)]
@@ -136,9 +131,7 @@ class ScoreTable:
             for key, value in self._belongs_to.items()
             if found[key] != value
         ]
-        raise UserError(
-            "the rows of {} belong to something else: {}; {}".format(self.path, "; ".join(differing), ADVICE)
-        )
+        raise UserError("the rows of {} belong to something else: {}; {}".format(self.path, "; ".join(differing), ADVICE))
 
     def _row(self, cells: Dict[str, str]) -> Row:
         try:

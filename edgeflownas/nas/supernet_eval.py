@@ -36,8 +36,8 @@ SIGTERM stop after the batch at hand.
 
 examples:
   the pool:               --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
-  two, last weights:      --experiment_name friday --checkpoint last --codes 000001000,012001210 --output 2.csv
-  a sample of the space:  --experiment_name friday --random 500 --output sample.csv
+  two, last weights:      --experiment_name x --checkpoint last --codes 000001000,012001210 --output a.csv
+  a sample of the space:  --experiment_name x --random 500 --output sample.csv
 
 exit codes: 0 done; 1 an EPE is not finite; 2 something to mend, said in one line;
   130, 138, 143 stopped by SIGINT, SIGUSR1, SIGTERM: the same command continues.
@@ -61,13 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint",
         choices=("best", "last"),
         default="best",
-        help="which weights (default: best, the epoch "
-        "with the lowest mean EPE; before the first evaluation, the last)",
+        help="which weights (default: best, the epoch with the lowest mean EPE; before the first evaluation, the last)",
     )
     what = group.add_mutually_exclusive_group()
-    what.add_argument(
-        "--codes", metavar="CODE,...", help="score these codes, in digits (default: the evaluation pool)"
-    )
+    what.add_argument("--codes", metavar="CODE,...", help="score these codes, in digits (default: the evaluation pool)")
     what.add_argument("--codes_file", metavar="FILE", help="score the codes in this file, one per line")
     what.add_argument(
         "--random",
@@ -76,9 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         help="score N random codes; a larger N continues a smaller one",
     )
     group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
-    group.add_argument(
-        "--output", metavar="FILE.csv", help="the table (default: {} in the run folder)".format(OUTPUT)
-    )
+    group.add_argument("--output", metavar="FILE.csv", help="the table (default: {} in the run folder)".format(OUTPUT))
     return parser
 
 
@@ -92,21 +87,14 @@ def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
         if not 0 <= seed < 2**32:
             raise UserError("--random_seed: expected 0 to {}, found {}".format(2**32 - 1, seed))
         if args.random > SPACE.size:
-            raise UserError(
-                "--random: expected at most {}, the number of subnets, found {}".format(
-                    SPACE.size, args.random
-                )
-            )
+            raise UserError("--random: expected at most {}, the number of subnets, found {}".format(SPACE.size, args.random))
         return [to_digits(code) for code in random_codes(seed, args.random)]
     if args.codes is not None:
         return _digits([("--codes", text) for text in _split(args.codes)])
     if args.codes_file is not None:
         with os_errors("read {}".format(args.codes_file)), open(args.codes_file, "rb") as handle:
             lines = handle.read().decode("utf-8", "replace").splitlines()
-        named = [
-            ("{} line {}".format(args.codes_file, number), line.strip())
-            for number, line in enumerate(lines, 1)
-        ]
+        named = [("{} line {}".format(args.codes_file, number), line.strip()) for number, line in enumerate(lines, 1)]
         named = [(where, text) for where, text in named if text]
         if not named:
             raise UserError("{}: expected a code per line, found none".format(args.codes_file))
@@ -116,11 +104,7 @@ def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
 
 def _split(text: str) -> List[str]:
     # "0,1,2,0,0,1,2,1,0" is one code in its other spelling.
-    return (
-        [text]
-        if text.count(",") == len(SPACE.blocks) - 1 and len(text) < 3 * len(SPACE.blocks)
-        else text.split(",")
-    )
+    return [text] if text.count(",") == len(SPACE.blocks) - 1 and len(text) < 3 * len(SPACE.blocks) else text.split(",")
 
 
 def _digits(named: List[Tuple[str, str]]) -> List[str]:
@@ -140,16 +124,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     codes = requested_codes(args)
     folder = run_folder(config)
     values = configuration.flat(config)
-    settings = {
-        name: values[name]
-        for name, origin in origins.items()
-        if origin != "default" or name.startswith("runtime.")
-    }
+    settings = {name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")}
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     with StopSignals() as stop:
-        return _evaluate(
-            folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop
-        )
+        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop)
 
 
 def _evaluate(
@@ -172,9 +150,7 @@ def _evaluate(
         with ScoreTable(output, belongs_to(supernet)) as table:
             missing = [code for code in wanted if code not in table]
             if len(missing) < len(wanted):
-                print(
-                    "{} of {} codes are in {} already".format(len(wanted) - len(missing), len(wanted), output)
-                )
+                print("{} of {} codes are in {} already".format(len(wanted) - len(missing), len(wanted), output))
             try:
                 for results in supernet.stream(missing, lambda: stop.requested, _Bar()):
                     table.add(results)
@@ -210,14 +186,8 @@ def belongs_to(supernet: Any) -> Dict[str, Any]:
 
 
 def _title(supernet: Any, folder: str, checkpoint: str) -> str:
-    note = (
-        ", which is the last: nothing is evaluated yet"
-        if checkpoint == "best" and supernet.generation.best is None
-        else ""
-    )
-    return "{}, checkpoint {}{}: epoch {}, step {}".format(
-        folder, checkpoint, note, supernet.epoch, supernet.step
-    )
+    note = ", which is the last: nothing is evaluated yet" if checkpoint == "best" and supernet.generation.best is None else ""
+    return "{}, checkpoint {}{}: epoch {}, step {}".format(folder, checkpoint, note, supernet.epoch, supernet.step)
 
 
 class _Bar:
@@ -227,9 +197,7 @@ class _Bar:
         from tqdm import tqdm
 
         if done == 1:
-            self._bar = tqdm(
-                total=total, desc="scoring", unit="batch", leave=False, disable=not sys.stderr.isatty()
-            )
+            self._bar = tqdm(total=total, desc="scoring", unit="batch", leave=False, disable=not sys.stderr.isatty())
         self._bar.update()
         if done == total:
             self._bar.close()
@@ -263,9 +231,7 @@ def _finish(table: Any, title: str) -> None:
     )
     for row in ranked[:SHOWN]:
         print(
-            "{:>5}  {}  {:>9.4f}  {:>11,}  {:>14,}".format(
-                row.rank, row.arch_code, row.epe, row.parameters, row.multiply_adds
-            )
+            "{:>5}  {}  {:>9.4f}  {:>11,}  {:>14,}".format(row.rank, row.arch_code, row.epe, row.parameters, row.multiply_adds)
         )
     if len(ranked) > SHOWN:
         print("  ... and {} more".format(len(ranked) - SHOWN))
