@@ -24,15 +24,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         "HTML file with everything inside. Reads only the files of the run folders; TensorFlow is not "
         "needed.",
     )
-    parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folder, for example outputs/supernet/my_experiment"
-    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, for example outputs/supernet/my_experiment")
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help="folder to write into (default: the run's own folder; for a comparison "
-        + COMPARISON_FOLDER
-        + ")",
+        help="folder to write into (default: the run's own folder; for a comparison " + COMPARISON_FOLDER + ")",
     )
     parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     arguments = parser.parse_args(argv)

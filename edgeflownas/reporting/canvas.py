@@ -6,6 +6,8 @@ import io
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+import numpy as np
+
 BLACK, GREY = "#1c1e21", "#8a9099"
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW = (
     "#0072B2",
@@ -91,11 +93,21 @@ def viridis(count: int) -> List[Any]:
     """`count` colours from dark to light; the lightest end, too pale on white, is left out."""
     import matplotlib
 
-    colormaps = getattr(matplotlib, "colormaps", None)  # matplotlib 3.5 and later
-    assert colormaps is not None
-    return [colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
+    colours = matplotlib.colormaps["viridis"]
+    return [colours(0.9 * i / max(count - 1, 1)) for i in range(count)]
 
 
 def dots(at: Any) -> Optional[str]:
     """A dot for each point of a curve that has few."""
     return "o" if len(at) <= SINGLE_POINTS else None
+
+
+def gaps(values: np.ndarray) -> np.ndarray:
+    """The values with a gap (NaN) where one is not finite, which no axis could show."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def top(values: np.ndarray) -> float:
+    """The largest finite value; 1 if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else 1.0

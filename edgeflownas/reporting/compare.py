@@ -70,11 +70,7 @@ def percent_of_zero(run: Run) -> str:
 
 def flat_config(run: Run) -> Dict[str, Any]:
     """{"section.key": value} of the manifest's configuration."""
-    return {
-        f"{section}.{key}": value
-        for section, entries in run.get("config").items()
-        for key, value in entries.items()
-    }
+    return {f"{section}.{key}": value for section, entries in run.get("config").items() for key, value in entries.items()}
 
 
 def _configuration(runs: Sequence[Run], names: Sequence[str]) -> List[Part]:
@@ -87,8 +83,7 @@ def _configuration(runs: Sequence[Run], names: Sequence[str]) -> List[Part]:
             rows.append([f"`{key}`"] + values)
     hashes = {str(run.get("config_hash")) for run in runs}
     text = (
-        "The configuration hash is the same: the runs compute the same thing, but for the keys below if "
-        "there are any."
+        "The configuration hash is the same: the runs compute the same thing, but for the keys below if there are any."
         if len(hashes) == 1
         else "The configuration hashes differ: these keys decide what is computed, or where."
     )
@@ -127,9 +122,7 @@ Scores = List[verdict.OptionScore]
 def last_scores(run: Run) -> Scores:
     """The option scores of a run's last evaluation."""
     assert run.subnets is not None
-    return verdict.option_scores(
-        run.space, run.subnets.codes, run.subnets.epe[-1].tolist(), run.subnets.texts[-1]
-    )
+    return verdict.option_scores(run.space, run.subnets.codes, run.subnets.epe[-1].tolist(), run.subnets.texts[-1])
 
 
 def _options(runs: Sequence[Tuple[str, Run]]) -> List[Part]:
@@ -137,8 +130,7 @@ def _options(runs: Sequence[Tuple[str, Run]]) -> List[Part]:
     keys = list(dict.fromkeys((score.block, score.label) for _, mine in scores for score in mine))
     tables = [{(score.block, score.label): score.mean for score in mine} for _, mine in scores]
     rows = [
-        [block, label]
-        + [f"~{table[block, label]:.4f}" if (block, label) in table else "" for table in tables]
+        [block, label] + [f"~{table[block, label]:.4f}" if (block, label) in table else "" for table in tables]
         for block, label in keys
     ]
     return [
@@ -166,9 +158,7 @@ def common_tau(a: Run, b: Run) -> Tuple[int, float]:
     assert a.subnets is not None and b.subnets is not None
     scores_a, scores_b = (dict(zip(run.codes, run.epe[-1].tolist())) for run in (a.subnets, b.subnets))
     common = [code for code in a.subnets.codes if code in scores_b] if a.space == b.space else []
-    return len(common), verdict.kendall_tau(
-        [scores_a[code] for code in common], [scores_b[code] for code in common]
-    )
+    return len(common), verdict.kendall_tau([scores_a[code] for code in common], [scores_b[code] for code in common])
 
 
 def _rankings(runs: Sequence[Tuple[str, Run]]) -> List[Part]:

@@ -73,9 +73,7 @@ def to_markdown(title: str, parts: Sequence[Part], image_folder: str) -> str:
             blocks.append("\n".join("- " + item for item in part.items))
         elif isinstance(part, Verdict):
             blocks.append(f"> **{_MARKS[part.tone]} {part.title}**")
-            blocks.append(
-                "\n".join(f"- {_MARKS[tone]} **{name}**: {text}" for tone, name, text in part.items)
-            )
+            blocks.append("\n".join(f"- {_MARKS[tone]} **{name}**: {text}" for tone, name, text in part.items))
         elif isinstance(part, Grid):
             blocks.append(_markdown_grid(part))
         else:

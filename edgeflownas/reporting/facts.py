@@ -26,9 +26,7 @@ def level_and_trend(run: Run) -> Tuple[str, str]:
     wait = int(run.recorded("early_stop_wait")) if run.history else 0
     return (
         verdict.level(means, run.numbers("zero_flow_epe").tolist()),
-        verdict.trend(
-            means, wait, int(run.get("config.eval.patience")), float(run.get("config.eval.min_delta"))
-        ),
+        verdict.trend(means, wait, int(run.get("config.eval.patience")), float(run.get("config.eval.min_delta"))),
     )
 
 
@@ -66,28 +64,25 @@ def _accuracy(run: Run) -> Item:
             else "; the last {} evaluations are back at the level of zero flow (last {} px), "
             "`supernet_best` is from before".format(verdict.LAST_EVALUATIONS, run.recorded("mean_epe"))
         )
-    if trend != verdict.UNKNOWN:
-        window = run.numbers("mean_epe")[-verdict.TREND_WINDOW :]
-        change = verdict.slope(window.tolist())
-        text += (
-            ". Over the last {} evaluations it {} by ~{:.2g} px from one to the next (fitted); {} of the {} "
-            "evaluations of "
-            "early stop's patience are used".format(
-                len(window),
-                "rose" if change > 0 else "fell",
-                abs(change),
-                run.recorded("early_stop_wait"),
-                run.get("config.eval.patience"),
-            )
-        )
-    return tone, "Accuracy", text
+    return tone, "Accuracy", text + (_movement(run) if trend != verdict.UNKNOWN else "")
+
+
+def _movement(run: Run) -> str:
+    window = run.numbers("mean_epe")[-verdict.TREND_WINDOW :]
+    change = verdict.slope(window.tolist())
+    moved = "{} by ~{:.2g} px from one to the next (fitted)".format("rose" if change > 0 else "fell", abs(change))
+    text = ". Over the last {} evaluations it {}; {} of the {} evaluations of early stop's patience are used"
+    return text.format(
+        len(window),
+        moved if math.isfinite(change) else "was not always finite",
+        run.recorded("early_stop_wait"),
+        run.get("config.eval.patience"),
+    )
 
 
 def best_ratio(run: Run) -> float:
     """Lowest mean EPE as a share of the zero-flow EPE of the same evaluation."""
-    return min(
-        verdict.ratio(mean, zero) for mean, zero in zip(run.numbers("mean_epe"), run.numbers("zero_flow_epe"))
-    )
+    return min(verdict.ratio(mean, zero) for mean, zero in zip(run.numbers("mean_epe"), run.numbers("zero_flow_epe")))
 
 
 def _status(run: Run, now: datetime.datetime) -> List[Item]:
@@ -102,8 +97,7 @@ def _status(run: Run, now: datetime.datetime) -> List[Item]:
                 (
                     "bad",
                     "Status",
-                    f"says running, but its manifest was last updated {duration(age)} ago; it may have been "
-                    "killed",
+                    f"says running, but its manifest was last updated {duration(age)} ago; it may have been killed",
                 ),
                 ("open", "Next", "if no process is at work, " + again),
             ]
@@ -133,27 +127,23 @@ def _status(run: Run, now: datetime.datetime) -> List[Item]:
 
 def _finished_next(run: Run) -> Item:
     advice = _advice(run)
-    return (
-        ("bad", "Next", advice)
-        if advice
-        else (
-            "good",
-            "Next",
-            "score any subnets from `supernet_best`: `python -m "
-            "edgeflownas.nas.supernet_eval --help` says how",
-        )
-    )
+    if advice:
+        return "bad", "Next", advice
+    if level_and_trend(run)[0] in (verdict.UNKNOWN, verdict.WEAK):
+        return "open", "Next", "train longer (`--num_epochs`): it ended before it was clearly better than no flow"
+    command = "`python -m edgeflownas.nas.supernet_eval --help` says how"
+    return "good", "Next", f"score any subnets from `supernet_best`: {command}"
 
 
 def _advice(run: Run) -> str:
     """What to do when the accuracy is bad; empty if it is not."""
     level, trend = level_and_trend(run)
     if level in (verdict.COLLAPSED, verdict.COLLAPSED_LATE):
+        best = " (`supernet_best` is still good)" if level == verdict.COLLAPSED_LATE else ""
         return (
-            "do not use it for ranking. Look at the samples below, the loss and the gradient norms; try a "
-            "lower `train.lr`; "
-            "check the data with `--verify_data`"
-            + (" (`supernet_best` is still good)" if level == verdict.COLLAPSED_LATE else "")
+            f"do not use it for ranking{best}; look at the samples below, the loss and the gradient norms, "
+            "try a "
+            "lower `train.lr`, check the data with `--verify_data`"
         )
     if level == verdict.WEAK and trend == verdict.PLATEAUED:
         return "it stopped improving far too high: look at the samples, the clipped steps and `train.lr`"
@@ -189,9 +179,7 @@ def epoch_seconds(run: Run) -> Optional[float]:
 def _remaining(run: Run, seconds: float) -> str:
     steps = run.steps.rows if run.steps else 0
     left = (int(run.get("total_steps")) - steps) / float(run.get("steps_per_epoch"))
-    return (
-        f"; ~{duration(left * seconds)} to go at the pace of the last epochs" if seconds and left > 0 else ""
-    )
+    return f"; ~{duration(left * seconds)} to go at the pace of the last epochs" if seconds and left > 0 else ""
 
 
 def _clip(run: Run) -> Item:
@@ -199,9 +187,7 @@ def _clip(run: Run) -> Item:
     if share is None:
         return "open", "Gradient clip", "no step yet"
     word, tone = verdict.clipping(share)
-    text = "{}: at {} the clip shortened the gradient in {} of all steps".format(
-        word, run.get("grad_clip"), percent(share)
-    )
+    text = "{}: at {} the clip shortened the gradient in {} of all steps".format(word, run.get("grad_clip"), percent(share))
     if run.history is not None:
         text += " (share in the last epoch: {})".format(run.recorded("clip_share"))
     if tone != "good":
@@ -244,12 +230,12 @@ def _ranking(run: Run) -> List[Item]:
         return []
     mean = sum(values) / len(values)
     stable = mean >= verdict.STABLE_TAU
-    text = (
-        "Kendall tau of the {} subnets between consecutive evaluations: ~{:.2f} on average over the last {}"
-    )
+    text = "Kendall tau of the {} subnets between consecutive evaluations: ~{:.2f} on average over the last {}"
     text = text.format(run.pool_size, mean, len(values))
     text += "" if stable else "; the order of the subnets still changes much"
-    return [("good" if stable else "fair", "Ranking", text)]
+    learned = level_and_trend(run)[0] == verdict.LEARNED
+    text += "" if learned else "; it says nothing as long as the supernet has not learned"
+    return [("open" if not learned else "good" if stable else "fair", "Ranking", text)]
 
 
 def data_source(run: Run) -> str:
@@ -267,8 +253,9 @@ def _data(run: Run) -> Item:
     return (
         "good",
         "Data",
-        "measured on {} under `{}`, trained on {}; good for ranking subnets, no independent test "
-        "result".format(data_source(run), run.get("dataset.base_path"), run.get("dataset.train")),
+        "measured on {} under `{}`, trained on {}; good for ranking subnets, no independent test result".format(
+            data_source(run), run.get("dataset.base_path"), run.get("dataset.train")
+        ),
     )
 
 
@@ -299,9 +286,7 @@ def unsigned(run: Run) -> bool:
 
 
 def _signed(run: Run) -> Item:
-    words = ", ".join(
-        "{} {}".format(gate.replace("gate", "gate "), word) for gate, word in gate_words(run).items()
-    )
+    words = ", ".join("{} {}".format(gate.replace("gate", "gate "), word) for gate, word in gate_words(run).items())
     commit = "commit `{}`{}".format(
         str(run.get("git_commit"))[:12], ", **with uncommitted changes**" if run.get("git_dirty") else ""
     )

@@ -50,9 +50,7 @@ def setting(run: Run) -> List[Tuple[str, str]]:
         ("Status", str(run.get("status")).replace("_", " ")),
         (
             "Epochs",
-            "{} of {}".format(
-                (run.steps.rows if run.steps else 0) // int(run.get("steps_per_epoch")), run.get("num_epochs")
-            ),
+            "{} of {}".format((run.steps.rows if run.steps else 0) // int(run.get("steps_per_epoch")), run.get("num_epochs")),
         ),
         ("Steps", "{} of {}".format(run.steps.rows if run.steps else 0, run.get("total_steps"))),
         ("Time per epoch", "~" + duration(seconds) if seconds else "not yet known"),
@@ -70,12 +68,7 @@ def setting(run: Run) -> List[Tuple[str, str]]:
         (
             "Gates",
             ("**unsigned**: " if unsigned(run) else "")
-            + (
-                ", ".join(
-                    "{} {}".format(gate.replace("gate", ""), word) for gate, word in gate_words(run).items()
-                )
-                or "none"
-            ),
+            + (", ".join("{} {}".format(gate.replace("gate", ""), word) for gate, word in gate_words(run).items()) or "none"),
         ),
         ("Device", show(run.get("device"))),
         ("Versions", show(run.get("versions"))),

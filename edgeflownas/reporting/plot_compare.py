@@ -53,9 +53,7 @@ def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
         axis.axhline(0, color=BLACK, linewidth=1)
         ticks, names, at = [], [], 0.0
         for count, block in enumerate(blocks):
-            labels = list(
-                dict.fromkeys(score.label for _, scores in runs for score in scores if score.block == block)
-            )
+            labels = list(dict.fromkeys(score.label for _, scores in runs for score in scores if score.block == block))
             if count % 2 == 0:
                 axis.axvspan(at - 0.7, at + len(labels) - 0.3, color="#f4f5f7", linewidth=0, zorder=0)
             axis.text(
@@ -93,9 +91,7 @@ def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
         return png(figure)
 
 
-def _place(
-    axis: Any, runs: Sequence[Tuple[str, Sequence[OptionScore]]], block: str, label: str, at: float
-) -> None:
+def _place(axis: Any, runs: Sequence[Tuple[str, Sequence[OptionScore]]], block: str, label: str, at: float) -> None:
     for number, (_, scores) in enumerate(runs):
         # each subnet is counted once per block, so this is the mean of the pool
         mine = [score for score in scores if score.block == block]

@@ -1,7 +1,7 @@
 """The strip of validation samples: frame, ground truth, and the flow and error of the best and the worst
 subnet."""
 
-from typing import Any, List
+from typing import Any, List, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from edgeflownas.reporting.canvas import BLACK, DPI, WIDTH, look, png
 from edgeflownas.reporting.samples import Samples
 
 SHOWN = 4  # more samples than this do not fit
-_LEFT, _TOP, _BOTTOM, _GAP = 0.62, 0.5, 0.75, 0.05  # inches
+_LEFT, _TOP, _BOTTOM, _GAP = 0.95, 0.5, 0.75, 0.05  # inches
 
 
 def flow_scales(samples: Samples) -> List[float]:
@@ -26,118 +26,101 @@ def errors(samples: Samples) -> np.ndarray:
     return np.hypot(difference[..., 0], difference[..., 1])
 
 
-def error_scale(error: np.ndarray) -> float:
-    """The error in pixels at the bright end of the maps, the same for all: 98% of all errors are smaller."""
-    finite = error[np.isfinite(error)]
-    return max(0.1, float(f"{np.percentile(finite, 98):.2g}")) if finite.size else 1.0
+def error_scales(error: np.ndarray) -> List[float]:
+    """For each sample the error in pixels at the bright end of both its maps: 98% of its errors are
+    smaller."""
+    scales = []
+    for sample in range(error.shape[1]):
+        finite = error[:, sample][np.isfinite(error[:, sample])]
+        scales.append(max(0.1, float(f"{np.percentile(finite, 98):.2g}")) if finite.size else 1.0)
+    return scales
 
 
-def strip(samples: Samples) -> bytes:
-    """The figure as a PNG: one row per sample, at most `SHOWN`."""
+class _Layout(NamedTuple):
+    """Where the images lie; lengths in inches, origin at the bottom left."""
+
+    figure: Any
+    cell: float  # width of an image
+    tall: float  # its height
+    total: float  # height of the figure
+
+    def axes(self, left: float, bottom: float, width: float, height: float) -> Any:
+        box = (left / WIDTH, bottom / self.total, width / WIDTH, height / self.total)
+        return self.figure.add_axes(box)
+
+    def text(self, left: float, bottom: float, text: str, **options: Any) -> None:
+        self.figure.text(left / WIDTH, bottom / self.total, text, color=BLACK, **options)
+
+    def left(self, column: int) -> float:
+        return _LEFT + column * (self.cell + _GAP)
+
+    def bottom(self, row: int) -> float:
+        return self.total - _TOP - (row + 1) * (self.tall + _GAP) + _GAP
+
+    def image(self, column: int, row: int, pixels: np.ndarray, **options: Any) -> Any:
+        axis = self.axes(self.left(column), self.bottom(row), self.cell, self.tall)
+        axis.set_axis_off()
+        axis.imshow(pixels, **options)
+        return axis
+
+
+def _layout(samples: Samples) -> _Layout:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     count, height, width = samples.flow[:SHOWN].shape[:3]
     cell = (WIDTH - _LEFT - 0.05) / 6 - _GAP
     tall = cell * height / width
     total = _TOP + count * (tall + _GAP) + _BOTTOM
+    figure = Figure(figsize=(WIDTH, total), dpi=DPI)
+    FigureCanvasAgg(figure)
+    return _Layout(figure, cell, tall, total)
+
+
+def strip(samples: Samples) -> bytes:
+    """The figure as a PNG: one row per sample, at most `SHOWN`."""
     error = errors(samples)
-    limit = error_scale(error)
     with look():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(WIDTH, total), dpi=DPI)
-        FigureCanvasAgg(figure)
-
-        def place(column: int, row: int) -> Any:
-            x, y = _LEFT + column * (cell + _GAP), total - _TOP - (row + 1) * (tall + _GAP) + _GAP
-            axis = figure.add_axes((x / WIDTH, y / total, cell / WIDTH, tall / total))
-            axis.set_axis_off()
-            return axis
-
-        for row, scale in enumerate(flow_scales(samples)):
-            shown = place(0, row)
-            shown.imshow(samples.images[row, :, :, :3])
-            shown.text(
-                -0.04,
-                0.5,
-                f"{samples.names[row][-12:]}\nrim {scale:g} px",
-                transform=shown.transAxes,
-                ha="right",
-                va="center",
-                rotation=90,
-                fontsize=8.5,
-                multialignment="center",
-            )
-            for column, flow in (
-                (1, samples.flow[row]),
-                (2, samples.prediction[0, row]),
-                (4, samples.prediction[1, row]),
-            ):
-                place(column, row).imshow(flow_to_rgb(flow, scale))
-            for subnet in (0, 1):
-                axis = place(3 + 2 * subnet, row)
-                axis.imshow(error[subnet, row], cmap="viridis", vmin=0, vmax=limit)
-                axis.text(
-                    0.97,
-                    0.05,
-                    f"{float(error[subnet, row].mean()):.2f} px",
-                    transform=axis.transAxes,
-                    ha="right",
-                    color="white",
-                    fontsize=8.5,
-                    bbox={"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5},
-                )
-        _titles(figure, samples, cell, total)
-        _legend(figure, total, limit, cell)
-        return png(figure)
+        layout = _layout(samples)
+        _titles(layout, samples)
+        for row, (scale, limit) in enumerate(zip(flow_scales(samples), error_scales(error))):
+            _row(layout, samples, row, scale, error[:, row], limit)
+        _legend(layout)
+        return png(layout.figure)
 
 
-def _titles(figure: Any, samples: Samples, cell: float, total: float) -> None:
+def _row(layout: _Layout, samples: Samples, row: int, scale: float, error: np.ndarray, limit: float) -> None:
+    name = samples.names[row].replace("\\", "/").split("/")[-1][-12:]
+    label = f"{name}\nflow {scale:g} px\nerror {limit:g} px"
+    layout.text(_LEFT - 0.06, layout.bottom(row) + layout.tall / 2, label, ha="right", va="center", fontsize=8.5)
+    layout.image(0, row, samples.images[row, :, :, :3])
+    flows = ((1, samples.flow[row]), (2, samples.prediction[0, row]), (4, samples.prediction[1, row]))
+    for column, flow in flows:
+        layout.image(column, row, flow_to_rgb(flow, scale))
+    for subnet in (0, 1):
+        axis = layout.image(3 + 2 * subnet, row, error[subnet], cmap="viridis", vmin=0, vmax=limit)
+        box = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5}
+        text = f"{float(error[subnet].mean()):.2f} px"
+        axis.text(0.97, 0.05, text, transform=axis.transAxes, ha="right", color="white", fontsize=8.5, bbox=box)
+
+
+def _titles(layout: _Layout, samples: Samples) -> None:
     best, worst = ("".join(str(digit) for digit in code) for code in samples.codes)
-    for column, title in enumerate(
-        (
-            "Frame 0",
-            "Ground truth",
-            "Best subnet\n" + best,
-            "Its error",
-            "Worst subnet\n" + worst,
-            "Its error",
-        )
-    ):
-        figure.text(
-            (_LEFT + column * (cell + _GAP) + cell / 2) / WIDTH,
-            1 - (_TOP - 0.07) / total,
-            title,
-            ha="center",
-            va="bottom",
-            fontsize=9.5,
-            color=BLACK,
-        )
+    titles = ("Frame 0", "Ground truth", f"Best subnet\n{best}", "Its error", f"Worst subnet\n{worst}", "Its error")
+    for column, title in enumerate(titles):
+        middle = layout.left(column) + layout.cell / 2
+        layout.text(middle, layout.total - _TOP + 0.07, title, ha="center", va="bottom", fontsize=9.5)
 
 
-def _legend(figure: Any, total: float, limit: float, cell: float) -> None:
-    wheel = figure.add_axes([_LEFT / WIDTH, 0.06 / total, 0.62 / WIDTH, 0.62 / total])
+def _legend(layout: _Layout) -> None:
+    wheel = layout.axes(_LEFT, 0.06, 0.62, 0.62)
     wheel.imshow(color_wheel_image(140))
     wheel.set_axis_off()
-    figure.text(
-        (_LEFT + 0.72) / WIDTH,
-        0.37 / total,
-        "flow: the hue is the direction,\nwhite no motion, the rim each row's "
-        "scale,\nlonger vectors are darkened",
-        va="center",
-        fontsize=8.5,
-    )
-    bar = figure.add_axes(
-        [(_LEFT + 3 * (cell + _GAP)) / WIDTH, 0.42 / total, (3 * cell + 2 * _GAP) / WIDTH, 0.13 / total]
-    )
-    bar.imshow(np.linspace(0, 1, 256)[None, :], aspect="auto", cmap="viridis", extent=(0, limit, 0, 1))
-    bar.set(yticks=[], xlim=(0, limit))
-    bar.tick_params(labelsize=8.5, length=2)
-    bar.grid(False)
-    bar.text(
-        1,
-        1.25,
-        "endpoint error, px; larger ones in the last colour",
-        transform=bar.transAxes,
-        ha="right",
-        fontsize=8.5,
-    )
+    words = "flow: the hue is the direction, white no motion,\nthe rim the flow given at the left; longer is darker"
+    layout.text(_LEFT + 0.72, 0.37, words, va="center", fontsize=8.5)
+    left = layout.left(3)
+    bar = layout.axes(left, 0.22, WIDTH - 0.05 - _GAP - left, 0.13)
+    bar.imshow(np.linspace(0, 1, 256)[None, :], aspect="auto", cmap="viridis")
+    bar.set_axis_off()
+    layout.text(left, 0.42, "endpoint error: 0", fontsize=8.5)
+    layout.text(WIDTH - 0.05 - _GAP, 0.42, "the error given at the left, or more", fontsize=8.5, ha="right")

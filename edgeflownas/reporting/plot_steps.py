@@ -1,5 +1,6 @@
 """The plots of the training steps: loss, learning rate, gradient and clip, throughput. PNG bytes each."""
 
+import functools
 from typing import Any, List, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgeflownas.reporting.canvas import (
     look,
     panels,
     png,
+    top,
 )
 from edgeflownas.reporting.run_files import Run
 
@@ -51,17 +53,20 @@ def step_curves(run: Run) -> StepCurves:
     def each(name: str, statistic: Any) -> np.ndarray:
         return np.array([statistic(numbers[name][a:b]) for a, b in zip(starts, ends)])
 
+    def finite(name: str, statistic: Any) -> np.ndarray:
+        return each(name, lambda values: statistic(values) if np.isfinite(values).all() else np.nan)
+
     def band(name: str) -> np.ndarray:
-        return each(name, lambda values: np.percentile(values, (5, 95))).T
+        return np.array([finite(name, functools.partial(np.percentile, q=at)) for at in (5, 95)])
 
     return StepCurves(
         ends / float(per_epoch),
         each("lr", lambda values: values[-1]),
-        each("loss", np.mean),
+        finite("loss", np.mean),
         band("loss"),
-        each("grad_norm_before", np.median),
+        finite("grad_norm_before", np.median),
         band("grad_norm_before"),
-        each("grad_norm_after", np.median),
+        finite("grad_norm_after", np.median),
         each("grad_norm_before", lambda values: np.mean(values > clip)),
     )
 
@@ -82,12 +87,12 @@ def loss(run: Run, curves: StepCurves) -> bytes:
         )
         axes[0].plot(curves.at, curves.loss, color=BLUE, label="mean", marker=dots(curves.at), markersize=3.5)
         axes[0].set_title("Training loss")
-        if curves.loss_band.min() > 0 and curves.loss_band.max() / curves.loss_band.min() > 5:
+        if top(-curves.loss_band) < 0 and top(curves.loss_band) > -5 * top(-curves.loss_band):
             _log_axis(axes[0])
         axes[0].legend(loc="upper right")
         axes[1].plot(curves.at, curves.lr, color=GREEN, marker=dots(curves.at), markersize=3.5)
         axes[1].set_title("Learning rate")
-        axes[1].set_ylim(0, 1.06 * float(curves.lr.max()))
+        axes[1].set_ylim(0, 1.06 * top(curves.lr))
         axes[1].yaxis.set_major_formatter("{x:g}")
         _epochs(axes, curves.at)
         return png(figure)
@@ -119,7 +124,7 @@ def gradient(run: Run, curves: StepCurves) -> bytes:
         )
         axes[0].axhline(clip, color=BLACK, linestyle=":", label=f"clip {clip:g}")
         axes[0].set_title("Gradient norm")
-        if curves.before_band.min() > 0:
+        if top(-curves.before_band) < 0:
             _log_axis(axes[0])
         axes[0].legend(loc="upper left", ncol=2, handlelength=1.6, columnspacing=1.2)
         axes[1].fill_between(curves.at, 0, 100 * curves.clip_share, color=RED, alpha=0.25, linewidth=0)
@@ -141,19 +146,15 @@ def throughput(run: Run) -> bytes:
         marker = dots(epochs)
         axes[0].plot(epochs, numbers["cycles_per_second"], color=BLUE, marker=marker, markersize=3.5)
         axes[0].set_title("Training cycles per second")
-        axes[1].plot(
-            epochs, numbers["train_seconds"], color=BLUE, marker=marker, markersize=3.5, label="training"
-        )
-        axes[1].plot(
-            epochs, numbers["eval_seconds"], color=ORANGE, marker=marker, markersize=3.5, label="evaluation"
-        )
+        axes[1].plot(epochs, numbers["train_seconds"], color=BLUE, marker=marker, markersize=3.5, label="training")
+        axes[1].plot(epochs, numbers["eval_seconds"], color=ORANGE, marker=marker, markersize=3.5, label="evaluation")
         axes[1].set_title("Seconds per epoch")
         axes[1].legend(loc="best")
         axes[2].plot(epochs, 100 * numbers["input_wait_share"], color=RED, marker=marker, markersize=3.5)
         axes[2].set_title("Waiting for data, % of training")
         for axis, column in zip(axes, ("cycles_per_second", "train_seconds")):
-            axis.set_ylim(0, 1.1 * float(np.nanmax(numbers[column])))
-        axes[2].set_ylim(0, max(10.0, 110 * float(np.nanmax(numbers["input_wait_share"]))))
+            axis.set_ylim(0, 1.1 * top(numbers[column]))
+        axes[2].set_ylim(0, max(10.0, 110 * top(numbers["input_wait_share"])))
         _epochs(axes, epochs)
         return png(figure)
 

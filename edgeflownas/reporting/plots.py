@@ -14,6 +14,7 @@ from edgeflownas.reporting.canvas import (
     SKY,
     dots,
     epoch_axis,
+    gaps,
     look,
     panels,
     png,
@@ -28,8 +29,9 @@ RANK_POINTS = 40  # more evaluations than this are thinned in the plot of ranks
 def accuracy(run: Run) -> bytes:
     """Mean EPE of the pool with its spread, against the all-zero flow; beside it the second half of the run,
     enlarged."""
-    epochs, mean = run.numbers("epoch"), run.numbers("mean_epe")
     assert run.subnets is not None
+    epochs, epe = run.numbers("epoch"), gaps(run.subnets.epe)
+    mean, std = gaps(run.numbers("mean_epe")), gaps(run.numbers("std_epe"))
     halves = [0, len(epochs) // 2] if len(epochs) >= 10 else [0]
     with look():
         figure, axes = panels(1, len(halves), 4.0)
@@ -37,13 +39,11 @@ def accuracy(run: Run) -> bytes:
         for axis, start in zip(axes, halves):
             part = slice(start, None)
             marker = dots(epochs[part])
-            _spread(
-                axis, epochs[part], mean[part], run.numbers("std_epe")[part], run.subnets.epe[part], marker
-            )
+            _spread(axis, epochs[part], mean[part], std[part], epe[part], marker)
             _best(axis, run, part)
             axis.set(xlabel="epoch", title="Enlarged: the second half" if start else "EPE of the pool, px")
             epoch_axis(axis, epochs[start] if start else min(1, epochs[0]), epochs[-1])
-        zero = run.numbers("zero_flow_epe")
+        zero = gaps(run.numbers("zero_flow_epe"))
         if len(epochs) == 1:
             axes[0].axhline(zero[0], color=BLACK, linestyle="--", label="all-zero flow")
         else:
@@ -54,6 +54,8 @@ def accuracy(run: Run) -> bytes:
 
 
 def _spread(axis: Any, epochs: Any, mean: Any, std: Any, epe: Any, marker: Any) -> None:
+    if not np.isfinite(mean).any():
+        return
     if len(epochs) == 1:  # a band needs two points
         axis.errorbar(
             epochs,
@@ -75,9 +77,7 @@ def _spread(axis: Any, epochs: Any, mean: Any, std: Any, epe: Any, marker: Any) 
         linewidth=0,
         label="best to worst subnet",
     )
-    axis.fill_between(
-        epochs, mean - std, mean + std, color=BLUE, alpha=0.35, linewidth=0, label="mean \u00b1 std"
-    )
+    axis.fill_between(epochs, mean - std, mean + std, color=BLUE, alpha=0.35, linewidth=0, label="mean \u00b1 std")
     axis.plot(epochs, mean, color=BLUE, marker=marker, markersize=3.5, label="mean")
 
 
@@ -170,7 +170,7 @@ def subnet_curves(run: Run) -> bytes:
     """EPE of every subnet over the evaluations, and its distance from the pool's mean; coloured by its last
     rank."""
     assert run.subnets is not None
-    epochs, epe = run.numbers("epoch"), run.subnets.epe
+    epochs, epe = run.numbers("epoch"), gaps(run.subnets.epe)
     order, colours = np.argsort(run.subnets.rank[-1], kind="stable"), viridis(epe.shape[1])
     with look():
         figure, axes = panels(1, 2, 4.0)
@@ -231,9 +231,7 @@ def options(scores: List[OptionScore]) -> bytes:
                     alpha=0.35,
                     solid_capstyle="round",
                 )
-                axis.plot(
-                    [at], [score.mean], color=colour, marker="D" if score is best else "o", markersize=7
-                )
+                axis.plot([at], [score.mean], color=colour, marker="D" if score is best else "o", markersize=7)
                 ticks.append(at)
                 names.append(score.label.replace("Deep", "D"))
                 at += 1
@@ -241,8 +239,7 @@ def options(scores: List[OptionScore]) -> bytes:
         axis.set(
             xticks=ticks,
             xlim=(-0.7, at - 0.7),
-            title="EPE of the subnets that use an option, px: mean and range "
-            "(diamond: the block's lowest mean)",
+            title="EPE of the subnets that use an option, px: mean and range (diamond: the block's lowest mean)",
         )
         axis.set_xticklabels(names, fontsize=9)
         axis.grid(axis="x", visible=False)

@@ -39,9 +39,8 @@ def build(run: Run, now: datetime.datetime) -> Tuple[str, List[Part]]:
         Paragraph(
             "From the files of `{}`; started {}, manifest last updated {}. A number as the run recorded it "
             "has all its "
-            "digits; ~ marks one that is computed or rounded here.".format(
-                run.folder, run.get("started"), run.get("updated")
-            )
+            "digits; ~ marks one that is computed or rounded "
+            "here.".format(run.folder, run.get("started"), run.get("updated"))
         ),
     ]
     parts += [Bullets(run.notes)] if run.notes else []
@@ -83,9 +82,7 @@ def _accuracy(run: Run) -> List[Part]:
     ]
     if len(rank) > 1:
         parts += _over_epochs(run)
-    return parts + [
-        Grid(("rank", "code", "last EPE, px", "rank before", ", ".join(run.space.names)), rows, plain=(1, 4))
-    ]
+    return parts + [Grid(("rank", "code", "last EPE, px", "rank before", ", ".join(run.space.names)), rows, plain=(1, 4))]
 
 
 def _over_epochs(run: Run) -> List[Part]:
@@ -115,9 +112,7 @@ def _options(run: Run) -> List[Part]:
     assert run.subnets is not None
     subnets = run.subnets
     scores = verdict.option_scores(run.space, subnets.codes, subnets.epe[-1].tolist(), subnets.texts[-1])
-    rows = [
-        (score.block, score.label, str(score.users), f"~{score.mean:.4f}") + score.texts for score in scores
-    ]
+    rows = [(score.block, score.label, str(score.users), f"~{score.mean:.4f}") + score.texts for score in scores]
     return [
         Heading("Options of each block"),
         Figure(
@@ -156,9 +151,11 @@ def _samples(run: Run) -> List[Part]:
             "Validation samples: frame, true flow, predicted flow and its error",
             f"{shown} of the validation samples after epoch {samples.epoch}: the best subnet `{codes[0]}` "
             f"({str(samples.epe[0])} px on the whole set) and the worst `{codes[1]}` "
-            f"({str(samples.epe[1])} px). Flow in the Middlebury colour code; the colour at the wheel's rim "
-            "stands for the length given at "
-            "the left of the row. The number in an error map is its mean.",
+            f"({str(samples.epe[1])} px). Flow in the Middlebury colour code. Left of each row: the length "
+            "of flow "
+            "at the wheel's rim and the error at the bright end of the error maps, each above 98% of the "
+            "row's "
+            "(flow: of the true vectors). The number in an error map is its mean.",
             wide=True,
         ),
     ]
@@ -201,10 +198,7 @@ def _fairness(run: Run) -> List[Part]:
     for block in run.space.blocks:
         cells = [f"{block.label(i)}: {count}" for i, count in enumerate(counts[block.name])]
         rows.append(
-            [block.name]
-            + cells
-            + [""] * (width - len(cells))
-            + [str(max(counts[block.name]) - min(counts[block.name]))]
+            [block.name] + cells + [""] * (width - len(cells)) + [str(max(counts[block.name]) - min(counts[block.name]))]
         )
     header = ["block"] + [f"option {i}" for i in range(width)] + ["gap"]
     return [
@@ -248,9 +242,7 @@ def _throughput(run: Run) -> List[Part]:
 def _evaluations(run: Run) -> Part:
     assert run.history is not None
     first = max(0, run.history.rows - SHOWN_ROWS)
-    rows = [
-        [run.recorded(name, row) for name in _HISTORY] for row in range(run.history.rows - 1, first - 1, -1)
-    ]
+    rows = [[run.recorded(name, row) for name in _HISTORY] for row in range(run.history.rows - 1, first - 1, -1)]
     return Grid(
         [run.column(name) for name in _HISTORY],
         rows,
@@ -261,20 +253,14 @@ def _evaluations(run: Run) -> Part:
 
 def _provenance(run: Run) -> List[Part]:
     origins = run.get("config_origins")
-    changed = [
-        (name, show(run.get("config." + name)), str(origin))
-        for name, origin in origins.items()
-        if origin != "default"
-    ]
+    changed = [(name, show(run.get("config." + name)), str(origin)) for name, origin in origins.items() if origin != "default"]
     parts: List[Part] = [
         Heading("Provenance"),
         Bullets(
             [
                 "command: `{}`".format(run.get("command")),
                 "configuration hash: `{}`".format(run.get("config_hash")),
-                "commit: `{}`{}".format(
-                    run.get("git_commit"), ", with uncommitted changes" if run.get("git_dirty") else ""
-                ),
+                "commit: `{}`{}".format(run.get("git_commit"), ", with uncommitted changes" if run.get("git_dirty") else ""),
                 "dataset fingerprint: `{}`".format(run.get("dataset.fingerprint")),
                 "resumed {} times".format(len(run.get("resumes"))) if run.get("resumes") else "never resumed",
             ]

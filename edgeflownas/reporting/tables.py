@@ -70,9 +70,7 @@ def check_rising(path: Path, column: str, values: np.ndarray) -> None:
     wrong = np.nonzero(np.diff(values) <= 0)[0]
     if len(wrong):
         row = int(wrong[0]) + 1
-        raise DataError(
-            f"{path}: line {row + 2}: expected {column} above {values[row - 1]}, found {values[row]}"
-        )
+        raise DataError(f"{path}: line {row + 2}: expected {column} above {values[row - 1]}, found {values[row]}")
 
 
 def _read_lines(path: Path) -> "tuple[List[str], bool]":
@@ -103,7 +101,5 @@ def _wrong_cell(path: Path, name: str, column: Sequence[str], kind: str) -> Data
         try:
             np.int64(int(cell)) if kind == INT else float(cell)
         except (ValueError, OverflowError):
-            return DataError(
-                f"{path}: line {number}: column {name}: expected {_NAMES[kind]}, found {cell[:80]!r}"
-            )
+            return DataError(f"{path}: line {number}: column {name}: expected {_NAMES[kind]}, found {cell[:80]!r}")
     return DataError(f"{path}: column {name}: expected {_NAMES[kind]} everywhere")

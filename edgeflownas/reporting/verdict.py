@@ -16,9 +16,7 @@ MIN_EVALUATIONS = 5  # fewer cannot show a collapse or a trend
 LAST_EVALUATIONS = 3  # so many last evaluations at the zero-flow level: collapsed after it had learned
 TREND_WINDOW = 8  # evaluations to which the trend line is fitted
 PATIENCE_SHARE = 2 / 3  # early stop's patience used to this share: levelled off
-SATURATED_SHARE = (
-    0.99  # gradient clipped in this share of the steps: the clip sets the step, not the gradient
-)
+SATURATED_SHARE = 0.99  # gradient clipped in this share of the steps: the clip sets the step, not the gradient
 HEAVY_SHARE = 0.5
 INPUT_WAIT_SHARE = 0.2  # of the training time spent waiting for data: the readers are too slow
 STABLE_TAU = 0.7  # rank correlation of consecutive evaluations above which the ranking is called stable
@@ -146,9 +144,7 @@ class OptionScore(NamedTuple):
     texts: Tuple[str, str]
 
 
-def option_scores(
-    space: SearchSpace, codes: Sequence[str], epe: Sequence[float], texts: Sequence[str]
-) -> List[OptionScore]:
+def option_scores(space: SearchSpace, codes: Sequence[str], epe: Sequence[float], texts: Sequence[str]) -> List[OptionScore]:
     """One score per block and option that occurs in the pool, in code order. `epe` in pixels, one per
     code."""
     scores = []

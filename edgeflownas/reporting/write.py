@@ -17,9 +17,7 @@ COMPARISON = "supernet_comparison"
 Folder = Union[str, Path]
 
 
-def write_report(
-    run_folder: Folder, output: Optional[Folder] = None, now: Optional[datetime.datetime] = None
-) -> Path:
+def write_report(run_folder: Folder, output: Optional[Folder] = None, now: Optional[datetime.datetime] = None) -> Path:
     """Writes the report on a run, as far as it has got, into its folder (or `output`); returns the Markdown
     file's path.
 

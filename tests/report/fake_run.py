@@ -51,9 +51,7 @@ class Spec(NamedTuple):
     extra_steps: int = 0  # after the last evaluation
     curve: Callable[[float], float] = learning
     mode: str = "strict_fairness"
-    clip_norms: float = (
-        1.5  # gradient norms before the clip, relative to the clip; they vary by a factor of two
-    )
+    clip_norms: float = 1.5  # gradient norms before the clip, relative to the clip; they vary by a factor of two
     status: str = "running"
     resumes: int = 0
     seed: int = 3
@@ -108,9 +106,7 @@ def pool(rng: np.random.RandomState, cycles: int = 4) -> List[str]:
 
 
 def lr_at(step: int, cfg: Any, spec: Spec) -> str:
-    return real(
-        0.5 * cfg.train.lr * (1 + math.cos(math.pi * step / (spec.num_epochs * spec.steps_per_epoch)))
-    )
+    return real(0.5 * cfg.train.lr * (1 + math.cos(math.pi * step / (spec.num_epochs * spec.steps_per_epoch))))
 
 
 def _write(path: Path, header: List[str], rows: List[List[Any]]) -> None:
@@ -120,9 +116,7 @@ def _write(path: Path, header: List[str], rows: List[List[Any]]) -> None:
         writer.writerows(rows)
 
 
-def _write_steps(
-    folder: Path, spec: Spec, cfg: Any, norms: np.ndarray, steps: int, rng: np.random.RandomState
-) -> None:
+def _write_steps(folder: Path, spec: Spec, cfg: Any, norms: np.ndarray, steps: int, rng: np.random.RandomState) -> None:
     rows = []
     for step in range(steps):
         loss = 2.0 + 9.0 / (1 + 6.0 * step / (spec.num_epochs * spec.steps_per_epoch) * 5) + 0.5 * rng.rand()
@@ -144,13 +138,9 @@ def _write_steps(
     )
 
 
-def _write_evaluations(
-    folder: Path, spec: Spec, cfg: Any, norms: np.ndarray, rng: np.random.RandomState
-) -> None:
+def _write_evaluations(folder: Path, spec: Spec, cfg: Any, norms: np.ndarray, rng: np.random.RandomState) -> None:
     codes, size = pool(np.random.RandomState(spec.seed)), cfg.eval.pool_size
-    offsets = np.array(
-        [0.03 * code.count("0") - 0.02 * code.count("2") for code in codes]
-    ) + 0.05 * rng.randn(size)
+    offsets = np.array([0.03 * code.count("0") - 0.02 * code.count("2") for code in codes]) + 0.05 * rng.randn(size)
     history, subnets, best, counted, wait, best_epoch = [], [], math.inf, math.inf, 0, 0
     for epoch in range(1, spec.epochs + 1):
         done = epoch * spec.steps_per_epoch
@@ -181,10 +171,7 @@ def _write_evaluations(
             ]
         )
         rank = np.argsort(np.argsort(epe)) + 1
-        subnets += [
-            [epoch, done, codes[i], real(epe[i]), rank[i], cfg.eval.bn_recal_batches, 640]
-            for i in range(size)
-        ]
+        subnets += [[epoch, done, codes[i], real(epe[i]), rank[i], cfg.eval.bn_recal_batches, 640] for i in range(size)]
     _write(
         folder / "eval_epe_history.csv",
         (
@@ -236,9 +223,7 @@ def _write_samples(
         inside = (x - 25 - 17 * k) ** 2 + (y - 33) ** 2 < 300
         flow[k][inside] = (-9.0 * (k + 1), 7.0)
         texture = 120 + 60 * np.sin(x / 4 + k) * np.cos(y / 5)
-        images[k] = np.clip(
-            texture[..., None] + np.where(inside, 60, 0)[..., None] + np.arange(6) * 4, 0, 255
-        )
+        images[k] = np.clip(texture[..., None] + np.where(inside, 60, 0)[..., None] + np.arange(6) * 4, 0, 255)
     good = flow * 0.93 + 0.3 * rng.randn(*flow.shape)
     bad = flow * 0.6 + 1.2 * rng.randn(*flow.shape)
     np.savez(
@@ -289,9 +274,7 @@ def _write_manifest(folder: Path, spec: Spec, cfg: Any, origins: Dict[str, str],
         "steps_per_epoch": spec.steps_per_epoch,
         "total_steps": spec.num_epochs * spec.steps_per_epoch,
         "best": best,
-        "resumes": [
-            {"time": "2024-05-04T09:00:00Z", "global_step": 7 * (i + 1)} for i in range(spec.resumes)
-        ],
+        "resumes": [{"time": "2024-05-04T09:00:00Z", "global_step": 7 * (i + 1)} for i in range(spec.resumes)],
         "gates": spec.gates,
         "command": "python -m edgeflownas.train_supernet --experiment_name friday",
     }

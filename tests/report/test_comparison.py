@@ -40,9 +40,7 @@ def text(folders, tmp_path_factory):
 def test_the_configuration_differences_are_named_key_by_key(text):
     section = text.split("## Configuration")[1].split("## ")[0]
     assert "| `train.lr` | 0.0001 | 0.0002 | 0.0001 | 0.0001 |" in section
-    assert (
-        "| `train.supernet_mode` | strict_fairness | uniform | strict_fairness | strict_fairness |" in section
-    )
+    assert "| `train.supernet_mode` | strict_fairness | uniform | strict_fairness | strict_fairness |" in section
     assert set(re.findall(r"`(\w+\.\w+)`", section)) == {
         "train.lr",
         "train.supernet_mode",

@@ -68,9 +68,7 @@ def test_before_the_first_step_only_the_manifest_is_needed(tmp_path):
     assert (run.history, run.subnets, run.steps, run.timing, run.fairness, run.samples) == (None,) * 6
 
 
-@pytest.mark.parametrize(
-    "name", ["train_manifest.json", "train_steps.csv", "eval_epe_per_arch.csv", "fairness_counts.json"]
-)
+@pytest.mark.parametrize("name", ["train_manifest.json", "train_steps.csv", "eval_epe_per_arch.csv", "fairness_counts.json"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     assert f"{folder / name}: cannot be read: No such file or directory" in error(folder)

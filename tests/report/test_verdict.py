@@ -105,9 +105,7 @@ def test_slope_is_the_least_squares_line():
 def test_kendall_tau():
     assert verdict.kendall_tau([1, 2, 3], [10, 20, 30]) == 1
     assert verdict.kendall_tau([1, 2, 3], [30, 20, 10]) == -1
-    assert verdict.kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(
-        4 / 6
-    )  # one of six pairs is swapped
+    assert verdict.kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)  # one of six pairs is swapped
     assert verdict.kendall_tau([1, 1], [1, 2]) == 0
     assert math.isnan(verdict.kendall_tau([1], [1]))
 
