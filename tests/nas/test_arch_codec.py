@@ -223,6 +223,29 @@ def test_the_self_test_passes_on_other_spaces(space):
     assert problems == [] and checked.startswith(f"{space.size} codes in 6 spellings each, ")
 
 
+def test_the_self_test_tries_these_refusals():
+    found = list(arch_codec._wrong_shapes(GOOD, SPACE))
+    assert [name for name, _, _ in found] == [
+        "a tuple of 0", "0 digits", "a tuple of 1", "1 digits", "a tuple of 8", "8 digits", "a tuple of 10",
+        "10 digits", "a tuple of 900", "900 digits", "a trailing comma"] + [f"a {kind} as the whole code" for kind in (
+            "NoneType int int float bool bytes bytearray set tuple_iterator dict ndarray ndarray ndarray ndarray"
+        ).split()]
+    assert [len(code) for _, code, _ in found[:11]] == [0, 0, 1, 1, 8, 8, 10, 10, 900, 900, 18]
+    assert [code for _, code, _ in found[11:16]] == [None, 0, 12001210, 1.5, True]
+    found = list(arch_codec._wrong_values(GOOD, SPACE))
+    assert len(found) == 9 * 20
+    values = ("3 (int)", "-1 (int)", "an int of 16610 bits", "None (NoneType)", "True (bool)", "1.0 (float)",
+              "'0' (str)", "'1 ' (str)", "b'0' (bytes)", "[0] (list)")
+    for position, block in enumerate(SPACE.names):
+        here = found[20 * position:20 * position + 20]
+        assert tuple(name for name, _, _ in here[:10]) == tuple(f"{value} at position {position}" for value in values)
+        for name, code, phrases in here:
+            good = "012001210" if isinstance(code, str) else GOOD
+            assert name.endswith(f" at position {position}") and len(code) == 9
+            assert (code[:position], code[position + 1:]) == (good[:position], good[position + 1:])
+            assert phrases == ["value must be in {0,1,2}", f"position {position} ", block]
+
+
 def accepts_bools(code, space, real=parse):
     return real([int(v) if isinstance(v, bool) else v for v in code] if isinstance(code, tuple) else code, space)
 
