@@ -132,7 +132,7 @@ def flow_to_rgb(flow: np.ndarray, max_px: Optional[float] = None) -> np.ndarray:
         raise ValueError(f"flow must be [H, W, 2], got {flow.shape}")
     if max_px is not None and not max_px > 0:
         raise ValueError(f"max_px must be above 0, got {max_px}")
-    unknown = ~_known(flow).all(axis=2)
+    unknown = np.asarray(~_known(flow).all(axis=2))
     flow = np.where(unknown[..., None], 0.0, flow)
     length = np.hypot(flow[..., 0], flow[..., 1])
     radius = length / (max_px if max_px is not None else max(float(length.max()), 1e-9))
