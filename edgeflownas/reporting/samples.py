@@ -12,8 +12,7 @@ from edgeflownas.nas.search_space import SearchSpace
 
 
 class Samples(NamedTuple):
-    """Validation samples of the last evaluation: see `eval_samples.npz` in the README. Subnet 0 is the best,
-    1 the worst."""
+    """Validation samples after the evaluation of `epoch`; subnet 0 is the pool's best, 1 its worst."""
 
     images: np.ndarray  # uint8 [K, H, W, 6]
     flow: np.ndarray  # float32 [K, H, W, 2], pixels

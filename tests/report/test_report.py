@@ -3,7 +3,6 @@
 import csv
 import datetime
 import html.parser
-import io
 import json
 import os
 import re
@@ -23,7 +22,6 @@ from edgeflownas import report
 from edgeflownas.errors import DataError
 from edgeflownas.reporting import facts, plot_samples, plot_steps
 from edgeflownas.reporting.run_files import read_run
-from edgeflownas.reporting.words import age_seconds, duration, percent
 from edgeflownas.reporting.write import write_report
 
 SOON = datetime.datetime(2024, 5, 6, 8, 5, tzinfo=datetime.timezone.utc)  # the fake manifest is of 8:00
@@ -329,28 +327,3 @@ def test_neither_tensorflow_nor_a_display_nor_for_help_matplotlib_is_needed(tmp_
     )
     done = run_module("-c", code)
     assert json.loads(done.stdout.decode().splitlines()[-1]) == [[], ["matplotlib"]], done.stderr.decode()
-
-
-def test_words():
-    assert [percent(share) for share in (0.0, 0.0001, 0.3333, 0.99999, 1.0, 1.5)] == [
-        "0%",
-        "~0.1%",
-        "~33.3%",
-        "~99.9%",
-        "100%",
-        "~150.0%",
-    ]
-    assert [duration(seconds) for seconds in (40, 720, 12000, 190800)] == [
-        "40 s",
-        "12 min",
-        "3 h 20 min",
-        "2 d 5 h",
-    ]
-    assert age_seconds("2024-05-06T08:00:00Z", SOON) == 300 and age_seconds("Monday", SOON) is None
-
-
-def test_the_fake_reals_are_written_as_the_trainer_writes_them():
-    from edgeflownas.engine.artifacts import real
-
-    assert [fake_run.real(value) for value in (0.1, 1e-4, 5.0)] == [real(value) for value in (0.1, 1e-4, 5.0)]
-    assert io.StringIO(fake_run.real(1 / 3)).read() == "0.33333334"
