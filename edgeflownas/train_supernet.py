@@ -1,4 +1,5 @@
 """Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no TensorFlow."""
+import fnmatch
 import logging
 import os
 import shlex
@@ -8,7 +9,8 @@ from typing import Any, Dict, List, Optional
 from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
 from edgeflownas.config import Config, config_hash, to_dict
-from edgeflownas.errors import RunFailed, UserError, run_cli
+from edgeflownas.engine.artifacts import PREVIOUS, RUN_ARTIFACTS
+from edgeflownas.errors import UserError, run_cli
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import SPACE
 
@@ -30,7 +32,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def run_folder(config: Config) -> str:
-    """Where a run keeps its files."""
+    """Where a run keeps its files. UserError for a name that an unnamed run beside it uses for a file of its own."""
+    name = config.runtime.experiment_name
+    if name == PREVIOUS or any(fnmatch.fnmatch(name, pattern) for pattern in RUN_ARTIFACTS):
+        raise UserError("--experiment_name {!r} is the name of something that a run writes; choose another".format(name))
     return os.path.join(config.runtime.output_dir, config.runtime.experiment_name).rstrip("/")
 
 
@@ -76,12 +81,11 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
 
 
 def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
-    from edgeflownas.reporting.write import write_report
     from edgeflownas.tfcompat import tf
 
     def on_evaluated() -> None:
         finish_manifest(manifest, trainer, "running")
-        write_report(trainer.folder)
+        _report(trainer.folder)
 
     if trainer.finished:
         log.info("nothing to do: the run in %s is finished (%d epochs, %d steps%s)", trainer.folder,
@@ -103,7 +107,7 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         raise
     finally:
         finish_manifest(manifest, trainer, status, **fields)
-    write_report(trainer.folder)
+        _report(trainer.folder)
     if stop.requested:
         log.info("stopped by signal %d after step %d, committed; --resume continues", stop.received, trainer.state.step)
         return int(stop.exit_code)
@@ -111,6 +115,15 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
              status if trainer.finished else "stopped as asked, --resume goes on,", trainer.state.evaluations,
              trainer.state.step, os.path.join(trainer.folder, "supernet_training_report.md"))
     return 0
+
+
+def _report(folder: str) -> None:
+    """Writes the report. It can always be written again from the run's files, so failing does not stop training."""
+    from edgeflownas.reporting.write import write_report
+    try:
+        write_report(folder)
+    except UserError as error:
+        log.warning("no report: %s; write it later with: python -m edgeflownas.report %s", error, folder)
 
 
 def _announce(trainer: Any) -> None:

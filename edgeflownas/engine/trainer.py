@@ -116,8 +116,8 @@ class Trainer:
         self.state = state
         state.config, state.config_hash, state.dataset = own.config, own.config_hash, own.dataset
         load_pool(self._path("eval_pool_{}.json".format(len(self.pool))), self.config.train.arch_seed, len(self.pool), SPACE)
-        self.store.adopt(generation)
         self.records.cut_back(state.lengths)
+        self.store.adopt(generation)
         self._ready()
 
     def _ready(self) -> None:
