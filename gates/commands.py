@@ -1,0 +1,66 @@
+"""Runs the project's commands as a user would: each in a process of its own, in a folder that is not the project's."""
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+from gates.asserts import assert_equal, assert_true
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    command: str
+    code: int
+    out: str
+    err: str
+
+
+def workplace(folder: Path) -> Path:
+    """Makes `folder` look like the project to a command typed in it; what the command writes (`outputs/`) stays in it."""
+    for name in ("configs", "wrappers"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def run_all(commands: Sequence[str], folder: Path, environment: Optional[Dict[str, str]] = None) -> List[Done]:
+    """Runs the commands side by side, each written as in the specification: `python -m ...`. Waits for all of them."""
+    variables = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
+    variables.update(environment or {})
+    children = []
+    for command in commands:
+        words = shlex.split(command)
+        words[0] = {"python": sys.executable}[words[0]]
+        children.append(subprocess.Popen(words, cwd=str(folder), env=variables, stdout=subprocess.PIPE,
+                                         stderr=subprocess.PIPE, universal_newlines=True))
+    outputs = [child.communicate() for child in children]
+    return [Done(command, child.returncode, *output) for command, child, output in zip(commands, children, outputs)]
+
+
+def run(command: str, folder: Path, environment: Optional[Dict[str, str]] = None) -> Done:
+    """Runs one command."""
+    return run_all([command], folder, environment)[0]
+
+
+def assert_succeeded(done: Done) -> None:
+    """The command ended with exit code 0."""
+    __tracebackhide__ = True
+    last = (done.err.strip().splitlines() or [""])[-1]
+    assert_equal(what="exit code", got=done.code, want=0, command=done.command, last_line_of_stderr=last)
+
+
+def assert_refused(done: Done, *phrases: str) -> None:
+    """Exit code 2, nothing on stdout, and on stderr one line that begins with `error: ` and contains the phrases."""
+    __tracebackhide__ = True
+    assert_equal(what="exit code", got=done.code, want=2, command=done.command, stderr=done.err[-300:])
+    assert_equal(what="stdout", got=done.out, want="", command=done.command)
+    lines = done.err.splitlines()
+    assert_true(what="stderr", ok=len(lines) == 1 and lines[0].startswith("error: "), got=lines,
+                want="one line that begins with `error: `", command=done.command)
+    for phrase in phrases:
+        assert_true(what="the refusal", ok=phrase in lines[0], got=lines[0], want="the words {!r}".format(phrase),
+                    command=done.command)
