@@ -102,7 +102,7 @@ def assert_equal(*, got: Any, want: Any, what: str = "", **context: Any) -> None
 
 def assert_close(*, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, unit: str = "", what: str = "",
                  **context: Any) -> None:
-    """|got - want| <= atol + rtol * |want| for every element; same shape, not empty, finite. An array reports its worst element."""
+    """|got - want| <= atol + rtol * |want| for every element; same shape, not empty, finite. Names the worst element."""
     __tracebackhide__ = True
     left, right = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
     if left.shape != right.shape:

@@ -107,7 +107,7 @@ class Mini:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "pytest"] + list(arguments)
         return subprocess.Popen(command, cwd=str(self.root), env=self.environment, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, universal_newlines=True)
+                                stderr=subprocess.STDOUT, universal_newlines=True, start_new_session=True)
 
     def pytest(self, *arguments: str) -> Result:
         command = [sys.executable, "-m", "pytest"] + list(arguments)
@@ -125,6 +125,12 @@ class Mini:
     def signed(self) -> List[int]:
         """The gates with a valid sign-off, of the two there are."""
         return [gate for gate in (1, 2) if signoff.verify(gate, self.root).valid]
+
+    def sign(self, *gates: int, device: str = "a card") -> None:
+        """Signs gates off by hand, in a fraction of a run's time."""
+        for gate in gates:
+            environment = signoff.Environment(None, None, {}, device, False, None)
+            signoff.write_record(gate, self.root, "passed", [], environment, signoff.source_files(self.root))
 
     def junit(self, name: str) -> Dict[str, ET.Element]:
         return {suite.get("name", ""): suite for suite in ET.parse(str(self.root / name)).getroot()}

@@ -29,6 +29,12 @@ def before_assertion(mini, gate, statement):
     path.write_text("{}    {}\n    assert_equal({}".format(head, statement, tail))
 
 
+def wait_for_start(mini, run):
+    """Until the gate's test has made the file `started`, or the run has ended."""
+    while not (mini.root / "started").exists() and run.poll() is None:
+        time.sleep(0.05)
+
+
 @SERIAL_AND_XDIST
 def test_passed_signs_every_gate(mini, workers):
     result = mini.pytest("gates", "--junitxml=out.xml", *workers)
@@ -48,8 +54,8 @@ def test_passed_signs_every_gate(mini, workers):
 
 @SERIAL_AND_XDIST
 def test_failed_names_the_clause_and_takes_the_sign_off(mini, workers):
-    assert mini.pytest("gates").code == 0
     mini.replace("gates/test_gate2.py", "got=3", "got=4, step=7")
+    mini.sign(1, 2)
     result = mini.pytest("gates", "-m", "gate2", "--junitxml=out.xml", *workers)
     assert result.code == 1, result.text
     assert result.last == "gates: FAILED: gate1 passed, gate2 failed"
@@ -122,8 +128,8 @@ def test_a_gate_file_that_cannot_be_imported_fails(mini):
 
 
 def test_a_session_that_dies_fails_and_takes_the_sign_off(mini):
-    assert mini.pytest("gates", "-m", "gate1").code == 0
     before_assertion(mini, 1, "import os; os._exit(0)")
+    mini.sign(1)
     result = mini.pytest("gates", "-m", "gate1")
     assert result.code == 1, result.text
     assert "left no report" in result.text
@@ -196,12 +202,23 @@ def test_one_clause_is_one_case(mini):
     assert result.code == 4 and "test_ice is parametrised: one clause is one case" in result.text, result.text
 
 
+def test_an_interrupt_ends_the_run_and_leaves_the_records(mini):
+    before_assertion(mini, 2, "open('started', 'w').close(); import time; time.sleep(60)")
+    mini.sign(1, 2)
+    run = mini.start("gates", "-m", "gate2")
+    wait_for_start(mini, run)
+    os.killpg(run.pid, signal.SIGINT)
+    text = run.communicate(timeout=60)[0]
+    assert run.returncode == 2, text
+    assert "gates: ERROR: gate1 passed, gate2 error" in text and "interrupted" in text
+    assert mini.signed() == [1, 2]
+
+
 def test_two_gate_runs_at_once(mini):
     before_assertion(mini, 1, "open('started', 'w').close(); import time; time.sleep(6)")
     first = mini.start("gates", "-m", "gate1")
     try:
-        while not (mini.root / "started").exists() and first.poll() is None:
-            time.sleep(0.05)
+        wait_for_start(mini, first)
         second = mini.pytest("gates", "-m", "gate1")
         assert second.code == 4, second.text
         assert second.lines == ["ERROR: another gate run is at work on {}; wait for it to end".format(mini.root)]
@@ -231,4 +248,4 @@ def test_require_gpu(mini):
     mini.environment["MINI_GPUS"] = "Tesla:0"
     assert mini.pytest("gates", "-m", "gate1", "--require_gpu").code == 0
     record = mini.record(1)
-    assert record["device"] == "GPU: Tesla:0" and record["require_gpu"] is True
+    assert record["device"] == "Tesla:0" and record["require_gpu"] is True
