@@ -78,7 +78,7 @@ def test_scenes_have_occlusions_shapes_and_both_kinds_of_edges():
     drawn = [scene.draw(3, number, 192, 257) for number in range(6)]
     assert all(len(np.unique(one.layer0)) >= 4 for one in drawn)
     assert all(0.3 < (one.layer0 == 0).mean() < 0.95 for one in drawn)
-    layers = [layer for number in range(6) for layer in scene._draw_layers(np.random.RandomState(number), 0.5, 192, 257)[1:]]
+    layers = [layer for number in range(6) for layer in scene._draw_layers(np.random.RandomState(number), 0.5, 192, 257, 1.0)[1:]]
     assert {layer.softness for layer in layers} == {0.0, scene.SOFT_EDGE}
     assert all(one.frame0.std() > 15 for one in drawn)
 
@@ -211,3 +211,15 @@ def test_command_line(tmp_path):
     assert json.loads((tmp_path / "set" / "dataset.json").read_text())["seed"] == 1
     again = run(command + ["--test", "2", "--seed", "1"])
     assert again.returncode == 2 and again.stderr.startswith("error: ") and again.stderr.count("\n") == 1
+
+
+def test_motion_scales_the_shifts_and_is_part_of_the_set(tmp_path):
+    still, slow, full = [np.abs(scene.draw(3, 2, 96, 128, motion).flow).max() for motion in (0.0, 0.25, 1.0)]
+    assert still < slow < full
+    out = str(tmp_path / "set")
+    assert synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH, motion=0.25)
+    assert not synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH, motion=0.25)
+    with pytest.raises(UserError, match="expected an empty folder or the set"):
+        synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH)
+    with pytest.raises(UserError, match="--motion"):
+        synthetic.make_dataset(out, train=1, test=0, seed=1, motion=11.0)
