@@ -81,6 +81,7 @@ def test_a_size_that_is_no_multiple_of_a_cycle_is_refused(size):
 
 def test_more_codes_than_the_space_has_are_refused():
     assert build_pool(42, 3, SINGLE).shape == (3, 1)
+    assert build_pool(42, 1, SearchSpace((Block("Fixed", "depth", (2,)),))).tolist() == [[0]]
     for size in (6, 3 * 10 ** 15):
         with pytest.raises(UserError) as caught:
             build_pool(42, size, SINGLE)
@@ -207,6 +208,13 @@ def test_saving_refuses_a_wrong_code_and_an_unwritable_place(tmp_path):
 
 
 def test_the_search_for_distinct_codes_ends(monkeypatch):
-    monkeypatch.setattr(eval_pool, "fair_cycle", lambda seed, t, space, purpose: fair_cycle(seed, 0, space, purpose))
+    draws = []
+
+    def always_the_same(seed, t, space, purpose):
+        draws.append(t)
+        return fair_cycle(seed, 0, space, purpose)
+
+    monkeypatch.setattr(eval_pool, "fair_cycle", always_the_same)
     with pytest.raises(UserError, match="give no 6 distinct codes"):
         build_pool(42, 6)
+    assert draws == list(range(2000))

@@ -315,7 +315,7 @@ def test_the_command_checks_300_cycles_and_writes_its_record(tmp_path):
     assert [path.name for path in output.parent.iterdir()] == ["check.json"]
 
 
-def test_without_check_the_command_prints_the_digest_and_writes_nothing(tmp_path, monkeypatch, capsys):
+def test_without_check_main_prints_the_digest_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(str(tmp_path))
     assert fair_sampler.main(["--seed", "7", "--cycles", "5"]) == 0
     assert capsys.readouterr().out == sequence_digest(7, 5) + "\n"
@@ -456,6 +456,14 @@ def test_a_second_process_that_fails_fails_the_check(monkeypatch):
     monkeypatch.undo()
     found = fair_sampler._digest_of_second_process(0, 42)
     assert found == "nothing (exit code 2: error: --cycles: expected at least 1, found 0)"
+
+
+def test_of_a_failed_second_process_the_last_line_is_told(monkeypatch, tmp_path):
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\necho first >&2\necho second >&2\necho last >&2\nexit 3\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(fair_sampler.sys, "executable", str(interpreter))
+    assert fair_sampler._digest_of_second_process(2, 42) == "nothing (exit code 3: last)"
 
 
 def test_a_second_process_that_hangs_fails_the_check(monkeypatch):
