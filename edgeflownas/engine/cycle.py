@@ -12,7 +12,7 @@ import numpy as np
 from edgeflownas.config import Config
 from edgeflownas.errors import RunFailed
 from edgeflownas.nas.search_space import SPACE, SearchSpace
-from edgeflownas.network.layers import BatchStatistics
+from edgeflownas.network.layers import BatchStatistics, convolution_gradients
 from edgeflownas.network.losses import multiscale_loss, target_pyramid
 from edgeflownas.network.MultiScaleResNet_supernet import Supernet
 from edgeflownas.network.routing import FairPaths, SinglePath
@@ -118,7 +118,8 @@ class CycleGraph:
         targets = target_pyramid(self.flow, sizes, self.config.data.flow_clip)
         by_path = [multiscale_loss(path, targets, self.config.train.loss) for path in zip(*outputs)]
         self.losses = tf.stack(by_path)
-        self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained)
+        with convolution_gradients():
+            self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained)
         statistics = _total_statistics(norm)
         self.gradient_sums = [_local(weight.shape, "gradient_sum") for weight in self.trained]
         channels, layers = sum(variables.norms.values()), len(variables.norms)

@@ -35,7 +35,7 @@ def multiscale_loss(outputs: Sequence[tf.Tensor], targets: Sequence[tf.Tensor], 
     """
     total = tf.zeros([])
     for weight, both, target in zip(SCALE_WEIGHTS, accumulate_residuals(outputs), targets):
-        flow, uncertainty = both[..., :2], both[..., 2:]
+        flow, uncertainty = tf.split(both, 2, axis=3)
         error = tf.abs(flow - target)
         term = tf.reduce_mean(error)
         if kind == "linear_softplus":
