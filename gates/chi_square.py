@@ -1,0 +1,22 @@
+"""The chi-square test that judges the sampler, by the closed form for an odd number of degrees of freedom."""
+import math
+
+import numpy as np
+
+
+def tail(x: float, degrees: int) -> float:
+    """P(X > x) for a chi-square variable of an odd number of degrees of freedom."""
+    if degrees % 2 == 0:
+        raise ValueError("chi-square: an odd number of degrees of freedom, got {}".format(degrees))
+    term, total = math.sqrt(2 * x / math.pi) * math.exp(-x / 2), math.erfc(math.sqrt(x / 2))
+    for k in range(3, degrees + 2, 2):
+        total += term
+        term *= x / k
+    return total
+
+
+def p_value(counts: np.ndarray) -> float:
+    """How likely counts this uneven are if every cell has the same chance."""
+    flat = np.asarray(counts, np.float64).ravel()
+    expected = flat.sum() / flat.size
+    return tail(float(np.sum((flat - expected) ** 2) / expected), flat.size - 1)
