@@ -1,0 +1,208 @@
+"""Small training runs for the clauses of gates 3 and 4, each made once per gate run, and readers of what a run leaves.
+
+The runs are the project's own commands in processes of their own. The readers are written against the specification's
+formats and share nothing with the code under test, apart from TensorFlow's reader of checkpoint files.
+"""
+import csv
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+import filelock
+import numpy as np
+from PIL import Image
+
+from edgeflownas.data.synthetic import make_dataset
+from gates.commands import ROOT, Done, run, workplace
+
+CONFIG = "configs/supernet_fc2_180x240.yaml"
+TRAIN = "python wrappers/run_supernet_train.py"
+EVALUATE = "python -m edgeflownas.nas.supernet_eval"
+
+# The shipped configuration, made small: 11 training samples in 3 steps of 3 per epoch, 3 for validation, six epochs.
+SAMPLES, VALIDATION, BATCH, STEPS_PER_EPOCH, NUM_EPOCHS = 11, 3, 3, 3, 6
+HEIGHT, WIDTH, CHANNELS, LR = 64, 67, 2, 2e-3
+SIZE = {"data.input_height": HEIGHT, "data.input_width": WIDTH, "network.init_channels": CHANNELS, "eval.batch_size": 2,
+        "train.lr": LR}
+SMALL = dict(SIZE, **{"train.batch_size": BATCH, "train.num_epochs": NUM_EPOCHS})
+
+
+def flags(settings: Dict[str, Any]) -> str:
+    """Settings as the command line takes them."""
+    return " ".join("--set {}={}".format(key, value) for key, value in settings.items())
+
+
+def small_train(data: Path, settings: Dict[str, Any] = SMALL) -> str:
+    """The training command of a small run; more flags may follow."""
+    return "{} --config {} --base_path {} {}".format(TRAIN, CONFIG, shlex.quote(str(data)), flags(settings))
+
+
+def small_data(folder: Path, train: int = SAMPLES, test: int = VALIDATION) -> Path:
+    """A synthetic set with frames of 71x83 pixels, a little larger than the crop."""
+    make_dataset(str(folder), train, test, 1, height=71, width=83, motion=0.25)
+    return folder
+
+
+def once(tmp_path_factory: Any, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder that `make(folder)` fills, made by the first who asks: workers of pytest-xdist share it."""
+    base = Path(str(tmp_path_factory.getbasetemp()))
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, finished = base / name, base / (name + ".made")
+    with filelock.FileLock(str(base / (name + ".lock"))):
+        if not finished.exists():
+            shutil.rmtree(str(folder), ignore_errors=True)  # what a maker left that failed half-way
+            folder.mkdir()
+            make(workplace(folder))
+            finished.touch()
+    return folder
+
+
+def logged(folder: Path, command: str) -> Done:
+    """Runs a command in `folder` and keeps its end beside it, for the clauses."""
+    done = run(command, folder)
+    with open(str(folder / "commands.jsonl"), "a") as log:
+        log.write(json.dumps(done._asdict()) + "\n")
+    return done
+
+
+def ends(folder: Path) -> List[Done]:
+    """How the commands ended that `logged` ran there, in order."""
+    return [Done(**json.loads(line)) for line in (folder / "commands.jsonl").read_text().splitlines()]
+
+
+def logged_until(folder: Path, command: str, ready: Callable[[], bool], signal: int) -> None:
+    """Like `logged`, but sends `signal` as soon as `ready()`."""
+    words = shlex.split(command)
+    child = subprocess.Popen([sys.executable] + words[1:], cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             env=dict(os.environ, PYTHONPATH=str(ROOT)), universal_newlines=True)
+    while child.poll() is None and not ready():
+        time.sleep(0.01)
+    child.send_signal(signal)
+    out, err = child.communicate()
+    with open(str(folder / "commands.jsonl"), "a") as log:
+        log.write(json.dumps(Done(command, child.returncode, out, err)._asdict()) + "\n")
+
+
+def snapshot(run_folder: Path, target: Path) -> None:
+    """A copy of a run as it stands, links kept."""
+    shutil.copytree(str(run_folder), str(target), symlinks=True)
+
+
+# ---- what a run leaves
+
+
+def table(path: Path) -> List[Dict[str, str]]:
+    """Rows of a CSV file, as text."""
+    with open(str(path), newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def column(path: Path, name: str, kind: Any = float) -> np.ndarray:
+    """One column of a CSV file; reals as float64."""
+    return np.array([kind(row[name]) for row in table(path)])
+
+
+def trace(run_folder: Path, event: str) -> List[Dict[str, Any]]:
+    """The events of one kind in the debug trace."""
+    lines = (run_folder / "debug_trace.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if line["event"] == event]
+
+
+def generations(run_folder: Path) -> List[Tuple[Dict[str, Any], str]]:
+    """(state, prefix) of every checkpoint that is kept, oldest first."""
+    folders = sorted((run_folder / "checkpoints" / "generations").glob("gen-*"), key=lambda path: path.name.split("-")[2])
+    return [(json.loads((folder / "state.json").read_text())["state"], str(folder / "model.ckpt")) for folder in folders]
+
+
+def prefix(run_folder: Path, which: str) -> str:
+    """What a user gives to a Saver: `which` is "best" or "last"."""
+    return str(run_folder / "checkpoints" / "supernet_{}.ckpt".format(which))
+
+
+def tensors(checkpoint: str) -> Dict[str, np.ndarray]:
+    """Every tensor of a checkpoint, by name."""
+    from edgeflownas.tfcompat import tf
+    reader = tf.train.load_checkpoint(checkpoint)
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def restored_by_plain_saver(checkpoint: str) -> Dict[str, np.ndarray]:
+    """Every variable as a plain `tf.train.Saver` of a graph of nothing but variables restores it."""
+    from edgeflownas.tfcompat import tf
+    with tf.Graph().as_default(), tf.Session() as session:
+        reader = tf.train.load_checkpoint(checkpoint)
+        types = reader.get_variable_to_dtype_map()
+        variables = {name: tf.Variable(tf.zeros(shape, types[name]), name=name)
+                     for name, shape in reader.get_variable_to_shape_map().items()}
+        tf.train.Saver(variables).restore(session, checkpoint)
+        return session.run(variables)
+
+
+def weights_of(stored: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """The trained variables among the tensors of a checkpoint."""
+    return {name: value for name, value in stored.items() if name.split("/")[-1] in ("kernel", "gamma", "beta")}
+
+
+def adam_slots(stored: Dict[str, np.ndarray]) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]]:
+    """Adam's first and second moments, by variable."""
+    return tuple({name: stored[name + slot] for name in weights_of(stored)} for slot in ("/Adam", "/Adam_1"))  # type: ignore
+
+
+def applied_learning_rate(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray], step: int) -> float:
+    """The rate of cycle `step` (from 0), from nothing but the checkpoints before and after it.
+
+    Adam moves a weight by lr * sqrt(1 - 0.999^n) / (1 - 0.9^n) * m / (sqrt(v) + 1e-8), n = step + 1. Weights are float32:
+    their rounding averages out in the quotient of inner products.
+    """
+    first, second = adam_slots(after)
+    moved, direction = [], []
+    for name in first:
+        moved.append((before[name].astype(np.float64) - after[name]).ravel())
+        direction.append((first[name].astype(np.float64) / (np.sqrt(second[name].astype(np.float64)) + 1e-8)).ravel())
+    both = np.concatenate(moved), np.concatenate(direction)
+    return float(both[0] @ both[1] / (both[1] @ both[1]) * (1 - 0.9 ** (step + 1)) / np.sqrt(1 - 0.999 ** (step + 1)))
+
+
+# ---- the data, read from its files
+
+
+class Crops(NamedTuple):
+    """A batch as arrays: images uint8 [B, H, W, 6], flow float32 [B, H, W, 2] in pixels."""
+
+    images: np.ndarray
+    flow: np.ndarray
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.images.tobytes() + self.flow.tobytes()).hexdigest()
+
+
+def read_frame_pair(data: Path, name: str) -> Tuple[np.ndarray, np.ndarray]:
+    """A whole sample: (uint8 [h, w, 6], float32 [h, w, 2]); `name` is like "train/0000003"."""
+    frames = [np.array(Image.open(str(data / (name + "-img_{}.png".format(i))))) for i in (0, 1)]
+    content = (data / (name + "-flow_01.flo")).read_bytes()
+    width, height = np.frombuffer(content, "<i4", 2, 4)
+    flow = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2)
+    return np.concatenate(frames, axis=2), flow
+
+
+def read_crops(data: Path, crops: Sequence[Sequence[Any]], height: int = HEIGHT, width: int = WIDTH) -> Crops:
+    """The batch of crops [name, top, left]."""
+    pairs = [(read_frame_pair(data, name), slice(top, top + height), slice(left, left + width)) for name, top, left in crops]
+    return Crops(np.stack([pair[0][y, x] for pair, y, x in pairs]),
+                 np.ascontiguousarray(np.stack([pair[1][y, x] for pair, y, x in pairs])))
+
+
+def centre_crops(data: Path, names: Sequence[str], height: int = HEIGHT, width: int = WIDTH) -> Crops:
+    """The centre crops of samples."""
+    crops = []
+    for name in names:
+        size = read_frame_pair(data, name)[1].shape
+        crops.append((name, (size[0] - height) // 2, (size[1] - width) // 2))
+    return read_crops(data, crops, height, width)
