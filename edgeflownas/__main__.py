@@ -1,0 +1,107 @@
+"""The command `edgeflownas`: one name for the programs of this package, which are imported only when they are asked for."""
+
+import difflib
+import importlib
+import os
+import subprocess
+import sys
+from typing import List, NamedTuple, Optional
+
+import edgeflownas
+from edgeflownas import signoff
+from edgeflownas.errors import UserError, run_cli
+
+GATE_READERS = ("status", "verify", "clauses")  # what `python -m gates` does; everything else is pytest's
+
+
+class Command(NamedTuple):
+    """One sub-command: its name, the module whose `main(argv)` it is ("": done here), what it does."""
+
+    name: str
+    module: str
+    text: str
+
+
+COMMANDS = (
+    Command("doctor", "edgeflownas.doctor", "what a run needs on this machine: TensorFlow, GPU, data, disk, a first step"),
+    Command("data synthetic", "edgeflownas.data.synthetic", "make a small synthetic FlyingChairs2"),
+    Command("data verify", "edgeflownas.verify_data", "decode every file of a data set"),
+    Command("gates", "", "run the acceptance gates (pytest gates ...); gates status, verify, clauses read them"),
+    Command("train", "edgeflownas.train_supernet", "train the supernet, or go on with --resume"),
+    Command("eval", "edgeflownas.nas.supernet_eval", "score the pool or any subnets of a run"),
+    Command("check", "edgeflownas.nas.check_manifest", "check a run's files against each other"),
+    Command("report", "edgeflownas.report", "report on a run, or compare several"),
+)
+
+USAGE = """\
+usage: edgeflownas COMMAND [ARGUMENTS]      (or: python -m edgeflownas COMMAND [ARGUMENTS])
+
+{table}
+
+edgeflownas COMMAND --help explains a command, edgeflownas --version prints the version.
+
+from nothing to a scored supernet:
+  edgeflownas data synthetic --out data/synthetic_fc2_small --train 384 --test 48 --seed 1 --height 96 --width 128
+  edgeflownas doctor --config configs/supernet_quick.yaml
+  edgeflownas train --config configs/supernet_quick.yaml --max_epochs 2
+  edgeflownas eval --config configs/supernet_quick.yaml --checkpoint best
+  edgeflownas report outputs/supernet
+"""
+
+
+def usage() -> str:
+    """The help text, with the table of commands."""
+    width = max(len(command.name) for command in COMMANDS)
+    return USAGE.format(table="\n".join("  {:<{}}  {}".format(one.name, width, one.text) for one in COMMANDS))
+
+
+def dispatch(argv: Optional[List[str]] = None) -> int:
+    """Runs the command that `argv` names; gives its exit code. UserError for a name that is none."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage(), end="")
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print("edgeflownas {}".format(edgeflownas.__version__))
+        return 0
+    command = _find(arguments)
+    rest = arguments[len(command.name.split()):]  # fmt: skip
+    if not command.module:
+        return run_gates(rest)
+    return int(importlib.import_module(command.module).main(rest) or 0)
+
+
+def _find(arguments: List[str]) -> Command:
+    for command in COMMANDS:
+        words = command.name.split()
+        if arguments[: len(words)] == words:
+            return command
+    inside = [one.name for one in COMMANDS if one.name.split()[0] == arguments[0]]
+    if inside:
+        raise UserError("edgeflownas {}: expected one of: {}".format(arguments[0], ", ".join(inside)))
+    names = sorted({one.name.split()[0] for one in COMMANDS})
+    nearest = difflib.get_close_matches(arguments[0], names, n=1, cutoff=0.5)
+    raise UserError(
+        "unknown command {!r}{}; commands: {}".format(
+            arguments[0], "; did you mean {}?".format(nearest[0]) if nearest else "", ", ".join(names)
+        )
+    )
+
+
+def run_gates(arguments: List[str]) -> int:
+    """`python -m gates` for status, verify and clauses, else `python -m pytest gates`, both in the checkout."""
+    root = signoff.project_root()
+    if not os.path.isfile(str(root / "gates" / "__main__.py")):
+        raise UserError("there are no gates in {}: they belong to a checkout of the project; run this from one".format(root))
+    reads = arguments[:1] and arguments[0] in GATE_READERS
+    command = [sys.executable, "-m"] + (["gates"] if reads else ["pytest", "gates"]) + arguments
+    return subprocess.call(command, cwd=str(root))
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    """Entry point: exits with the command's code; a user error is one line."""
+    run_cli(dispatch, argv)
+
+
+if __name__ == "__main__":
+    main()

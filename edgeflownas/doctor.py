@@ -1,0 +1,301 @@
+"""Looks at what a run needs on this machine, before it starts: TensorFlow, GPU, data, disk, the time of a first step.
+
+    python -m edgeflownas.doctor --config configs/supernet_fc2_180x240.yaml --base_path data/FlyingChairs2
+
+Prints a line per finding: ok, warn or FAIL, and what to do. Leaves nothing behind.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
+
+import filelock
+
+from edgeflownas import config as configuration
+from edgeflownas import nvidia, signoff
+from edgeflownas.command_line import config_parser, overrides
+from edgeflownas.config import Config
+from edgeflownas.device import choose_device
+from edgeflownas.errors import UserError, run_cli
+from edgeflownas.files import fsync_path, swap_link, write_text
+from edgeflownas.nas.complexity import supernet_parameters
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+CHECKPOINTS = 4  # the last two, the best, and the one being written
+TENSORS = 3  # weights and Adam's two moments, float32
+LOG_BYTES_PER_STEP = 200  # tables and TensorBoard, measured at about 150
+TRACE_BYTES_PER_STEP = 8000
+FC2_TRAIN = 22232  # samples, where the data cannot be counted
+SMALL = {"network.init_channels": 8, "data.input_height": 64, "data.input_width": 96, "train.batch_size": 2,
+         "train.micro_batch_size": 0}  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """One line: how it stands, what was looked at, what was found, and what to do."""
+
+    level: str
+    what: str
+    found: str
+    advice: str = ""
+
+
+class Patient:
+    """What the checks look at, and what one of them learns for the next."""
+
+    def __init__(self, config: Config, full: bool) -> None:
+        self.config, self.full = config, full
+        self.train_samples = FC2_TRAIN
+        self.gpu_is_safe = True  # to compute on
+
+    @property
+    def output_dir(self) -> str:
+        """The run's folder, or the nearest folder above it that exists."""
+        path = os.path.abspath(self.config.runtime.output_dir)
+        while not os.path.isdir(path):
+            path = os.path.dirname(path)
+        return path
+
+
+def check_tensorflow(patient: Patient) -> Iterator[Finding]:
+    try:
+        from edgeflownas.tfcompat import tf
+    except ImportError as error:
+        patient.gpu_is_safe = False
+        found = "cannot be imported: {}".format(" ".join(str(error).split())[:200])
+        yield Finding(FAIL, "TensorFlow", found, 'install one: pip install -e ".[gpu]", ".[cpu]" or ".[tf2]"')
+        return
+    version = "{}, Python {}".format(tf.__version__, sys.version.split()[0])
+    if tf.__version__.startswith("1.") and not tf.__version__.startswith("1.15."):
+        yield Finding(FAIL, "TensorFlow", version, "install 1.15 or a current 2.x")
+    else:
+        yield Finding(OK, "TensorFlow", version + (", built for CUDA" if tf.test.is_built_with_cuda() else ", CPU only"))
+    yield from _check_gpus(patient, tf)
+
+
+def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
+    device = patient.config.runtime.gpu_device
+    if patient.config.runtime.deterministic or device in ("", "-1"):
+        yield Finding(OK, "GPU", "not asked for")
+        return
+    try:
+        found = nvidia.gpus()
+    except UserError as error:
+        yield Finding(FAIL, "GPU", str(error))
+        return
+    if not found:
+        yield Finding(WARN, "GPU", "no nvidia-smi, so no NVIDIA GPU", "a full run on a CPU takes weeks; try a small one there")
+        return
+    chosen = found[int(device):][:1] if device.isdigit() else found  # fmt: skip
+    if not chosen:
+        yield Finding(FAIL, "GPU", "no number {} among {}".format(device, len(found)), "choose another --gpu_device")
+        return
+    for gpu in chosen:
+        verdict = nvidia.judge(gpu, tf.__version__, _is_nvidia_build())
+        patient.gpu_is_safe = patient.gpu_is_safe and verdict.works
+        level = (WARN if verdict.advice else OK) if verdict.works else FAIL
+        yield Finding(level, "GPU", "{}: {}".format(gpu.name, verdict.reason), verdict.advice)
+    if patient.gpu_is_safe:  # else even asking it may hang
+        yield _visible_gpu(tf)
+
+
+def _visible_gpu(tf: Any) -> Finding:
+    from edgeflownas.tfcompat import device_names
+
+    names = device_names()
+    if names != "CPU":
+        return Finding(OK, "GPU in TensorFlow", names)
+    if not tf.test.is_built_with_cuda():
+        return Finding(
+            FAIL, "GPU in TensorFlow", "none: this TensorFlow is built for CPUs", 'pip install -e ".[gpu]" or ".[tf2]"'
+        )
+    libraries = "CUDA 10.0 and cuDNN 7.6" if tf.__version__.startswith("1.") else 'pip install "tensorflow[and-cuda]"'
+    advice = "make its CUDA libraries findable ({}; see LD_LIBRARY_PATH), or --gpu_device -1".format(libraries)
+    return Finding(FAIL, "GPU in TensorFlow", "none is visible", advice)
+
+
+def _is_nvidia_build() -> bool:
+    """Whether TensorFlow 1.15 is NVIDIA's own build, which knows newer GPUs; it needs Python 3.8."""
+    try:
+        from importlib import metadata
+    except ImportError:  # Python 3.7
+        return False
+    try:
+        return bool(metadata.version("nvidia-tensorflow"))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def check_data(patient: Patient) -> Iterator[Finding]:
+    from edgeflownas.data.fc2_index import build_index
+
+    try:
+        index = build_index(patient.config.data, patient.config.train.seed)
+    except UserError as error:
+        yield Finding(FAIL, "data", str(error))
+        return
+    patient.train_samples = len(index.train)
+    found = "{} training and {} validation samples by {}, headers and file sizes are right".format(
+        len(index.train), len(index.val), "list files" if index.source == "lists" else "folders"
+    )
+    yield Finding(OK, "data", found)
+    if len(index.train) < patient.config.train.batch_size:
+        yield Finding(FAIL, "data", "fewer training samples than train.batch_size", "use a smaller --batch_size")
+
+
+def check_space(patient: Patient) -> Iterator[Finding]:
+    train = patient.config.train
+    checkpoint = supernet_parameters(patient.config.network.init_channels) * TENSORS * 4
+    per_step = LOG_BYTES_PER_STEP + (TRACE_BYTES_PER_STEP if patient.config.runtime.debug_trace else 0)
+    need = CHECKPOINTS * checkpoint + train.num_epochs * (patient.train_samples // train.batch_size) * per_step
+    free = shutil.disk_usage(patient.output_dir).free
+    found = "{:.1f} GB free in {}, a run needs about {:.2f} GB".format(free / 1e9, patient.output_dir, need / 1e9)
+    level = OK if free > 2 * need else WARN if free > need else FAIL
+    yield Finding(level, "disk space", found, "" if level == OK else "free some space or choose another --output_dir")
+
+
+def check_file_system(patient: Patient) -> Iterator[Finding]:
+    """What the trainer's atomic files, checkpoints and lock rely on, tried where the run will be."""
+    folder = None
+    try:
+        folder = tempfile.mkdtemp(prefix=".doctor-", dir=patient.output_dir)
+        for name, attempt in _ATTEMPTS:
+            try:
+                attempt(folder)
+            except (OSError, NotImplementedError, filelock.Timeout) as error:
+                yield Finding(FAIL, "file system", "{} fails in {}: {}".format(name, patient.output_dir, error),
+                              "choose an --output_dir on another file system")  # fmt: skip
+                return
+        yield Finding(OK, "file system", "{} work in {}".format(", ".join(name for name, _ in _ATTEMPTS), patient.output_dir))
+    except OSError as error:
+        found = "{} cannot be written: {}".format(patient.output_dir, error.strerror or error)
+        yield Finding(FAIL, "file system", found, "choose another --output_dir or mend its permissions")
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _try_replace(folder: str) -> None:
+    path = os.path.join(folder, "file")
+    for text in ("old", "new"):
+        write_text(path + ".tmp", text)
+        os.replace(path + ".tmp", path)
+        fsync_path(folder)
+    with open(path, encoding="utf-8") as handle:
+        if handle.read() != "new":
+            raise OSError("the old content came back")
+
+
+def _try_symlink(folder: str) -> None:
+    for target in ("file", "."):
+        swap_link(target, os.path.join(folder, "link"))
+        if os.readlink(os.path.join(folder, "link")) != target:
+            raise OSError("the link leads elsewhere")
+
+
+def _try_lock(folder: str) -> None:
+    path = os.path.join(folder, "lock")
+    with filelock.FileLock(path, timeout=0):
+        with contextlib.suppress(filelock.Timeout):
+            filelock.FileLock(path, timeout=0).acquire()
+            raise OSError("two locks were given at once")
+
+
+_ATTEMPTS: Tuple[Tuple[str, Callable[[str], None]], ...] = (
+    ("write, fsync and rename", _try_replace), ("symlink", _try_symlink), ("flock", _try_lock),
+)  # fmt: skip
+
+
+def check_first_step(patient: Patient) -> Iterator[Finding]:
+    if not patient.gpu_is_safe:
+        yield Finding(WARN, "first step", "not tried, for the reason above")
+        return
+    import numpy as np
+
+    from edgeflownas.engine.cycle import CycleGraph
+    from edgeflownas.engine.trainer import session_config
+    from edgeflownas.nas.fair_sampler import fair_cycle
+    from edgeflownas.tfcompat import tf
+
+    config = patient.config if patient.full else _smaller(patient.config)
+    data, batch = config.data, config.train.batch_size
+    images = np.zeros((batch, data.input_height, data.input_width, 6), np.uint8)
+    images[:, ::2, ::3] = 200
+    flow = np.ones((batch, data.input_height, data.input_width, 2), np.float32)
+    seconds = [time.monotonic()]
+    try:
+        with tf.Graph().as_default():
+            graph = CycleGraph(config)
+            with tf.Session(config=session_config(config)) as session:
+                graph.initialize(session, config.train.seed)
+                seconds.append(time.monotonic())
+                for t in range(2):
+                    graph.run(session, fair_cycle(config.train.arch_seed, t), images, flow, config.train.lr)
+                    seconds.append(time.monotonic())
+    except (tf.errors.OpError, UserError) as error:
+        yield Finding(
+            FAIL, "first step", " ".join(str(error).split())[:300], "use a smaller --batch_size or --micro_batch_size"
+        )
+        return
+    graph_time, first, second = [after - before for before, after in zip(seconds, seconds[1:])]
+    size = "{}x{}, batch {}, {} channels".format(data.input_height, data.input_width, batch, config.network.init_channels)
+    found = "graph {:.1f} s, first step {:.1f} s, second {:.2f} s ({})".format(graph_time, first, second, size)
+    yield Finding(OK, "first step", found, "" if patient.full else "--full times the configuration's own size")
+
+
+def _smaller(config: Config) -> Config:
+    sections = configuration.to_dict(config)
+    for name, value in SMALL.items():
+        section, key = name.split(".")
+        sections[section][key] = value
+    return configuration.from_dict(sections)
+
+
+def check_gates(patient: Patient) -> Iterator[Finding]:
+    try:
+        signoff.require_gate(3, signoff.project_root())
+    except UserError as error:
+        yield Finding(WARN, "gates", "a run of more than five epochs will be refused: {}".format(error), "or --unsigned")
+        return
+    yield Finding(OK, "gates", "gate 3 is signed off for this source")
+
+
+CHECKS = (check_tensorflow, check_data, check_space, check_file_system, check_gates, check_first_step)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = config_parser(
+        "python -m edgeflownas.doctor",
+        "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, and a first training step. Give it the "
+        "run's own configuration. Exit code 0: nothing stands in the way; 1: a finding is FAIL.",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="time the first step at the configuration's own size, not a small one"
+    )
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Prints the findings. Returns 0, or 1 if one is FAIL."""
+    args = _parser().parse_args(argv)
+    config, _ = configuration.load(args.config, overrides(args))
+    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
+    patient = Patient(config, args.full)
+    failed = 0
+    for check in CHECKS:
+        for finding in check(patient):
+            failed += finding.level == FAIL
+            advice = "; " + finding.advice if finding.advice else ""
+            print("{:<4}  {}: {}{}".format(finding.level, finding.what, finding.found, advice), flush=True)
+    print(
+        "doctor: {}".format("{} findings stand in the way of a run".format(failed) if failed else "nothing stands in the way")
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,114 @@
+"""`Supernet.load(...).evaluate(...)`: what it scores, what it refuses."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from edgeflownas.api import Interrupted, Supernet
+from edgeflownas.errors import DataError, UserError
+from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.nas.complexity import subnet_cost
+
+
+def test_the_pool_at_once_scores_as_its_codes_alone(tiny_run):
+    with Supernet.load(tiny_run.folder) as supernet:
+        pooled = supernet.evaluate(supernet.pool)
+        alone = supernet.evaluate(supernet.pool[::-1])[::-1]
+    assert [result.arch_code for result in pooled] == [to_digits(code) for code in supernet.pool]
+    assert [result.arch_code for result in alone] == [result.arch_code for result in pooled]
+    np.testing.assert_allclose([one.epe for one in alone], [one.epe for one in pooled], rtol=1e-5)
+    assert len({round(result.epe, 4) for result in pooled}) > 6, "the subnets differ, so their scores do"
+
+
+def test_results_say_what_they_are(tiny_run):
+    with Supernet.load(tiny_run.folder) as supernet:
+        spelled = supernet.evaluate(["0,1,2,0,0,1,2,1,0", [0] * 9, "000001000"])
+        first = spelled[0]
+    assert [result.arch_code for result in spelled] == ["012001210", "000000000", "000001000"]
+    assert (first.parameters, first.multiply_adds) == subnet_cost("012001210", 64, 67, 2)
+    assert (first.bn_recal_batches, first.num_samples) == (2, 3)
+    assert first.zero_flow_epe == spelled[2].zero_flow_epe > 0
+
+
+def test_best_and_last_are_different_weights(tiny_run):
+    scores = {}
+    for which in ("best", "last"):
+        with Supernet.load(tiny_run.folder, which) as supernet:
+            scores[which] = (supernet.epoch, supernet.step, supernet.evaluate(["000001000"])[0].epe)
+    assert scores["best"][:2] == (1, 1) and scores["last"][:2] == (2, 2)
+    assert scores["best"][2] != scores["last"][2]
+
+
+def test_settings_of_the_evaluation_are_free(tiny_run):
+    settings = {"eval.num_samples": 1, "eval.bn_recal_batches": 3}
+    with Supernet.load(tiny_run.folder, settings=settings) as supernet:
+        result = supernet.evaluate(["000001000"])[0]
+    assert (result.num_samples, result.bn_recal_batches) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        ({"network.init_channels": 4}, "network.init_channels was 2, is 4"),
+        ({"data.input_height": 66}, "data.input_height was 64, is 66"),
+        ({"train.seed": 43, "train.lr": 0.5}, "train.seed was 42, is 43; train.lr was 0.0001, is 0.5"),
+        ({"eval.typo": 1}, "unknown key 'eval.typo'"),
+        ({"eval.num_samples": "many"}, "eval.num_samples"),
+    ],
+)
+def test_other_settings_are_refused_by_name(tiny_run, settings, named):
+    with pytest.raises(UserError) as caught:
+        Supernet.load(tiny_run.folder, settings=settings)
+    assert named in str(caught.value)
+
+
+def test_other_data_are_refused(tiny_run, tmp_path):
+    other = str(tmp_path / "other")
+    shutil.copytree(tiny_run.data, other)
+    with open(os.path.join(other, "FC2_test.txt"), "w") as handle:
+        handle.write("8\n9\n")
+    with pytest.raises(UserError, match="trained on other samples"):
+        Supernet.load(tiny_run.folder, settings={"data.base_path": other})
+
+
+def test_wrong_codes_and_missing_runs_are_refused(tiny_run, tmp_path):
+    with Supernet.load(tiny_run.folder) as supernet:
+        with pytest.raises(ValueError, match="position 8"):
+            supernet.evaluate(["000000000", "000000003"])
+        assert supernet.evaluate([]) == []
+    with pytest.raises(UserError, match="no checkpoint in"):
+        Supernet.load(str(tmp_path / "nothing"))
+
+
+def test_a_damaged_checkpoint_is_refused(tiny_run):
+    generation = tiny_run.store.load("best")
+    os.truncate(generation.prefix + ".data-00000-of-00001", 100)
+    with pytest.raises(UserError, match="has 100 of"):
+        Supernet.load(tiny_run.folder)
+
+
+def test_a_damaged_sample_is_named(tiny_run, tmp_path):
+    own = str(tmp_path / "own")
+    shutil.copytree(tiny_run.data, own)
+    with Supernet.load(tiny_run.folder, settings={"data.base_path": own}) as supernet:
+        flow = supernet.index.val[1].flow
+        with open(flow, "r+b") as handle:
+            handle.seek(20)
+            handle.write(b"\x00\x00\xc0\x7f")  # NaN
+        with pytest.raises(DataError) as caught:
+            supernet.evaluate(["000001000"])
+    assert flow in str(caught.value)
+
+
+def test_stop_gives_no_half_result(tiny_run):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 3  # in the middle of the first chunk
+
+    with Supernet.load(tiny_run.folder) as supernet, pytest.raises(Interrupted):
+        list(supernet.stream(["000001000", "000000000"], stop))
+    assert len(asked) == 4
