@@ -84,7 +84,7 @@ class MaskedSupernet:
 
     def masked(self, name: str, options: List[Any]) -> Any:
         """All options times the one-hot code, summed."""
-        mask = tf.one_hot(self.code[SPACE.index(name)], len(options))
+        mask = tf.one_hot(self.code[SPACE.position(name)], len(options))
         return tf.add_n([mask[i] * option for i, option in enumerate(options)])
 
     def depth(self, name: str, x: Any) -> Any:

@@ -153,7 +153,7 @@ def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None)
     Returns the configuration and the origin of each key: "default", the file's path, or "command line".
     """
     values = {name: key.default for name, key in KEYS.items()}
-    origins = {name: "default" for name in KEYS}
+    origins = dict.fromkeys(KEYS, "default")
     layers = [(_read_yaml(path), path)] if path else []
     layers.append((overrides or {}, "command line"))
     for layer, origin in layers:
@@ -230,7 +230,7 @@ def _read_yaml(path: str) -> Dict[str, Any]:
         if os.path.getsize(path) > MAX_YAML_BYTES:
             raise UserError("{}: larger than {} bytes, not a configuration file".format(path, MAX_YAML_BYTES))
         with open(path, "rb") as handle:
-            document = yaml.load(handle, Loader=_UniqueKeyLoader)  # a SafeLoader: plain data only
+            document = yaml.load(handle, Loader=_UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
         raise UserError("cannot read the configuration {}: {}".format(path, error.strerror or error))
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:

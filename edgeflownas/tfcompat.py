@@ -18,10 +18,13 @@ QUIET = os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0"
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Keeps what native code writes to stderr to itself: TensorFlow 2 logs before it reads any setting.
+    """Keeps what native code writes to stderr to itself, if quiet: TensorFlow 2 logs before it reads any setting.
 
     If the import fails, all of it is shown.
     """
+    if not QUIET:
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as store:
@@ -37,7 +40,7 @@ def _hushed() -> Iterator[None]:
             os.close(kept)
 
 
-with _hushed() if QUIET else contextlib.suppress():
+with _hushed():
     with warnings.catch_warnings():
         # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
         warnings.simplefilter("ignore")

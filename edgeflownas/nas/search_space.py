@@ -54,7 +54,7 @@ class SearchSpace(NamedTuple):
             size *= options
         return size
 
-    def index(self, name: str) -> int:
+    def position(self, name: str) -> int:
         """Position of a block in an arch code."""
         return self.names.index(name)
 

@@ -109,7 +109,7 @@ class Supernet:
 
     def _option(self, name: str) -> Option:
         """The function of a choice block: (value of the code, x, norm) -> result."""
-        block = self.space.blocks[self.space.index(name)]
+        block = self.space.blocks[self.space.position(name)]
 
         def deep(value: int, x: tf.Tensor, norm: Norm) -> tf.Tensor:
             for scope in residual_scopes(block, value):
@@ -130,7 +130,7 @@ class Supernet:
 
     def _norms_inside(self, name: str) -> List[str]:
         """The batch norms that belong to the options of a block; a kernel block's norm follows it and is shared."""
-        block = self.space.blocks[self.space.index(name)]
+        block = self.space.blocks[self.space.position(name)]
         if block.kind != "depth":
             return []
         return ["{}/bn{}".format(scope, i) for value in range(len(block.options))

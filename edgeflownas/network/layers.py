@@ -121,7 +121,7 @@ def convolution_gradients() -> Iterator[None]:
     """
     if tf.__version__.startswith("1.") and not tf.config.experimental.list_physical_devices("GPU"):
         kinds = ("Conv2DBackpropInput", "Conv2DBackpropFilter")
-        with tf.get_default_graph()._kernel_label_map({kind: "eigen_tensor" for kind in kinds}):
+        with tf.get_default_graph()._kernel_label_map(dict.fromkeys(kinds, "eigen_tensor")):
             yield
     else:
         yield

@@ -48,7 +48,7 @@ class FairPaths:
 
         `inside` names the batch norms that belong to the block's options.
         """
-        block = self.space.index(name)
+        block = self.space.position(name)
         repeats = self.num_paths // self.space.num_options[block]
         if paths.block is None:  # one input for all paths: each option is computed once, however many paths chose it
             x = paths.tensors[0]
@@ -94,7 +94,7 @@ class SinglePath:
 
     def choose(self, name: str, paths: Paths, option: Option, norm: Norm, inside: Sequence[str]) -> Paths:
         """Applies `option(value, x, norm)` of block `name` for the value in the code."""
-        block = self.space.index(name)
+        block = self.space.position(name)
         x = paths.tensors[0]
 
         def branch(value: int) -> List[tf.Tensor]:

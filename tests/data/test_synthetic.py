@@ -78,7 +78,8 @@ def test_scenes_have_occlusions_shapes_and_both_kinds_of_edges():
     drawn = [scene.draw(3, number, 192, 257) for number in range(6)]
     assert all(len(np.unique(one.layer0)) >= 4 for one in drawn)
     assert all(0.3 < (one.layer0 == 0).mean() < 0.95 for one in drawn)
-    layers = [layer for number in range(6) for layer in scene._draw_layers(np.random.RandomState(number), 0.5, 192, 257, 1.0)[1:]]
+    scenes = [scene._draw_layers(np.random.RandomState(number), 0.5, 192, 257, 1.0) for number in range(6)]
+    layers = [layer for layers in scenes for layer in layers[1:]]
     assert {layer.softness for layer in layers} == {0.0, scene.SOFT_EDGE}
     assert all(one.frame0.std() > 15 for one in drawn)
 

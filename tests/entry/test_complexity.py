@@ -54,7 +54,7 @@ def test_counts_are_those_of_the_graph(space):
             self.code = code
 
         def choose(self, name, paths, option, norm, inside):
-            return Paths([option(self.code[space.index(name)], paths.tensors[0], norm)], space.index(name))
+            return Paths([option(self.code[space.position(name)], paths.tensors[0], norm)], space.position(name))
 
         def in_path_order(self, paths):
             return paths.tensors

@@ -4,7 +4,7 @@ import pytest
 
 from edgeflownas.nas.search_space import BASELINE_CODE, SPACE, Block, SearchSpace
 from edgeflownas.network.layers import BatchStatistics, StoredStatistics
-from edgeflownas.network.losses import end_point_error, accumulate_residuals, multiscale_loss, target_pyramid
+from edgeflownas.network.losses import accumulate_residuals, end_point_error, multiscale_loss, target_pyramid
 from edgeflownas.network.MultiScaleResNet_supernet import Supernet, stage_sizes
 from edgeflownas.network.routing import FairPaths, SinglePath
 from edgeflownas.tfcompat import tf

@@ -117,8 +117,8 @@ def test_option_scores_average_the_subnets_that_use_the_option():
     assert [(score.block, score.label) for score in scores] == [
         (block.name, block.label(i)) for block in SPACE.blocks for i in range(3)
     ]
-    score = scores[SPACE.index("H1") * 3 + 2]
-    mine = [value for code, value in zip(codes, epe) if code[SPACE.index("H1")] == "2"]
+    score = scores[SPACE.position("H1") * 3 + 2]
+    mine = [value for code, value in zip(codes, epe) if code[SPACE.position("H1")] == "2"]
     assert (score.label, score.users) == ("3x3", 4)
     assert score.mean == pytest.approx(np.mean(mine))
     assert (score.low, score.high, score.texts) == (
