@@ -1,0 +1,84 @@
+"""The runs of gate 3: one uninterrupted, one stopped between epochs, one stopped twice in mid-run, and the three commands.
+
+Each chain of commands works in a folder of its own, with copies of the run taken between the commands. All are
+deterministic and keep a checkpoint of every step (the last two stay), so that single updates can be looked at.
+"""
+import hashlib
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Dict
+
+from gates import runs
+
+RUN = Path("outputs") / "supernet"
+EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP = 5, 3, 5  # step 5 lies in the second epoch of 3 steps
+FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
+
+
+def make_chains(folder: Path) -> None:
+    """Makes `data`, `whole`, `resumed` and `midway` in `folder`, two commands at a time."""
+    data = runs.small_data(folder / "data")
+    train = "{} {}".format(runs.small_train(data), FLAGS)
+    for name in ("whole", "resumed", "midway"):
+        (folder / name).mkdir()
+        runs.workplace(folder / name)
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(chain, folder, train) for chain in (_midway, _whole_and_resumed)]
+        for future in futures:
+            future.result()
+
+
+def _whole_and_resumed(folder: Path, train: str) -> None:
+    runs.logged(folder / "whole", "{} --max_epochs {}".format(train, EPOCHS))
+    place = folder / "resumed"
+    runs.logged(place, "{} --max_epochs {}".format(train, FIRST_EPOCHS))
+    runs.snapshot(place / RUN, place / "after_three")
+    runs.logged(place, "{} --resume --max_epochs {}".format(train, EPOCHS))
+
+
+def _midway(folder: Path, train: str) -> None:
+    """Stops by --max_steps in mid-epoch, then by SIGTERM wherever it falls, then goes on to the end."""
+    place = folder / "midway"
+    steps = place / RUN / "train_steps.csv"
+    runs.logged(place, "{} --max_steps {}".format(train, MID_EPOCH_STEP))
+    runs.snapshot(place / RUN, place / "mid_epoch")
+    runs.logged_until(place, "{} --resume --max_epochs {}".format(train, EPOCHS),
+                      lambda: len(runs.table(steps)) > MID_EPOCH_STEP, signal.SIGTERM)
+    runs.snapshot(place / RUN, place / "after_sigterm")
+    runs.logged(place, "{} --resume --max_epochs {}".format(train, EPOCHS))
+
+
+def make_three_commands(folder: Path) -> None:
+    """The three commands of the execution gates, section 5, as they stand there but for names, data and size."""
+    data = runs.small_data(folder / "data", train=31, test=2)
+    size = dict(runs.SIZE, **{"train.batch_size": 1})
+    small = "--config {} --base_path {} {}".format(runs.CONFIG, data, runs.flags(size))
+    runs.logged(folder, "{} {} --max_epochs 1 --max_steps 30 --debug_trace".format(runs.TRAIN, small))
+    runs.snapshot(folder / RUN, folder / "after_train")
+    runs.logged(folder, "{} {} --eval_only --bn_recal_batches 8".format(runs.EVALUATE, small))
+    runs.snapshot(folder / RUN, folder / "after_eval")
+    runs.logged(folder, "{} {} --max_epochs 3".format(runs.TRAIN, small))
+    runs.logged(folder, "{} {} --resume --max_epochs 5".format(runs.TRAIN, small))
+
+
+def contents(folder: Path) -> Dict[str, Any]:
+    """Digest of every file below a run folder, or where a link leads; without archive and locks."""
+    found: Dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name.split("/")[0] == "previous" or path.name.startswith(".") or path.name.endswith(".lock"):
+            continue
+        if path.is_symlink():
+            found[name] = "-> " + os.readlink(str(path))
+        elif path.is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def comparable_state(state: Dict[str, Any]) -> Dict[str, Any]:
+    """A checkpoint's state without what two equal runs may differ in: the bytes of the timing table."""
+    lengths = {name: size for name, size in state["lengths"].items() if name != "timing.csv"}
+    return json.loads(json.dumps(dict(state, lengths=lengths)))

@@ -1,0 +1,693 @@
+"""Gate 3: training and evaluation loop. Runs as in `gates/chains.py`; single cycles and evaluations in this process.
+
+What a run says of itself (trace, tables) is set against what it cannot help leaving: Adam's slots and powers in its
+checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restored weights.
+"""
+import itertools
+import json
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeflownas import config as configuration
+from edgeflownas.engine.early_stop import EarlyStop
+from gates import chains, oracles, runs
+from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
+from gates.chains import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, RUN
+from gates.commands import ROOT, assert_succeeded
+from gates.runs import NUM_EPOCHS, STEPS_PER_EPOCH
+
+STEPS = EPOCHS * STEPS_PER_EPOCH
+TOTAL_STEPS = NUM_EPOCHS * STEPS_PER_EPOCH
+HISTORY, PER_ARCH = "eval_epe_history.csv", "eval_epe_per_arch.csv"
+EXACT_FILES = (HISTORY, PER_ARCH, "train_steps.csv", "debug_trace.jsonl", "eval_pool_12.json", "fairness_counts.json")
+REAL = 2e-6  # relative: recorded reals are float32
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The folder of the chains."""
+    return runs.once(tmp_path_factory, "gate3_chains", chains.make_chains)
+
+
+@pytest.fixture(scope="session")
+def whole(made):
+    """The run folder of the uninterrupted run."""
+    assert_succeeded(runs.ends(made / "whole")[0])
+    return made / "whole" / RUN
+
+
+@pytest.fixture(scope="session")
+def resumed(made):
+    """The run folder of three epochs and a resume to five."""
+    for done in runs.ends(made / "resumed"):
+        assert_succeeded(done)
+    return made / "resumed" / RUN
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """The folder in which the specification's three commands ran."""
+    return runs.once(tmp_path_factory, "gate3_commands", chains.make_three_commands)
+
+
+# ---- the cycle
+
+
+def small_config(**settings_given):
+    return configuration.load(str(ROOT / runs.CONFIG), dict(runs.SMALL, **settings_given))[0]
+
+
+class Cycles(NamedTuple):
+    """A training graph of the small configuration in this process."""
+
+    graph: Any
+    session: Any
+
+    def values(self, variables):
+        """{name: value} of variables in the order of the trained ones."""
+        return self.session.run(dict(zip(self.graph.net.variables.trained, variables)))
+
+    def slots(self):
+        """Adam's first and second moments."""
+        trained = self.graph.net.variables.trained.items()
+        return self.session.run([{name: self.graph.adam.get_slot(weight, slot) for name, weight in trained}
+                                 for slot in ("m", "v")])
+
+    def load(self, values):
+        for name, value in values.items():
+            self.graph.net.variables.trained[name].load(value, self.session)
+
+
+@pytest.fixture(scope="module")
+def cycles():
+    from edgeflownas.engine.cycle import CycleGraph
+    from edgeflownas.tfcompat import tf
+    with tf.Graph().as_default():
+        graph = CycleGraph(small_config())
+        session = tf.Session()
+    return Cycles(graph, session)
+
+
+def noise_batch(seed):
+    draw = np.random.RandomState(seed)
+    shape = (runs.BATCH, runs.HEIGHT, runs.WIDTH)
+    return draw.randint(0, 256, shape + (6,)).astype(np.uint8), draw.normal(0, 9, shape + (2,)).astype(np.float32)
+
+
+FAIR = np.array([[0, 1, 2, 0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1, 1, 2, 0], [2, 0, 1, 1, 2, 0, 2, 0, 1]], np.int32)
+
+
+@clause("G3.1")
+def test_trace_shows_three_passes_and_one_step(whole):
+    events = runs.trace(whole, "cycle")
+    assert_equal(what="cycles traced", got=[event["step"] for event in events], want=list(range(STEPS)))
+    for event in events:
+        passes = {name: event[name] for name in ("forward", "backward", "optimizer_step")}
+        assert_equal(got=passes, want={"forward": 3, "backward": 3, "optimizer_step": 1}, step=event["step"])
+        assert_equal(what="global_step", got=event["global_step"], want=event["step"] + 1)
+        assert_equal(what="losses of paths", got=len(event["path_losses"]), want=3, step=event["step"])
+        options = [sorted(column) for column in zip(*event["codes"])]
+        assert_equal(what="options trained", got=options, want=[[0, 1, 2]] * 9, step=event["step"])
+
+
+@clause("G3.2")
+def test_beta_powers_count_the_cycles(made, whole, resumed):
+    runs_at = [(whole, STEPS), (resumed, STEPS), (made / "resumed" / "after_three", FIRST_EPOCHS * STEPS_PER_EPOCH),
+               (made / "midway" / "mid_epoch", MID_EPOCH_STEP)]
+    for folder, cycles_run in runs_at:
+        stored = runs.tensors(runs.prefix(folder, "last"))
+        assert_equal(what="rows of train_steps.csv", got=len(runs.table(folder / "train_steps.csv")), want=cycles_run)
+        assert_equal(what="global_step", got=int(stored["global_step"]), want=cycles_run)
+        for name, beta in (("beta1_power", 0.9), ("beta2_power", 0.999)):
+            steps = np.log(float(stored[name])) / np.log(beta) - 1
+            assert_close(what="optimizer steps by " + name, got=steps, want=cycles_run, atol=0.01, unit="steps")
+
+
+def slope(weights, direction, codes, images, flow):
+    """Derivative of the mean loss of `codes` along `direction` {name: array}, by central differences in float64."""
+    size, losses = 1e-6, []
+    for sign in (1, -1):
+        moved = dict(weights, **{name: weights[name] + sign * size * part for name, part in direction.items()})
+        losses.append(sum(oracles.loss(oracles.Network(moved, code).forward(images), flow) for code in codes) / 3)
+    return (losses[0] - losses[1]) / (2 * size)
+
+
+def parts_of_the_network(names):
+    """{part: (names of its weights, whether only one path has it)}: every option of every block, and what all share."""
+    parts: Dict[str, List[str]] = {}
+    for name in names:
+        words = name.split("/")
+        option = words[1] + "/" + words[2] if words[2].startswith(("deep", "k")) and words[2] != "kernel" else "shared"
+        parts.setdefault(option, []).append(name)
+    return parts
+
+
+@clause("G3.3")
+def test_applied_gradient_is_the_mean_of_three_paths(cycles):
+    """Adam's first moment after one step is a tenth of what was applied. Its slope along a random direction in each option's
+    weights must be the mean of three NumPy losses', one per path, by finite differences."""
+    cycles.graph.initialize(cycles.session, 7)
+    images, flow = noise_batch(1)
+    weights = {name: value.astype(np.float64) for name, value in cycles.values(cycles.graph.trained).items()}
+    result = cycles.graph.run(cycles.session, FAIR, images, flow, 1e-3)
+    scale = result.grad_norm_before / result.grad_norm_after
+    decay = {name: 4e-5 * value if name.endswith("/kernel") else 0.0 for name, value in weights.items()}
+    applied = {name: moment.astype(np.float64) * 10 * scale - decay[name] for name, moment in cycles.slots()[0].items()}
+    parts = parts_of_the_network(weights)
+    assert_equal(what="options and the shared part", got=len(parts), want=28)
+    draw = np.random.RandomState(3)
+    for part, names in sorted(parts.items()):
+        direction = {name: draw.normal(0, 1, weights[name].shape) for name in names}
+        want = slope(weights, direction, FAIR, images, flow)
+        norm = np.sqrt(sum(np.sum(applied[name] ** 2) for name in names))
+        assert_true(what="gradient of " + part, ok=norm > 0, got=norm, want="more than 0: the part is trained")
+        assert_close(what="slope of " + part, got=sum(np.sum(applied[name] * direction[name]) for name in names), want=want,
+                     atol=0.01 * norm, rtol=0.01)
+
+
+@clause("G3.4")
+def test_the_paths_see_the_same_batch(made, whole):
+    """By the digests of what was fed, recomputed from the data files; and by the losses, recomputed by NumPy."""
+    data = made / "data"
+    for event in runs.trace(whole, "cycle"):
+        want = runs.read_crops(data, event["batch"]).digest()
+        assert_equal(what="digests of the batch", got=event["batches_seen"], want=[want] * 3, step=event["step"])
+    stored = runs.weights_of(runs.tensors(runs.prefix(made / "midway" / "mid_epoch", "last")))
+    event = runs.trace(whole, "cycle")[MID_EPOCH_STEP]
+    batch = runs.read_crops(data, event["batch"])
+    for code, got in zip(event["codes"], event["path_losses"]):
+        want = oracles.loss(oracles.Network(stored, code).forward(batch.images), batch.flow)
+        assert_close(what="loss of the path", got=got, want=want, rtol=1e-3, step=event["step"], code=code)
+
+
+@clause("G3.5")
+def test_norm_after_clipping_is_at_most_five(whole, resumed):
+    for folder in (whole, resumed):
+        after = runs.column(folder / "train_steps.csv", "grad_norm_after")
+        assert_equal(what="steps", got=len(after), want=STEPS)
+        assert_le(what="grad_norm_after", got=after, want=5.0)
+        traced = [event["global_grad_norm_after"] for event in runs.trace(folder, "cycle")]
+        assert_le(what="global_grad_norm_after in the trace", got=traced, want=5.0)
+    # What was really applied between the last two checkpoints: (m1 - 0.9 m0) / 0.1.
+    (_, earlier), (_, later) = runs.generations(whole)[-2:]
+    before, last = [runs.adam_slots(runs.tensors(path))[0] for path in (earlier, later)]
+    applied = np.sqrt(sum(np.sum(((last[name].astype(np.float64) - 0.9 * before[name]) * 10) ** 2) for name in last))
+    assert_le(what="norm of the gradient that Adam got", got=applied, want=5.0, atol=1e-3)
+    assert_close(what="norm of the gradient that Adam got", got=applied, want=after[-1], rtol=1e-3)
+
+
+@clause("G3.6")
+def test_clip_gives_the_smaller_norm_and_keeps_the_direction(cycles):
+    cycles.graph.initialize(cycles.session, 7)
+    weights = cycles.values(cycles.graph.trained)
+    draw = np.random.RandomState(5)
+    for size in (0.4, 4.9, 5.1, 300.0):
+        cycles.graph.initialize(cycles.session, 7)
+        noise = {name: draw.normal(0, 1, value.shape) for name, value in weights.items()}
+        norm = np.sqrt(sum(np.sum(value ** 2) for value in noise.values()))
+        given_gradient = {name: value * size / norm for name, value in noise.items()}
+        for total, name in zip(cycles.graph.gradient_sums, weights):
+            total.load(given_gradient[name].astype(np.float32), cycles.session)
+        before, after, _, _ = cycles.graph.apply(cycles.session, 1e-3)
+        total = np.concatenate([(given_gradient[name] + (4e-5 * weights[name] if name.endswith("/kernel") else 0)).ravel()
+                                for name in weights])
+        applied = np.concatenate([value.astype(np.float64).ravel() * 10 for value in cycles.slots()[0].values()])
+        norm = np.linalg.norm(total)
+        assert_close(what="norm before", got=before, want=norm, rtol=1e-5)
+        assert_close(what="norm after", got=after, want=min(norm, 5.0), rtol=1e-4, before=norm)
+        assert_close(what="norm of what was applied", got=np.linalg.norm(applied), want=min(norm, 5.0), rtol=1e-4, before=norm)
+        cosine = total @ applied / norm / np.linalg.norm(applied)
+        assert_close(what="cosine between the gradient and what was applied", got=cosine, want=1.0, atol=1e-6, before=norm)
+
+
+def assert_on_the_cosine(folder):
+    """Every row of the steps' file, and the rate that Adam applied between the last two checkpoints."""
+    __tracebackhide__ = True
+    want = [oracles.cosine(step, runs.LR, TOTAL_STEPS) for step in range(STEPS)]
+    got = runs.column(folder / "train_steps.csv", "lr")
+    assert_close(what="learning rates", got=got, want=want, rtol=REAL)
+    (before, earlier), (after, later) = runs.generations(folder)[-2:]
+    assert_equal(what="steps of the last two checkpoints", got=[before["step"], after["step"]], want=[STEPS - 1, STEPS])
+    applied = runs.applied_learning_rate(runs.tensors(earlier), runs.tensors(later), STEPS - 1)
+    assert_close(what="rate that Adam applied", got=applied, want=want[-1], rtol=1e-3, step=STEPS - 1)
+
+
+@clause("G3.7a")
+def test_learning_rate_follows_the_cosine(made, whole):
+    assert_on_the_cosine(whole)
+    (_, earlier), (_, later) = runs.generations(made / "midway" / "mid_epoch")[-2:]
+    applied = runs.applied_learning_rate(runs.tensors(earlier), runs.tensors(later), MID_EPOCH_STEP - 1)
+    want = oracles.cosine(MID_EPOCH_STEP - 1, runs.LR, TOTAL_STEPS)
+    assert_close(what="rate that Adam applied", got=applied, want=want, rtol=1e-3, step=MID_EPOCH_STEP - 1)
+
+
+@clause("G3.7b")
+def test_learning_rate_follows_the_cosine_across_a_resume(resumed):
+    assert_on_the_cosine(resumed)
+
+
+@clause("G3.8")
+def test_adam_with_weight_decay_is_numpy_s(cycles):
+    graph, session = cycles
+    graph.initialize(session, 7)
+    # Weights at which decay shows beside rounding: with no gradient of the data, all that Adam gets is 4e-5 times them.
+    large = {name: np.float32(1e3) * (value + np.float32(1e-3)) for name, value in cycles.values(graph.trained).items()}
+    cycles.load(large)
+    graph.clear(session)
+    norm = graph.apply(session, 1e-3)[0]
+    assert_le(what="norm of the decay", got=norm, want=4.9)  # not clipped
+    for name, moment in cycles.slots()[0].items():
+        decay = 4e-5 if name.endswith("/kernel") else 0.0
+        assert_close(what="10 m of " + name, got=moment * np.float64(10), want=decay * large[name].astype(np.float64),
+                     rtol=1e-5)
+    graph.initialize(session, 7)
+    weights = cycles.values(graph.trained)
+    first = second = {name: np.zeros(value.shape) for name, value in weights.items()}
+    for step, lr in enumerate((1e-3, 7e-4, 4e-4)):
+        result = graph.run(session, FAIR, *noise_batch(step), lr=lr)
+        want = oracles.adam_step(weights, cycles.values(graph.gradient_sums), first, second, step, lr)
+        got = cycles.values(graph.trained)
+        assert_close(what="norms", got=[result.grad_norm_before, result.grad_norm_after],
+                     want=[want.norm_before, want.norm_after], rtol=1e-4, step=step)
+        for name in weights:
+            moved = np.abs(want.weights[name] - weights[name]).max()
+            assert_close(what="update of " + name, got=got[name] - weights[name].astype(np.float64),
+                         want=want.weights[name] - weights[name], atol=0.01 * moved + 2e-7, step=step)
+        weights, first, second = got, want.first, want.second
+
+
+# ---- evaluation
+
+
+@clause("G3.9")
+def test_every_subnet_logs_eight_batches(whole):
+    rows, events = runs.table(whole / PER_ARCH), runs.trace(whole, "subnet")
+    assert_equal(what="rows", got=len(rows), want=12 * EPOCHS)
+    assert_equal(what="bn_recal_batches in the file", got=sorted({row["bn_recal_batches"] for row in rows}), want=["8"])
+    logged = [(event["epoch"], event["arch_code"], event["bn_recal_batches"]) for event in events]
+    assert_equal(what="subnets in the trace", got=logged,
+                 want=[(int(row["epoch"]), row["arch_code"], 8) for row in rows])
+    log = [line for line in (whole / "train.log").read_text().splitlines() if "mean EPE of 12 subnets" in line]
+    assert_equal(what="evaluations in train.log", got=len(log), want=EPOCHS)
+    for line in log:
+        assert_contains(what="train.log", got=line, want="bn_recal_batches=8")
+
+
+class Evaluated(NamedTuple):
+    """One evaluation of the uninterrupted run's last checkpoint, watched from outside and done again in NumPy."""
+
+    codes: List[str]
+    epe: np.ndarray                                     # [12] what the trainer's evaluation gave
+    before: List[np.ndarray]                            # every saved variable, and after the evaluation
+    after: List[np.ndarray]
+    used: Dict[str, List[Any]]                          # layer -> (mean, variance) of each application, as fed for scoring
+    batches_estimated: int                              # batches that were run for re-estimation
+    epe_of_predictions: np.ndarray                      # [12] NumPy on the predictions and the flow files
+    plain_statistics: List[oracles.Statistics]          # per code: the plain mean over eight batches, by NumPy
+    plain_epe: np.ndarray                               # [12] EPE of NumPy's network with them
+
+
+def watched_evaluation(trainer):
+    """Runs the trainer's own evaluation; (scores, statistics fed, batches re-estimated)."""
+    fed, estimated = [], []
+    errors, batch_statistics = trainer.scorer.errors, trainer.scorer.batch_statistics
+
+    def watch_errors(session, codes, statistics, batch):
+        fed.append(statistics)
+        return errors(session, codes, statistics, batch)
+
+    def watch_statistics(session, codes, images):
+        estimated.append(images)
+        return batch_statistics(session, codes, images)
+
+    trainer.scorer.errors, trainer.scorer.batch_statistics = watch_errors, watch_statistics
+    scores = trainer.score_pool()
+    return scores, fed[0], estimated
+
+
+def by_layer(vector, applications, channels):
+    """Takes the vector of statistics apart: layer -> [(mean, variance)] of its applications."""
+    used, start = {}, 0
+    for name, times in applications.items():
+        size = channels[name]
+        pieces = [vector[start + i * size:start + (i + 1) * size] for i in range(2 * times)]
+        used[name] = list(zip(pieces[::2], pieces[1::2]))
+        start += 2 * times * size
+    assert_equal(what="length of the statistics", got=len(vector), want=start)
+    return used
+
+
+@pytest.fixture(scope="module")
+def evaluated(made, whole, tmp_path_factory):
+    from edgeflownas.data.fc2_index import build_index
+    from edgeflownas.engine.trainer import Limits, Trainer
+    data = made / "data"
+    config = small_config(**{"data.base_path": str(data), "runtime.deterministic": True})
+    trainer = Trainer(config, str(tmp_path_factory.mktemp("evaluation")), build_index(config.data, 42), Limits())
+    try:
+        trainer.saver.restore(trainer.session, runs.prefix(whole, "last"))
+        before = trainer.session.run(trainer.graph.saved)
+        scores, vector, estimated = watched_evaluation(trainer)
+        after = trainer.session.run(trainer.graph.saved)
+        channels = trainer.graph.net.variables.norms
+        norms = {name: trainer.graph.net.variables.norms[name] for name in channels}
+        names = [["train/{:07d}".format(runs.SAMPLES + i) for i in part] for part in ((0, 1), (2,))]
+        truth = [runs.centre_crops(data, part) for part in names]
+        predicted = [trainer.scorer.predict(trainer.session, trainer.pool, vector, batch.images) for batch in truth]
+        bn = [runs.centre_crops(data, [sample.name for sample, _, _ in trainer.bn_pipeline.batch(i)]) for i in range(8)]
+        applications = _applications(trainer)
+        pool = [list(map(int, code)) for code in trainer.pool]
+    finally:
+        trainer.close()
+    assert_equal(what="images of the re-estimation", got=np.stack(estimated[:8]), want=np.stack([b.images for b in bn]))
+    weights = runs.weights_of(runs.tensors(runs.prefix(whole, "last")))
+    flow = np.concatenate([batch.flow for batch in truth])
+    statistics, plain_epe = _plain_evaluation(weights, pool, bn, truth)
+    return Evaluated(["".join(map(str, code)) for code in pool], scores.epe, before, after,
+                     by_layer(vector, applications, norms), len(estimated),
+                     np.array([oracles.epe(path, flow) for path in np.concatenate(predicted, axis=1)]), statistics, plain_epe)
+
+
+def _applications(trainer):
+    """Layer -> how often the pool's graph applies it: once before the first choice, else once per path or option."""
+    shared = {"supernet/E0/bn": 1, "supernet/E1/bn": 1}
+    order = list(trainer.graph.net.variables.norms)
+    times = {}
+    for name in order:
+        deep = name.split("/")[2].startswith("deep")
+        times[name] = shared.get(name) or (1 if name.split("/")[1] == "EB0" and deep else 4 if deep else 12)
+    return times
+
+
+def _plain_evaluation(weights, pool, bn, truth):
+    """NumPy alone: statistics of each code as the plain mean over the batches, and its EPE with them."""
+    statistics, epe = [], []
+    for code in pool:
+        noted = []
+        for batch in bn:
+            network = oracles.Network(weights, code)
+            network.forward(batch.images)
+            noted.append(network.noted)
+        mean = {name: tuple(np.mean([one[name][part] for one in noted], axis=0) for part in (0, 1)) for name in noted[0]}
+        statistics.append(mean)
+        flows = [oracles.residual_sums(oracles.Network(weights, code, mean).forward(batch.images))[-1] for batch in truth]
+        epe.append(oracles.epe(np.concatenate(flows)[..., :2], np.concatenate([batch.flow for batch in truth])))
+    return statistics, np.array(epe)
+
+
+@clause("G3.10a")
+def test_statistics_are_the_plain_mean_over_eight_batches(evaluated):
+    """Each application's statistics are those of a subnet that uses the layer, and each such subnet's are among them."""
+    assert_equal(what="batches run for re-estimation", got=evaluated.batches_estimated, want=8)
+    for layer, applications in evaluated.used.items():
+        plain = [np.concatenate(one[layer]) for one in evaluated.plain_statistics if layer in one]
+        used = [np.concatenate(pair).astype(np.float64) for pair in applications]
+        far = np.array([[np.abs(got - want).max() / (np.abs(want).max() + 1e-3) for want in plain] for got in used])
+        assert_le(what="distance from the nearest plain mean, " + layer, got=far.min(axis=1), want=2e-3)
+        assert_le(what="plain mean from the nearest that was used, " + layer, got=far.min(axis=0), want=2e-3)
+
+
+@clause("G3.10b")
+def test_evaluation_leaves_every_variable_as_it_was(evaluated):
+    assert_true(what="variables", ok=len(evaluated.before) > 300, got=len(evaluated.before), want="all of them")
+    different = [i for i, (a, b) in enumerate(zip(evaluated.before, evaluated.after))
+                 if np.asarray(a).tobytes() != np.asarray(b).tobytes()]
+    assert_equal(what="variables that an evaluation changed", got=different, want=[])
+
+
+@clause("G3.11a")
+def test_every_epoch_writes_its_row(whole):
+    rows = runs.table(whole / HISTORY)
+    assert_equal(what="epochs", got=[row["epoch"] for row in rows], want=[str(epoch + 1) for epoch in range(EPOCHS)])
+    for row in rows:
+        values = [float(row[name]) for name in ("mean_epe_12", "std_epe_12")]
+        assert_true(what="mean and std", ok=np.all(np.isfinite(values)) and min(values) > 0, got=values,
+                    want="finite and above 0", epoch=row["epoch"])
+        assert_equal(what="fairness_gap", got=row["fairness_gap"], want="0", epoch=row["epoch"])
+
+
+@clause("G3.11b")
+def test_mean_and_std_are_those_of_the_subnets(whole):
+    epe = runs.column(whole / PER_ARCH, "epe").reshape(EPOCHS, 12)
+    means = runs.column(whole / HISTORY, "mean_epe_12")
+    assert_close(what="mean_epe_12", got=means, want=epe.mean(axis=1), rtol=REAL, unit="px")
+    assert_close(what="std_epe_12", got=runs.column(whole / HISTORY, "std_epe_12"), want=epe.std(axis=1), rtol=1e-4, unit="px")
+
+
+@clause("G3.12")
+def test_epe_is_numpy_s(whole, evaluated):
+    rows = {row["arch_code"]: float(row["epe"]) for row in runs.table(whole / PER_ARCH) if row["epoch"] == str(EPOCHS)}
+    assert_equal(what="codes", got=sorted(rows), want=sorted(evaluated.codes))
+    recorded = [rows[code] for code in evaluated.codes]
+    assert_close(what="recorded EPE, of this evaluation", got=recorded, want=evaluated.epe, rtol=1e-5, unit="px")
+    assert_close(what="EPE, of NumPy on the same predictions", got=recorded, want=evaluated.epe_of_predictions, rtol=1e-5,
+                 unit="px")
+    assert_close(what="EPE, of NumPy's network on the same weights", got=recorded, want=evaluated.plain_epe, rtol=2e-3,
+                 unit="px")
+
+
+@clause("G3.13a")
+def test_pool_is_stratified(whole):
+    codes = json.loads((whole / "eval_pool_12.json").read_text())["codes"]
+    values = [[int(value) for value in code.split(",")] for code in codes]
+    assert_equal(what="distinct codes", got=len(set(codes)), want=12)
+    counts = [[column.count(option) for option in range(3)] for column in zip(*values)]
+    assert_equal(what="uses of each option", got=counts, want=[[4, 4, 4]] * 9)
+
+
+@clause("G3.13b")
+def test_pool_is_the_same_throughout(made, whole, resumed):
+    pool = (whole / "eval_pool_12.json").read_bytes()
+    for folder in (resumed, made / "resumed" / "after_three", made / "midway" / RUN):
+        assert_equal(what="pool file", got=(folder / "eval_pool_12.json").read_bytes(), want=pool)
+    codes = [code.replace(",", "") for code in json.loads(pool.decode("utf-8"))["codes"]]
+    for folder in (whole, resumed):
+        scored = [row["arch_code"] for row in runs.table(folder / PER_ARCH)]
+        assert_equal(what="codes scored, epoch by epoch", got=scored, want=codes * EPOCHS)
+
+
+# ---- early stop, best and last
+
+
+def first_stop(curve, patience, min_delta):
+    """Plain: the number of the evaluation after which `patience` in a row brought no more than `min_delta`; None: never."""
+    for end in range(1, len(curve) + 1):
+        counted, wait = curve[0], 0
+        for value in curve[1:end]:
+            improved = counted - value > min_delta
+            counted, wait = (value, 0) if improved else (counted, wait + 1)
+        if wait >= patience:
+            return end
+    return None
+
+
+@clause("G3.14")
+def test_early_stop_on_simulated_curves(scripted):
+    evaluation = configuration.load(str(ROOT / runs.CONFIG), {})[0].eval
+    assert_equal(what="patience and min_delta shipped", got=(evaluation.patience, evaluation.min_delta), want=(15, 0.002))
+    seen = {True: 0, False: 0}
+    # Steps of 1/4096 px: exact in binary, below (8) and above (9) the 0.002 of the rule.
+    small = st.integers(-9, 4)
+    curves = st.lists(st.one_of(small, st.sampled_from([-8, -9, -1, 0, 1])), min_size=10, max_size=60)
+
+    @settings(max_examples=300)
+    @given(curves, st.booleans())
+    def drawn(moves, slow):
+        heights = np.cumsum([0] + [max(move, -1) if slow else move for move in moves])
+        curve = [8 + int(height) / 4096 for height in heights]
+        counter = EarlyStop(evaluation.patience, evaluation.min_delta)
+        got = next((number for number, value in enumerate(curve, 1) if counter.update(value)), None)
+        want = first_stop(curve, 15, 0.002)
+        seen[want is not None] += 1
+        assert_equal(what="evaluation after which to stop", got=got, want=want, curve=curve)
+
+    drawn()
+    assert_true(what="curves that stop and that do not", ok=min(seen.values()) > 20, got=seen, want="more than 20 of each")
+    assert_equal(what="a trainer on the curve {}".format(SCRIPT), got=(scripted.status, scripted.evaluations),
+                 want=("early_stopped", first_stop(SCRIPT, SCRIPT_PATIENCE, 0.002)))
+
+
+# Epoch 3 is the best, although it counts for no improvement; then nothing more, and the patience of 3 ends it after epoch 5.
+SCRIPT, SCRIPT_PATIENCE, SCRIPT_BEST = [5.0, 3.0, 2.999, 3.5, 3.25, 1.0, 0.5], 3, 3
+
+
+class Scripted(NamedTuple):
+    """A run that trained as ever, while its evaluations' EPE were those of `SCRIPT`."""
+
+    folder: Any
+    status: str
+    evaluations: int
+    weights: List[Dict[str, np.ndarray]]  # after each epoch, taken from the session
+
+
+@pytest.fixture(scope="module")
+def scripted(made, tmp_path_factory):
+    from edgeflownas.data.fc2_index import build_index
+    from edgeflownas.engine.signals import StopSignals
+    from edgeflownas.engine.trainer import Limits, Trainer
+    folder = tmp_path_factory.mktemp("scripted")
+    config = small_config(**{"data.base_path": str(made / "data"), "eval.patience": SCRIPT_PATIENCE, "train.num_epochs": 7,
+                             "runtime.deterministic": True})
+    trainer = Trainer(config, str(folder), build_index(config.data, 42), Limits())
+    taken: List[Dict[str, np.ndarray]] = []
+    scores = itertools.chain(SCRIPT)
+    evaluate = trainer.score_pool
+
+    def score_pool(stop=lambda: False):
+        taken.append(trainer.session.run({variable.op.name: variable for variable in trainer.graph.saved}))
+        return evaluate(stop)._replace(epe=np.full(12, next(scores)))
+
+    trainer.score_pool = score_pool
+    try:
+        trainer.start(None)
+        status = trainer.run(StopSignals(), lambda: None)
+    finally:
+        trainer.close()
+    return Scripted(folder, status, trainer.state.evaluations, taken)
+
+
+@clause("G3.15a")
+def test_best_and_last_restore_with_a_plain_saver(whole, scripted):
+    for folder in (whole, scripted.folder):
+        for which in ("best", "last"):
+            got = runs.restored_by_plain_saver(runs.prefix(folder, which))
+            assert_equal(what="tensors restored from " + which, got=sorted(got), want=sorted(scripted.weights[0]))
+            bad = [name for name, value in got.items() if not np.all(np.isfinite(value))]
+            assert_equal(what="tensors that are not finite in " + which, got=bad, want=[])
+
+
+@clause("G3.15b")
+def test_best_and_last_belong_to_the_right_epochs(whole, scripted):
+    for which, epoch in (("best", SCRIPT_BEST), ("last", scripted.evaluations)):
+        stored, want = runs.tensors(runs.prefix(scripted.folder, which)), scripted.weights[epoch - 1]
+        different = [name for name in want if not np.array_equal(stored[name], want[name])]
+        assert_equal(what="tensors of {} unlike those of epoch {}".format(which, epoch), got=different, want=[])
+    means = runs.column(whole / HISTORY, "mean_epe_12")
+    for which, epoch in (("best", int(np.argmin(means)) + 1), ("last", EPOCHS)):
+        step = int(runs.tensors(runs.prefix(whole, which))["global_step"])
+        assert_equal(what="global_step of " + which, got=step, want=epoch * STEPS_PER_EPOCH, means=means.tolist())
+
+
+# ---- resume
+
+
+@clause("G3.16a")
+def test_global_step_is_continuous_across_the_resume(made, resumed):
+    last = FIRST_EPOCHS * STEPS_PER_EPOCH
+    before = int(runs.tensors(runs.prefix(made / "resumed" / "after_three", "last"))["global_step"])
+    assert_equal(what="global_step at the stop", got=before, want=last)
+    assert_equal(what="steps", got=runs.column(resumed / "train_steps.csv", "step", int).tolist(), want=list(range(STEPS)))
+    assert_equal(what="global_step in the trace", got=[event["global_step"] for event in runs.trace(resumed, "cycle")],
+                 want=list(range(1, STEPS + 1)))
+    assert_equal(what="global_step of the epochs", got=runs.column(resumed / HISTORY, "global_step", int).tolist(),
+                 want=[STEPS_PER_EPOCH * (epoch + 1) for epoch in range(EPOCHS)])
+    after = int(runs.tensors(runs.prefix(resumed, "last"))["global_step"])
+    assert_equal(what="global_step at the end", got=after, want=STEPS)
+    resumes = json.loads((resumed / "train_manifest.json").read_text())["resumes"]
+    assert_equal(what="resumes in the manifest", got=[entry["global_step"] for entry in resumes], want=[last])
+
+
+@clause("G3.16b")
+def test_no_cycle_and_no_batch_is_repeated_or_skipped(made, whole, resumed):
+    want = [(event["codes"], event["batch"], event["batches_seen"]) for event in runs.trace(whole, "cycle")]
+    events = runs.trace(resumed, "cycle")
+    for event, (codes, batch, digests) in zip(events, want):
+        assert_equal(what="codes", got=event["codes"], want=codes, step=event["step"])
+        assert_equal(what="batch", got=event["batch"], want=batch, step=event["step"])
+        assert_equal(what="digests of what was fed", got=event["batches_seen"], want=digests, step=event["step"])
+    assert_equal(what="cycles", got=len(events), want=STEPS)
+    for epoch in range(EPOCHS):
+        part = events[epoch * STEPS_PER_EPOCH:(epoch + 1) * STEPS_PER_EPOCH]
+        names = [name for event in part for name, _, _ in event["batch"]]
+        assert_equal(what="different samples in the epoch", got=len(set(names)), want=STEPS_PER_EPOCH * runs.BATCH, epoch=epoch)
+    assert_true(what="cycles", ok=len({str(event["codes"]) for event in events}) > STEPS - 2, got=len(events),
+                want="different ones")
+
+
+def assert_same_run(got, want):
+    """Every tensor of last and best, every row, the trace, the pool, the counts, the samples and the state."""
+    __tracebackhide__ = True
+    for which in ("last", "best"):
+        left, right = runs.tensors(runs.prefix(got, which)), runs.tensors(runs.prefix(want, which))
+        assert_equal(what="tensors of " + which, got=sorted(left), want=sorted(right))
+        different = [name for name in right if left[name].tobytes() != right[name].tobytes()]
+        assert_equal(what="tensors of {} that differ".format(which), got=different, want=[])
+    for name in EXACT_FILES:
+        left, right = [(folder / name).read_text().splitlines() for folder in (got, want)]
+        different = [line for line, pair in enumerate(itertools.zip_longest(left, right), 1) if pair[0] != pair[1]]
+        assert_equal(what="lines of {} that differ".format(name), got=different, want=[])
+    samples = [np.load(str(folder / "eval_samples.npz"), allow_pickle=False) for folder in (got, want)]
+    assert_equal(what="arrays of samples", got=sorted(samples[0].files), want=sorted(samples[1].files))
+    for name in samples[1].files:
+        assert_equal(what="samples, " + name, got=samples[0][name].tobytes(), want=samples[1][name].tobytes())
+    states = [chains.comparable_state(runs.generations(folder)[-1][0]) for folder in (got, want)]
+    for key in states[1]:
+        assert_equal(what="state, " + key, got=states[0].get(key), want=states[1][key])
+
+
+@clause("G3.17")
+def test_resumed_run_equals_the_uninterrupted_one(whole, resumed):
+    assert_same_run(resumed, whole)
+
+
+@clause("G3.18")
+def test_run_stopped_in_mid_epoch_equals_the_uninterrupted_one(made, whole):
+    stop, sigterm, last = runs.ends(made / "midway")
+    assert_succeeded(stop)
+    assert_equal(what="exit code after SIGTERM", got=sigterm.code, want=143, stderr=sigterm.err[-300:])
+    assert_succeeded(last)
+    at = runs.generations(made / "midway" / "mid_epoch")[-1][0]
+    assert_equal(what="epoch and position of the stop", got=divmod(at["step"], STEPS_PER_EPOCH),
+                 want=divmod(MID_EPOCH_STEP, STEPS_PER_EPOCH))
+    assert_true(what="position of the stop", ok=at["step"] % STEPS_PER_EPOCH and at["evaluations"] == 1, got=at["step"],
+                want="a step within an epoch")
+    assert_same_run(made / "midway" / RUN, whole)
+
+
+# ---- the specification's commands
+
+
+@clause("G3.19")
+def test_the_three_commands_in_one_folder(commands):
+    for done in runs.ends(commands):
+        assert_succeeded(done)
+    first = commands / "after_train"
+    assert_equal(what="cycles of the first command", got=len(runs.trace(first, "cycle")), want=30)
+    trained, scored = chains.contents(first), chains.contents(commands / "after_eval")
+    assert_equal(what="files that supernet_eval changed", got=[name for name in trained if scored.get(name) != trained[name]],
+                 want=[])
+    archives = list((commands / RUN / "previous").iterdir())
+    assert_equal(what="archives", got=len(archives), want=1)
+    kept = chains.contents(archives[0])
+    assert_equal(what="what the earlier commands left, lost or changed", want=[],
+                 got=[name for name in scored if kept.get(name) != scored[name]])
+    run = commands / RUN
+    assert_equal(what="epochs", got=runs.column(run / HISTORY, "epoch", int).tolist(), want=[1, 2, 3, 4, 5])
+    assert_equal(what="steps", got=runs.column(run / "train_steps.csv", "step", int).tolist(), want=list(range(150)))
+    assert_equal(what="pool", got=(run / "eval_pool_12.json").exists(), want=True)
+    for which in ("best", "last"):
+        tensors = runs.tensors(runs.prefix(run, which))
+        assert_true(what=which, ok=len(tensors) > 300, got=len(tensors), want="every tensor of a run")
+
+
+@clause("G3.20")
+def test_supernet_eval_scores_the_pool_and_saves_its_table(commands):
+    done, folder = runs.ends(commands)[1], commands / "after_eval"
+    assert_succeeded(done)
+    rows = runs.table(folder / "subnet_scores.csv")
+    trained = runs.table(folder / PER_ARCH)
+    assert_equal(what="codes", got=sorted(row["arch_code"] for row in rows), want=sorted(row["arch_code"] for row in trained))
+    epe = {row["arch_code"]: float(row["epe"]) for row in trained}
+    assert_close(what="EPE, of the training's own evaluation", got=[float(row["epe"]) for row in rows],
+                 want=[epe[row["arch_code"]] for row in rows], rtol=1e-4, unit="px")
+    assert_equal(what="bn_recal_batches", got=[row["bn_recal_batches"] for row in rows], want=["8"] * 12)
+    by_rank = sorted(rows, key=lambda row: int(row["rank"]))
+    assert_equal(what="ranks", got=[row["arch_code"] for row in by_rank],
+                 want=[row["arch_code"] for row in sorted(rows, key=lambda row: float(row["epe"]))])
+    for row in rows:
+        line = next((line for line in done.out.splitlines() if "  {}  ".format(row["arch_code"]) in line), "")
+        assert_contains(what="line printed", got=line, want="bn_recal_batches=8", code=row["arch_code"])
