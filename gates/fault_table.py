@@ -1,0 +1,29 @@
+"""The planted faults as data: what is broken where, and the clause that must fail because of it.
+
+A row is (id, file, exact old text, new text, clause, sentence) and, where the clause must fail otherwise than by comparing
+a value (a fault that stops the program), the words that its failure must contain. The old text occurs exactly once.
+`python -m gates.faults` plants them one at a time; `tests/test_faults_harness.py` checks the table itself.
+"""
+from typing import NamedTuple, Tuple
+
+from gates.fault_rows_12 import GATE_1, GATE_2
+from gates.fault_rows_34 import GATE_3, GATE_4
+
+
+class Fault(NamedTuple):
+    """One fault. `says` is what the clause's failure must contain; ", want " is what a comparison of the gates says."""
+
+    id: str
+    file: str
+    old: str
+    new: str
+    clause: str
+    sentence: str
+    says: str = ", want "
+
+    @property
+    def gate(self) -> int:
+        return int(self.clause[1:].split(".")[0])
+
+
+FAULTS: Tuple[Fault, ...] = tuple(Fault(*row) for row in GATE_1 + GATE_2 + GATE_3 + GATE_4)  # type: ignore
