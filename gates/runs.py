@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import filelock
 import numpy as np
@@ -64,9 +64,9 @@ def once(tmp_path_factory: Any, name: str, make: Callable[[Path], None]) -> Path
     return folder
 
 
-def logged(folder: Path, command: str) -> Done:
+def logged(folder: Path, command: str, environment: Optional[Dict[str, str]] = None) -> Done:
     """Runs a command in `folder` and keeps its end beside it, for the clauses."""
-    done = run(command, folder)
+    done = run(command, folder, environment)
     with open(str(folder / "commands.jsonl"), "a") as log:
         log.write(json.dumps(done._asdict()) + "\n")
     return done
