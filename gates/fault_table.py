@@ -1,6 +1,6 @@
 """The planted faults as data: what is broken where, and the clause that must fail because of it.
 
-A row is (id, file, exact old text, new text, clause, sentence) and, where the clause must fail otherwise than by comparing
+A row is (id, file, clause, sentence, exact old text, new text) and, where the clause must fail otherwise than by comparing
 a value (a fault that stops the program), the words that its failure must contain. The old text occurs exactly once.
 `python -m gates.faults` plants them one at a time; `tests/test_faults_harness.py` checks the table itself.
 """
@@ -15,10 +15,10 @@ class Fault(NamedTuple):
 
     id: str
     file: str
-    old: str
-    new: str
     clause: str
     sentence: str
+    old: str
+    new: str
     says: str = ", want "
 
     @property
