@@ -4,6 +4,7 @@ Each chain of commands works in a folder of its own, with copies of the run take
 deterministic and keep a checkpoint of every step (the last two stay), so that single updates can be looked at.
 """
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -11,10 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict
 
+import numpy as np
+
 from gates import runs
+from gates.asserts import assert_equal
 
 RUN = Path("outputs") / "supernet"
 EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP = 5, 3, 5  # step 5 lies in the second epoch of 3 steps
+EXACT_FILES = ("eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "debug_trace.jsonl", "eval_pool_12.json",
+               "fairness_counts.json")
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
 
 
@@ -82,3 +88,24 @@ def comparable_state(state: Dict[str, Any]) -> Dict[str, Any]:
     """A checkpoint's state without what two equal runs may differ in: the bytes of the timing table."""
     lengths = {name: size for name, size in state["lengths"].items() if name != "timing.csv"}
     return json.loads(json.dumps(dict(state, lengths=lengths)))
+
+
+def assert_same_run(got: Path, want: Path) -> None:
+    """Every tensor of last and best, every row, the trace, the pool, the counts, the samples and the state."""
+    __tracebackhide__ = True
+    for which in ("last", "best"):
+        left, right = runs.tensors(runs.prefix(got, which)), runs.tensors(runs.prefix(want, which))
+        assert_equal(what="tensors of " + which, got=sorted(left), want=sorted(right))
+        different = [name for name in right if left[name].tobytes() != right[name].tobytes()]
+        assert_equal(what="tensors of {} that differ".format(which), got=different, want=[])
+    for name in EXACT_FILES:
+        left, right = [(folder / name).read_text().splitlines() for folder in (got, want)]
+        different = [line for line, pair in enumerate(itertools.zip_longest(left, right), 1) if pair[0] != pair[1]]
+        assert_equal(what="lines of {} that differ".format(name), got=different, want=[])
+    samples = [np.load(str(folder / "eval_samples.npz"), allow_pickle=False) for folder in (got, want)]
+    assert_equal(what="arrays of samples", got=sorted(samples[0].files), want=sorted(samples[1].files))
+    for name in samples[1].files:
+        assert_equal(what="samples, " + name, got=samples[0][name].tobytes(), want=samples[1][name].tobytes())
+    states = [comparable_state(runs.generations(folder)[-1][0]) for folder in (got, want)]
+    for key in states[1]:
+        assert_equal(what="state, " + key, got=states[0].get(key), want=states[1][key])
