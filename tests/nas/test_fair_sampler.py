@@ -324,10 +324,13 @@ def test_without_check_main_prints_the_digest_and_writes_nothing(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_writes_to_the_folder_of_the_supernet_by_default(tmp_path, monkeypatch):
+def test_check_writes_to_the_folder_of_the_supernet_by_default(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(str(tmp_path))
     assert fair_sampler.main(["--check", "--cycles", "2"]) == 0
     assert (tmp_path / "outputs" / "supernet" / "fair_sampler_check.json").is_file()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:9] == [f"{name:<8} [2, 2, 2]" for name in SPACE.names]
+    assert lines[9] == "fairness_gap 0 after 2 cycles of seed 42, 0 at most after any single cycle"
 
 
 @pytest.mark.parametrize("argv, message", [
@@ -340,6 +343,12 @@ def test_wrong_numbers_are_user_errors(argv, message):
         fair_sampler.main(argv)
     assert str(caught.value) == message
     assert fair_sampler.main(["--cycles", "1", "--seed", "0"]) == fair_sampler.main(["--seed", str(2 ** 32 - 1)]) == 0
+
+
+def test_an_abbreviated_flag_is_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        fair_sampler.main(["--cyc", "3"])
+    assert caught.value.code == 2 and "unrecognized arguments: --cyc 3" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_a_user_error(tmp_path):
