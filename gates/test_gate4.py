@@ -17,9 +17,19 @@ from edgeflownas import signoff
 from edgeflownas.data.synthetic import make_dataset
 from edgeflownas.errors import UserError
 from edgeflownas.nas import check_manifest
-from gates import oracles, runs
+from gates import oracles, runs, tampering
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
 from gates.commands import ROOT, assert_refused, assert_succeeded, run, workplace
+from gates.tampering import (
+    INNER,
+    WRONG,
+    assert_all_refused,
+    assert_tables_refused,
+    generation_folders,
+    refusals,
+    with_json,
+    with_manifest,
+)
 
 RUN = Path("outputs") / "supernet"
 SPECIFIED = ("seed", "config_hash", "git_commit", "input_shape", "optimizer", "lr_schedule", "wd", "grad_clip")
@@ -210,27 +220,6 @@ def copies(long_run, tmp_path):
     return refusals_after
 
 
-def refusals(folder):
-    outcomes = check_manifest.run_checks(str(folder / "train_manifest.json"))
-    return {outcome.name: outcome.text for outcome in outcomes if not outcome.passed}
-
-
-def with_manifest(change):
-    """A change of the manifest's fields, as a change of the folder."""
-    def apply(folder):
-        path = folder / "train_manifest.json"
-        fields = json.loads(path.read_text())
-        change(fields)
-        path.write_text(json.dumps(fields))
-    return apply
-
-
-def assert_all_refused(found, check, **context):
-    """The check that is there for it refuses the copy, whatever else does."""
-    __tracebackhide__ = True
-    assert_true(what="checks that refuse", ok=check in found, got=sorted(found), want=check, **context)
-
-
 @clause("G4.6a")
 def test_a_missing_field_is_refused(long_run, copies):
     fields = [name for name in json.loads((long_run / RUN / "train_manifest.json").read_text()) if name != "initial_weights"]
@@ -240,26 +229,6 @@ def test_a_missing_field_is_refused(long_run, copies):
         found = copies(with_manifest(lambda stored, name=name: stored.pop(name)))
         assert_all_refused(found, "manifest: fields", missing=name)
         assert_contains(what="refusal", got=found["manifest: fields"], want=name)
-
-
-# A wrong value for every field, well typed where that can be told from the folder itself.
-WRONG = {
-    "seed": [43, "42"], "arch_seed": [7], "config_hash": ["0" * 64, ""], "git_commit": ["unknown", "0" * 40, "1234567"],
-    "git_dirty": ["no"], "input_shape": [[67, 64, 6], [64, 67, 3], [180, 240, 6]], "optimizer": ["sgd"],
-    "lr_schedule": ["step"], "lr": [1e-3], "wd": [4e-4, 0.0], "grad_clip": [1.0, 50.0], "device": [""], "command": [" "],
-    "parameter_count": [12122016], "status": ["interrupted", "early_stopped", "done"],
-    "started": ["yesterday", "2999-01-01T00:00:00Z"],
-    "updated": ["2001-01-01T00:00:00Z"], "global_step": [17, 19, -1], "epoch": [5, 7], "num_epochs": [5, 7],
-    "steps_per_epoch": [2, 4], "total_steps": [17, 19], "resumes": [[{}], [{"global_step": 3}]], "gates": [{}],
-    "best": [None, {"epoch": 99, "global_step": 297, "mean_epe": 1.0}], "config_origins": [{}], "versions": [{}],
-    "search_space": [{}], "dataset": [{}], "config": [{}],
-}
-# The same for values inside a field, by their dotted names.
-INNER = {
-    "config.train.lr": 1e-3, "config.data.input_height": 66, "config.eval.bn_recal_batches": 4, "dataset.fingerprint": "0" * 64,
-    "dataset.train": 12, "dataset.val": 4, "versions.tensorflow": "", "gates.gate3": "perfect", "best.mean_epe": 0.001,
-    "best.epoch": 0,
-}
 
 
 @clause("G4.6b")
@@ -283,14 +252,6 @@ def test_a_wrong_value_is_refused(long_run, copies):
 
 @clause("G4.6c")
 def test_unequal_counts_are_refused(copies):
-    def counts(change):
-        def apply(folder):
-            path = folder / "fairness_counts.json"
-            stored = json.loads(path.read_text())
-            change(stored)
-            path.write_text(json.dumps(stored))
-        return apply
-
     def one_more(stored, block="H1", by=1):
         stored["counts"][block][2] += by
 
@@ -306,25 +267,7 @@ def test_unequal_counts_are_refused(copies):
     changes = {"one more": one_more, "one moved, gap too": moved, "every option once more": all_more,
                "gap": lambda stored: stored.update(fairness_gap=1), "no block": lambda stored: stored["counts"].pop("DB1")}
     for name, change in changes.items():
-        assert_all_refused(copies(counts(change)), "fairness: counts", change=name)
-
-
-# The growing tables, and the check that knows what their rows must be.
-TABLES = {"eval_epe_history.csv": "evaluations: none missing, none twice",
-          "eval_epe_per_arch.csv": "evaluations: subnets and ranks",
-          "train_steps.csv": "steps: none missing, none twice"}
-
-
-def assert_tables_refused(copies, change):
-    """`change(rows, at)` edits the rows of a table (without its header) at its first, a middle and its last row."""
-    __tracebackhide__ = True
-    for name, check in TABLES.items():
-        for place in ("first", "middle", "last"):
-            def apply(folder, name=name, place=place):
-                header, *rows = (folder / name).read_text().splitlines()
-                change(rows, {"first": 0, "middle": len(rows) // 2, "last": len(rows) - 1}[place])
-                (folder / name).write_text("\n".join([header] + rows) + "\n")
-            assert_all_refused(copies(apply), check, table=name, row=place)
+        assert_all_refused(copies(with_json("fairness_counts.json", change)), "fairness: counts", change=name)
 
 
 @clause("G4.6d")
@@ -346,46 +289,12 @@ def test_rows_out_of_order_are_refused(copies):
     assert_tables_refused(copies, swap)
 
 
-def generation_folders(folder):
-    """The checkpoints that are kept, oldest first."""
-    return [Path(prefix).parent for _, prefix in runs.generations(folder)]
-
-
 @clause("G4.6g")
 def test_a_swapped_checkpoint_is_refused(copies):
-    def swap(first, second):
-        aside = first.with_name("aside")
-        first.rename(aside)
-        second.rename(first)
-        aside.rename(second)
-
-    def tensors(folder):
-        earlier, later = generation_folders(folder)[-2:]
-        for path in later.glob("model.ckpt.*"):
-            swap(path, earlier / path.name)
-
-    def one_file(folder):
-        earlier, later = generation_folders(folder)[-2:]
-        shutil.copy(str(next(earlier.glob("model.ckpt.data-*"))), str(next(later.glob("model.ckpt.data-*"))))
-
-    def whole_folders(folder):
-        swap(*generation_folders(folder)[-2:])
-
-    def last_link(folder):
-        link = folder / "checkpoints" / "last"
-        link.unlink()
-        link.symlink_to("generations/" + generation_folders(folder)[-2].name)
-
-    for change in (tensors, one_file, whole_folders, last_link):
+    for change in tampering.SWAPS:
         assert_all_refused(copies(change), "checkpoints: last", change=change.__name__)
 
-    def names(folder):
-        for path in (folder / "checkpoints").glob("supernet_last.ckpt.*"):
-            path.unlink()
-            path.symlink_to("generations/{}/{}".format(generation_folders(folder)[-2].name,
-                                                        path.name.replace("supernet_last", "model")))
-
-    assert_all_refused(copies(names), "checkpoints: names")
+    assert_all_refused(copies(tampering.names_elsewhere), "checkpoints: names")
 
 
 @clause("G4.6h")
@@ -404,36 +313,8 @@ def test_a_truncated_checkpoint_is_refused(copies):
 
 @clause("G4.6i")
 def test_best_of_the_wrong_epoch_is_refused(copies):
-    def other_best(folder):
-        best, last = (folder / "checkpoints" / "last" / "best").resolve(), generation_folders(folder)[-1]
-        other = [path for path in generation_folders(folder) if path != best.parent / best.name][-1]
-        return last, "." if other == last else "../" + other.name, other.name
-
-    def link_only(folder):
-        last, target, _ = other_best(folder)
-        (last / "best").unlink()
-        (last / "best").symlink_to(target)
-
-    def link_and_state(folder):
-        last, _, name = other_best(folder)
-        link_only(folder)
-        record = json.loads((last / "state.json").read_text())
-        record.pop("digest")
-        record["best"] = name
-        record["digest"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode("utf-8")).hexdigest()
-        (last / "state.json").write_text(json.dumps(record))
-
-    def lower_history(folder):
-        path = folder / "eval_epe_history.csv"
-        best = json.loads((folder / "train_manifest.json").read_text())["best"]["epoch"]
-        header, *rows = path.read_text().splitlines()
-        cells = rows[best % len(rows)].split(",")
-        cells[2] = "0.001"
-        rows[best % len(rows)] = ",".join(cells)
-        path.write_text("\n".join([header] + rows) + "\n")
-
-    assert_all_refused(copies(link_only), "checkpoints: names", change="the link")
-    for change in (link_and_state, lower_history):
+    assert_all_refused(copies(tampering.best_link), "checkpoints: names", change="the link")
+    for change in (tampering.best_link_and_state, tampering.lower_a_mean):
         found = copies(change)
         assert_all_refused(found, "checkpoints: best", change=change.__name__)
         assert_contains(what="refusal", got=found["checkpoints: best"], want="epoch of the best checkpoint")
