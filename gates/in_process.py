@@ -5,6 +5,7 @@ What they compute is computed again in NumPy, on weights from checkpoints and on
 import itertools
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -123,46 +124,45 @@ def by_layer(vector, applications, channels):
 
 def evaluate_again(data: Path, run_folder: Path, scratch: Path):
     """Evaluates the last checkpoint of `run_folder` with a trainer's own graph, and in NumPy."""
-    from edgeflownas.data.fc2_index import build_index
-    from edgeflownas.engine.trainer import Limits, Trainer
-    config = small_config(**{"data.base_path": str(data), "runtime.deterministic": True})
-    trainer = Trainer(config, str(scratch), build_index(config.data, 42), Limits())
+    trainer, applications = watched_trainer(data, scratch)
+    names = [["train/{:07d}".format(runs.SAMPLES + i) for i in part] for part in ((0, 1), (2,))]
+    truth = [runs.centre_crops(data, part) for part in names]
+    flow = np.concatenate([batch.flow for batch in truth])
     try:
         trainer.saver.restore(trainer.session, runs.prefix(run_folder, "last"))
         before = trainer.session.run(trainer.graph.saved)
         scores, vector, estimated = watched_evaluation(trainer)
         after = trainer.session.run(trainer.graph.saved)
-        channels = trainer.graph.net.variables.norms
-        norms = {name: trainer.graph.net.variables.norms[name] for name in channels}
-        names = [["train/{:07d}".format(runs.SAMPLES + i) for i in part] for part in ((0, 1), (2,))]
-        truth = [runs.centre_crops(data, part) for part in names]
         predicted = [trainer.scorer.predict(trainer.session, trainer.pool, vector, batch.images) for batch in truth]
         bn = [runs.centre_crops(data, [sample.name for sample, _, _ in trainer.bn_pipeline.batch(i)]) for i in range(8)]
-        applications = _applications(trainer)
-        pool = [list(map(int, code)) for code in trainer.pool]
     finally:
         trainer.close()
     assert_equal(what="images of the re-estimation", got=np.stack(estimated[:8]), want=np.stack([b.images for b in bn]))
-    weights = runs.weights_of(runs.tensors(runs.prefix(run_folder, "last")))
-    flow = np.concatenate([batch.flow for batch in truth])
-    statistics, plain_epe = _plain_evaluation(weights, pool, bn, truth)
+    pool = [list(map(int, code)) for code in trainer.pool]
+    statistics, plain_epe = plain_evaluation(runs.weights_of(runs.tensors(runs.prefix(run_folder, "last"))), pool, bn, truth)
     return Evaluated(["".join(map(str, code)) for code in pool], scores.epe, before, after,
-                     by_layer(vector, applications, norms), len(estimated),
+                     by_layer(vector, applications, trainer.graph.net.variables.norms), len(estimated),
                      np.array([oracles.epe(path, flow) for path in np.concatenate(predicted, axis=1)]), statistics, plain_epe)
 
 
-def _applications(trainer):
-    """Layer -> how often the pool's graph applies it: once before the first choice, else once per path or option."""
-    shared = {"supernet/E0/bn": 1, "supernet/E1/bn": 1}
-    order = list(trainer.graph.net.variables.norms)
-    times = {}
-    for name in order:
-        deep = name.split("/")[2].startswith("deep")
-        times[name] = shared.get(name) or (1 if name.split("/")[1] == "EB0" and deep else 4 if deep else 12)
-    return times
+def watched_trainer(data: Path, folder: Path):
+    """A trainer of the small configuration, and how often its pool graph applies each layer: the layout of the statistics."""
+    from edgeflownas.data.fc2_index import build_index
+    from edgeflownas.engine import evaluate
+    from edgeflownas.engine.trainer import Limits, Trainer
+    applications: Dict[str, int] = {}
+
+    class Watched(evaluate.StoredStatistics):
+        def __init__(self, variables, vector, times):
+            applications.update(times)
+            super().__init__(variables, vector, times)
+
+    config = small_config(**{"data.base_path": str(data), "runtime.deterministic": True})
+    with mock.patch.object(evaluate, "StoredStatistics", Watched):
+        return Trainer(config, str(folder), build_index(config.data, 42), Limits()), applications
 
 
-def _plain_evaluation(weights, pool, bn, truth):
+def plain_evaluation(weights, pool, bn, truth):
     """NumPy alone: statistics of each code as the plain mean over the batches, and its EPE with them."""
     statistics, epe = [], []
     for code in pool:
