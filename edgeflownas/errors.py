@@ -35,4 +35,9 @@ def run_cli(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional
             raise
         print("error: {}".format(error), file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # ahead of training, or in a command that keeps nothing half done
+        if "--traceback" in arguments:
+            raise
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
     sys.exit(status or 0)
