@@ -54,12 +54,13 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
     folder = run_folder(config)
     with StopSignals() as stop, RunLock(folder):
         resumed = _resume_point(folder) if request.resume else None
-        index = _index(config, request)
+        index = _index(config, request, stop)
         changed = _compare(resumed, config, index.fingerprint, request)
         weights_from = _weights_from(config, request)
         trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps))
         try:
             gates = _check_gates(trainer, resumed, request)
+            stop.check()
             if not request.resume:
                 moved = archive_previous(folder)
                 if moved:
@@ -159,12 +160,12 @@ def _weights_from(config: Config, request: Request) -> Any:
     return generation
 
 
-def _index(config: Config, request: Request) -> Any:
+def _index(config: Config, request: Request, stop: Any) -> Any:
     from edgeflownas.data.fc2_index import build_index, verify_all
     from edgeflownas.engine.progress import Checking
-    index = build_index(config.data, config.train.seed, progress=Checking("checking files"))
+    index = build_index(config.data, config.train.seed, progress=Checking("checking files", stop.check))
     if request.verify_data:
-        verify_all(index.train + index.val, progress=Checking("decoding every file"))
+        verify_all(index.train + index.val, progress=Checking("decoding every file", stop.check))
     return index
 
 

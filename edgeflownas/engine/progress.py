@@ -2,7 +2,7 @@
 import logging
 import sys
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from tqdm import tqdm
 
@@ -79,13 +79,15 @@ class Progress:
 
 
 class Checking:
-    """A progress bar for `callback(done, total)` functions; a terminal only."""
+    """A progress bar for `callback(done, total)` functions; a terminal only. `check()` is called each time and may raise."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, check: Optional[Callable[[], None]] = None) -> None:
+        self._what, self._check = what, check
         self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
+        if self._check is not None:
+            self._check()
         if self._bar is None:
             self._bar = tqdm(total=total, desc=self._what, unit="sample", leave=False, disable=not sys.stderr.isatty())
         self._bar.update(done - self._bar.n)

@@ -61,6 +61,7 @@ class Records:
 
     def lengths(self) -> Dict[str, int]:
         """Bytes of each file, all of them on the disk."""
+        self._events.flush()  # TensorBoard keeps what a checkpoint knows of, too
         return {name: table.length() for name, table in self._files().items()}
 
     def cut_back(self, lengths: Dict[str, int]) -> None:
@@ -72,8 +73,7 @@ class Records:
     def open_events(self, first_step: int) -> None:
         """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote."""
         self._events = tf.summary.FileWriter(os.path.join(self.folder, "tensorboard"), flush_secs=30)
-        if first_step:
-            self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
+        self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
 
     def cycle(self, row: Dict[str, Any]) -> None:
         """One trained cycle, a row of `STEP_COLUMNS`."""

@@ -25,6 +25,7 @@ class RunState:
     """Everything is plain JSON. `best` is {"epoch", "global_step", "mean_epe"} of the lowest mean EPE so far."""
     step: int = 0                  # cycles trained, the optimizer's global step
     evaluations: int = 0           # epochs evaluated
+    steps_per_epoch: int = 0       # of the data set and batch size of the run
     sums: EpochSums = dataclasses.field(default_factory=EpochSums)
     early_stop: Dict[str, Any] = dataclasses.field(default_factory=dict)
     early_stopped: bool = False

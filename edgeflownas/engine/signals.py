@@ -3,7 +3,17 @@ import signal
 from types import FrameType
 from typing import Any, Dict, Optional
 
+from edgeflownas.errors import UserError
+
 HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StoppedEarly(UserError):
+    """A signal came before anything of the run was touched. Ends the program with the signal's exit code."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("stopped by signal {} before training began; nothing was changed".format(number))
+        self.exit_code = 128 + number
 
 
 class StopSignals:
@@ -21,6 +31,11 @@ class StopSignals:
     def exit_code(self) -> int:
         """143, 138 or 130: 128 and the number of the signal."""
         return 128 + (self.received or 0)
+
+    def check(self) -> None:
+        """Ends the preparations: `StoppedEarly` if a signal has come."""
+        if self.received is not None:
+            raise StoppedEarly(self.received)
 
     def _handle(self, number: int, _frame: Optional[FrameType]) -> None:
         if self.received == signal.SIGINT and number == signal.SIGINT:

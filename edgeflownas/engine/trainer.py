@@ -73,8 +73,8 @@ class Trainer:
         self.num_train, self.steps_per_epoch = len(index.train), self.pipeline.steps_per_epoch
         self.total_steps = train.num_epochs * self.steps_per_epoch
         self.state = RunState(config=configuration.to_dict(config), config_hash=configuration.config_hash(config),
-                              dataset=index.fingerprint, early_stop=self._early_stop({}).as_dict(),
-                              fairness=FairnessCounts(SPACE).as_dict())
+                              dataset=index.fingerprint, steps_per_epoch=self.steps_per_epoch,
+                              early_stop=self._early_stop({}).as_dict(), fairness=FairnessCounts(SPACE).as_dict())
         self.store = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning, (tf.errors.OpError,))
         self.records = Records(folder, evaluation.pool_size, runtime.debug_trace, 100 if runtime.fast_mode else 10, 200)
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
@@ -109,13 +109,21 @@ class Trainer:
         self._ready()
 
     def resume(self, generation: Generation, state: RunState) -> None:
-        """An existing run, at a generation that was verified and whose configuration was compared."""
+        """An existing run, at a generation that was verified and whose configuration was compared.
+
+        UserError if an accepted change bends the epochs: a step would have no place in them.
+        """
+        if state.steps_per_epoch != self.steps_per_epoch:
+            raise UserError("--resume: an epoch had {} steps and would have {} now; start a new run from these weights: "
+                            "--experiment_name NEW --load_checkpoint --resume_experiment_name {}".format(
+                                state.steps_per_epoch, self.steps_per_epoch, self.config.runtime.experiment_name or '""'))
         self.saver.restore(self.session, generation.prefix)
         # What this process was configured with (accepted changes, paths) is what the next checkpoint records.
         own = self.state
         self.state = state
         state.config, state.config_hash, state.dataset = own.config, own.config_hash, own.dataset
         load_pool(self._path("eval_pool_{}.json".format(len(self.pool))), self.config.train.arch_seed, len(self.pool), SPACE)
+        state.early_stopped = self._early_stop(state.early_stop).stopped  # an accepted change of patience counts
         self.records.cut_back(state.lengths)
         self.store.adopt(generation)
         self._ready()

@@ -78,9 +78,7 @@ class Lab:
         """`python -m edgeflownas.train_supernet` with the tiny flags, `words` and changed keys. Gives the `Outcome`."""
         argv = tiny.flags(self.data, output_dir, **changes) + list(words)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(mock.patch.object(trainer_module, "tf", self.tf))
-            for name, part in self.parts.items():
-                stack.enter_context(mock.patch.object(trainer_module, name, part))
+            stack.enter_context(self.patched())
             if not report:
                 stack.enter_context(mock.patch.object(train_supernet, "_report", lambda folder: None))
             # What takes long and is the same every time.
@@ -90,6 +88,14 @@ class Lab:
             for plant in plants:
                 stack.enter_context(plant)
             return _outcome(argv)
+
+    @contextlib.contextmanager
+    def patched(self):
+        """Trainers that are made in here share graph and session."""
+        with contextlib.ExitStack() as stack:
+            for name, part in dict(self.parts, tf=self.tf).items():
+                stack.enter_context(mock.patch.object(trainer_module, name, part))
+            yield
 
     def _forget(self):
         """Every variable of the session becomes NaN, integers -1; calls are counted anew."""

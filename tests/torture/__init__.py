@@ -1,0 +1,1 @@
+"""The long version of `tests/reliability`: `python -m tests.torture --help`."""

@@ -1,0 +1,40 @@
+"""`python -m tests.torture [--kills N] [--seed S]`: kills a training run over and over, then lets it live long."""
+import argparse
+import random
+import sys
+import tempfile
+import time
+
+from edgeflownas.errors import UserError, run_cli
+from tests.reliability import tiny
+from tests.torture.kills import COMMIT, CYCLES, ROWS, START, Failure, torture
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, metavar="N", help="SIGKILLs of a real process (default: %(default)s)")
+    parser.add_argument("--cycles", type=int, default=2000, metavar="N", help="cycles of the long run, 20 evaluations in all "
+                                                                               "(default: %(default)s); 0: none")
+    parser.add_argument("--seed", type=int, default=None, help="of the moments of the kills (default: drawn and printed)")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args(argv)
+    seed = random.SystemRandom().randrange(2 ** 32) if arguments.seed is None else arguments.seed
+    data, began = tiny.make_data(tempfile.mkdtemp(prefix="torture-data-")), time.monotonic()
+    print("seed {}".format(seed), flush=True)
+    try:
+        if arguments.kills:
+            tally = torture(data, arguments.kills, seed, lambda line: print(line, flush=True))
+            for where in (COMMIT, ROWS, CYCLES, START):
+                print("{:5d}  {}".format(tally[where], where))
+            print("{:5d}  kills in {} runs, {:.0f} s: every resume worked, every end has the same bytes".format(
+                sum(tally.values()) - tally["runs"], tally["runs"], time.monotonic() - began), flush=True)
+        if arguments.cycles:
+            from tests.torture.growth import long_run
+            print(long_run(data, arguments.cycles, 20))
+    except Failure as failure:
+        raise UserError("torture, seed {}: {}".format(seed, failure))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main, sys.argv[1:])
