@@ -23,7 +23,7 @@ BACKGROUND_SHIFT, SHAPE_SHIFT = (
     1.9,
     3.6,
 )  # Median translations in pixels: of the background, of shapes relative to it.
-MAX_SHIFT = 160.0  # Longest of either.
+MAX_SHIFT = 160.0  # Longest of either, as long as FC2's.
 SOFT_EDGE = (
     1.5  # Width in pixels over which every second shape's edge fades, on average; the others' edges are hard.
 )
@@ -54,27 +54,27 @@ class Scene(NamedTuple):
     layer1: np.ndarray  # uint8 [H, W], the same of frame 1
 
 
-def draw(seed: int, number: int, height: int, width: int, motion: float = 1.0) -> Scene:
-    """Sample `number` of the synthetic set `seed`. Shifts do not scale with the frame's size, but with `motion`."""
+def draw(seed: int, number: int, height: int, width: int, max_shift: float = MAX_SHIFT) -> Scene:
+    """Sample `number` of the synthetic set `seed`. Shifts do not scale with the frame's size; `max_shift` bounds them."""
     # The share of backgrounds slower than this one's, spread evenly over consecutive samples by the golden
     # ratio, so that a set of twenty already has the distribution of a large one.
     turn = rng.stream("synthetic", seed).random_sample() + number * 0.6180339887498949
     layers = _draw_layers(rng.stream("synthetic", seed, number), float(turn - np.floor(turn)), height, width,
-                          motion)
+                          max_shift)
     frame0, layer0 = _render(layers, False, height, width)
     frame1, layer1 = _render(layers, True, height, width)
     return Scene(frame0, frame1, _flow(layers, layer0), layer0, layer1)
 
 
 def _draw_layers(random: np.random.RandomState, rank: float, height: int, width: int,
-                 motion: float) -> List[Layer]:
+                 max_shift: float) -> List[Layer]:
     """The background and then the shapes, back to front."""
     middle = (width - 1) / 2.0, (height - 1) / 2.0
     ground = Layer(
         _texture(random),
         middle,
         _matrix(random, 0.007, 0.014, 0.007),
-        _shift(random, BACKGROUND_SHIFT, rank, motion),
+        _shift(random, BACKGROUND_SHIFT, rank, max_shift),
         (0.0, 0.0),
         np.zeros((0, 3)),
         0.0,
@@ -86,7 +86,7 @@ def _draw_layers(random: np.random.RandomState, rank: float, height: int, width:
         radii = tuple(height * (low + (high - low) * random.random_sample()) for _ in range(2))
         # As in FlyingChairs, a shape moves relative to the background, as if seen by a moving camera.
         along = _motion_at(ground, center[0] - middle[0], center[1] - middle[1])
-        own = _shift(random, SHAPE_SHIFT, random.random_sample(), motion)
+        own = _shift(random, SHAPE_SHIFT, random.random_sample(), max_shift)
         layers.append(
             Layer(
                 _texture(random),
@@ -124,10 +124,10 @@ def _finer(grid: np.ndarray) -> np.ndarray:
     return grid
 
 
-def _shift(random: np.random.RandomState, median: float, rank: float, motion: float) -> Pair:
-    """A translation in any direction; `rank` in [0, 1) picks its length: this median times `motion`, a long tail."""
-    share = rank * MAX_SHIFT / (MAX_SHIFT + median)
-    length = motion * median * share / (1.0 - share)
+def _shift(random: np.random.RandomState, median: float, rank: float, max_shift: float) -> Pair:
+    """A translation in any direction; `rank` in [0, 1) picks its length: about this median, a long tail to the longest."""
+    share = rank * max_shift / (max_shift + median)
+    length = median * share / (1.0 - share)
     x, y = _direction(random)
     return length * x, length * y
 

@@ -37,21 +37,21 @@ def make_dataset(
     width: int = 512,
     workers: int = 1,
     show_progress: bool = False,
-    motion: float = 1.0,
+    max_shift: float = scene.MAX_SHIFT,
 ) -> bool:
     """Writes a set of `train` + `test` samples with frames of height x width pixels to the folder `out`;
-    the longer `motion`, the longer all shifts (1.0: as in FC2).
+    no layer is shifted by more than `max_shift` pixels.
 
     Byte for byte the same for the same parameters, whatever `workers` (processes). Returns False, and writes
     nothing, if `out` already holds exactly this set; any other content in `out` is a UserError, and so is a
     bad parameter.
     """
-    wanted = _record(train, test, seed, height, width, motion)
+    wanted = _record(train, test, seed, height, width, max_shift)
     if _is_finished(out, wanted):
         return False
     os.makedirs(os.path.join(out, "train"), exist_ok=True)
     total = train + test
-    write = partial(_write_sample, out, seed, height, width, motion)
+    write = partial(_write_sample, out, seed, height, width, max_shift)
     with tqdm(total=total, unit="sample", disable=None if show_progress else True) as bar:
         if workers == 1:
             for number in range(total):
@@ -70,7 +70,7 @@ def make_dataset(
     return True
 
 
-def _record(train: int, test: int, seed: int, height: int, width: int, motion: float) -> Dict[str, float]:
+def _record(train: int, test: int, seed: int, height: int, width: int, max_shift: float) -> Dict[str, float]:
     """The parameters as dataset.json stores them; UserError if there can be no such set."""
     if train < 1 or test < 0 or train + test > MAX_SAMPLES:
         raise UserError(
@@ -81,10 +81,10 @@ def _record(train: int, test: int, seed: int, height: int, width: int, motion: f
         raise UserError(f"expected --seed in 0..{2**32 - 1}, found {seed}")
     if min(height, width) < MIN_SIDE:
         raise UserError(f"expected --height and --width of at least {MIN_SIDE}, found {height} and {width}")
-    if not 0.0 <= motion <= 10.0:
-        raise UserError(f"expected --motion in 0..10, found {motion}")
+    if not 0.0 < max_shift <= 1000.0:
+        raise UserError(f"expected --max_shift above 0 and up to 1000, found {max_shift}")
     return {"format": FORMAT, "train": train, "test": test, "seed": seed, "height": height, "width": width,
-            "motion": motion}
+            "max_shift": max_shift}
 
 
 def _is_finished(out: str, wanted: Dict[str, float]) -> bool:
@@ -119,8 +119,8 @@ def _name(number: int) -> str:
     return f"train/{number:07d}"
 
 
-def _write_sample(out: str, seed: int, height: int, width: int, motion: float, number: int) -> None:
-    drawn = scene.draw(seed, number, height, width, motion)
+def _write_sample(out: str, seed: int, height: int, width: int, max_shift: float, number: int) -> None:
+    drawn = scene.draw(seed, number, height, width, max_shift)
     img0, img1, flow = sample_files(out, _name(number))
     # Fast compression: noise does not shrink much, and packing it well would take longer than drawing it.
     Image.fromarray(drawn.frame0).save(img0, "PNG", compress_level=1)
@@ -157,8 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", required=True, type=int, metavar="S", help="another seed, another set")
     parser.add_argument("--height", type=int, default=384, help="of the frames, pixels (default 384, as FC2)")
     parser.add_argument("--width", type=int, default=512, help="of the frames, pixels (default 512, as FC2)")
-    parser.add_argument("--motion", type=float, default=1.0, metavar="X",
-                        help="length of the shifts, a multiple of FC2's (default 1.0; frames of a quarter of FC2's size: 0.25)")
+    parser.add_argument("--max_shift", type=float, default=scene.MAX_SHIFT, metavar="PX",
+                        help="longest shift in pixels (default %(default)s, as in FC2); smaller for smaller frames")
     parser.add_argument(
         "--workers",
         type=int,
@@ -175,7 +175,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         raise UserError(f"expected --workers of at least 1, found {args.workers}")
     made = make_dataset(
         args.out, args.train, args.test, args.seed, args.height, args.width, args.workers, show_progress=True,
-        motion=args.motion,
+        max_shift=args.max_shift,
     )
     print(
         "{}: {} training and {} validation samples of {}x{} {}".format(

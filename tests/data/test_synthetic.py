@@ -214,13 +214,14 @@ def test_command_line(tmp_path):
     assert again.returncode == 2 and again.stderr.startswith("error: ") and again.stderr.count("\n") == 1
 
 
-def test_motion_scales_the_shifts_and_is_part_of_the_set(tmp_path):
-    still, slow, full = [np.abs(scene.draw(3, 2, 96, 128, motion).flow).max() for motion in (0.0, 0.25, 1.0)]
-    assert still < slow < full
+def test_max_shift_bounds_the_shifts_and_is_part_of_the_set(tmp_path):
+    short, full = [max(np.abs(scene.draw(3, number, 96, 128, longest).flow).max() for number in range(8))
+                   for longest in (4.0, scene.MAX_SHIFT)]
+    assert 4.0 < short < 14.0 < full  # Background, shape, and what rotation and zoom add.
     out = str(tmp_path / "set")
-    assert synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH, motion=0.25)
-    assert not synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH, motion=0.25)
+    assert synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH, max_shift=4.0)
+    assert not synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH, max_shift=4.0)
     with pytest.raises(UserError, match="expected an empty folder or the set"):
         synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH)
-    with pytest.raises(UserError, match="--motion"):
-        synthetic.make_dataset(out, train=1, test=0, seed=1, motion=11.0)
+    with pytest.raises(UserError, match="--max_shift"):
+        synthetic.make_dataset(out, train=1, test=0, seed=1, max_shift=0.0)
