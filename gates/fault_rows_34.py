@@ -188,7 +188,7 @@ GATE_4 = (
     ("shape-swapped", _ENTRY, "G4.3c", "the manifest's input shape is width by height",
      '"input_shape": [config.data.input_height, config.data.input_width, 6]',
      '"input_shape": [config.data.input_width, config.data.input_height, 6]'),
-    ("first-path-counted", _TRAINER, "G4.4", "only the first path of a cycle is counted",
+    ("first-path-counted", _TRAINER, "G4.4", "the trainer counts only the first path of a cycle",
      "counts.add(codes)",
      "counts.add(codes[:1])"),
     ("checks-too-strict", _CYCLE_CHECKS, "G4.5", "check_manifest expects the learning rate of the step after",
