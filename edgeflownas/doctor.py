@@ -28,8 +28,9 @@ from edgeflownas.nas.complexity import supernet_parameters
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 CHECKPOINTS = 4  # the last two, the best, and the one being written
 TENSORS = 3  # weights and Adam's two moments, float32
-LOG_BYTES_PER_STEP = 200  # tables and TensorBoard, measured at about 150
-TRACE_BYTES_PER_STEP = 8000
+# What else grows: a row of the steps' table and its share of TensorBoard's scalars; in the debug trace a line, in which
+# each sample takes its place; per epoch two pictures for TensorBoard. Rounded up.
+STEP_BYTES, TRACE_BYTES, TRACE_SAMPLE_BYTES, EPOCH_BYTES = 120, 1500, 35, 300000
 FC2_TRAIN = 22232  # samples, where the data cannot be counted
 SMALL = {"network.init_channels": 8, "data.input_height": 64, "data.input_width": 96, "train.batch_size": 2,
          "train.micro_batch_size": 0}  # fmt: skip
@@ -150,8 +151,9 @@ def check_data(patient: Patient) -> Iterator[Finding]:
 def check_space(patient: Patient) -> Iterator[Finding]:
     train = patient.config.train
     checkpoint = supernet_parameters(patient.config.network.init_channels) * TENSORS * 4
-    per_step = LOG_BYTES_PER_STEP + (TRACE_BYTES_PER_STEP if patient.config.runtime.debug_trace else 0)
-    need = CHECKPOINTS * checkpoint + train.num_epochs * (patient.train_samples // train.batch_size) * per_step
+    trace = TRACE_BYTES + TRACE_SAMPLE_BYTES * train.batch_size if patient.config.runtime.debug_trace else 0
+    epoch = EPOCH_BYTES + (patient.train_samples // train.batch_size) * (STEP_BYTES + trace)
+    need = CHECKPOINTS * checkpoint + train.num_epochs * epoch
     free = shutil.disk_usage(patient.output_dir).free
     found = "{:.1f} GB free in {}, a run needs about {:.2f} GB".format(free / 1e9, patient.output_dir, need / 1e9)
     level = OK if free > 2 * need else WARN if free > need else FAIL

@@ -1,6 +1,7 @@
 """A tiny supernet run with real weights, untrained: data set, checkpoints and state, as the trainer leaves them."""
 
 import os
+import shutil
 from typing import Any, NamedTuple
 
 import pytest
@@ -33,21 +34,27 @@ def tiny_data(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def tiny_run(tmp_path, tiny_data, monkeypatch):
-    """Best: epoch 1, weights of seed 1. Last: epoch 2, weights of seed 2."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    folder = str(tmp_path / "run")
-    run = _prepare(folder, tiny_data)
+@pytest.fixture(scope="session")
+def original_run(tmp_path_factory, tiny_data):
+    """Best: epoch 1, weights of seed 1. Last: epoch 2, weights of seed 2. Not to be changed."""
+    run = _prepare(str(tmp_path_factory.mktemp("original") / "run"), tiny_data)
     run.commit(1, 1, True)
     run.commit(2, 2, False)
     return run
 
 
 @pytest.fixture
-def unevaluated_run(tmp_path, tiny_data, monkeypatch):
-    """One checkpoint, no evaluation."""
+def tiny_run(original_run, tmp_path, monkeypatch):
+    """A copy of `original_run`, to be changed at will."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    folder = str(tmp_path / "run")
+    shutil.copytree(original_run.folder, folder, symlinks=True)
+    return original_run._replace(folder=folder, store=CheckpointStore(os.path.join(folder, "checkpoints")))
+
+
+@pytest.fixture
+def unevaluated_run(tmp_path, tiny_data):
+    """One checkpoint, no evaluation."""
     run = _prepare(str(tmp_path / "run"), tiny_data)
     run.commit(1, 0, False)
     return run

@@ -9,9 +9,15 @@ import sys
 import pytest
 
 from edgeflownas import api
+from edgeflownas import config as configuration
+from edgeflownas.data.fc2_index import FC2Index
 from edgeflownas.engine.artifacts import read_table
+from edgeflownas.engine.checkpoint import Generation
 from edgeflownas.errors import UserError
 from edgeflownas.nas import score_table
+from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.nas.complexity import subnet_cost
+from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.score_plot import front
 from edgeflownas.nas.score_table import COLUMNS, Row, ScoreTable
 from edgeflownas.nas.supernet_eval import main
@@ -28,45 +34,76 @@ def content(path):
         return handle.read()
 
 
-def test_the_pool_by_default(tiny_run, capsys):
-    assert main(tiny_run.flags + ["--eval_only", "--bn_recal_batches", "2"]) == 0
+class FakeSupernet:
+    """Stands for `api.Supernet` where only the command is tested: scores are made up, in chunks of two codes."""
+
+    scored = []  # every code it was asked for, since the fixture
+
+    def __init__(self, checkpoint, settings):
+        self.config, _ = configuration.load(None, {name: settings[name] for name in settings if name.startswith("eval.")})
+        files = {"model.ckpt.index": {"size": 3, "sha256": "{:x<64}".format(checkpoint)}}
+        self.generation = Generation("gen", {}, "gen", files)
+        self.epoch, self.step, self.index = 5, 35, FC2Index((), (), "f" * 64, "lists")
+        self.pool = build_pool(42, 12)
+
+    def stream(self, codes, stop, progress):
+        for first in range(0, len(codes), 2):
+            if stop():
+                raise api.Interrupted()
+            FakeSupernet.scored += codes[first : first + 2]
+            yield [
+                api.Result(code, 1.0 + int(code) % 97 / 97, 8.5, int(code), 7, self.config.eval.bn_recal_batches, 3)
+                for code in codes[first : first + 2]
+            ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """The flags of a run that `FakeSupernet` stands for; its folder exists and is empty."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(FakeSupernet, "scored", [])
+    monkeypatch.setattr(api.Supernet, "load", lambda folder, checkpoint, settings, progress: FakeSupernet(checkpoint, settings))
+    (tmp_path / "run").mkdir()
+    return ["--output_dir", str(tmp_path / "run"), "--gpu_device", "-1"]
+
+
+def test_the_pool_by_default_with_a_real_supernet(tiny_run, capsys):
+    assert main(tiny_run.flags + ["--eval_only", "--bn_recal_batches", "2", "--eval_pool_size", "3"]) == 0
     out = capsys.readouterr().out
-    path = os.path.join(tiny_run.folder, "subnet_scores.csv")
-    rows = table_of(path)
-    with api.Supernet.load(tiny_run.folder) as supernet:
-        want = {result.arch_code: result for result in supernet.evaluate(supernet.pool)}
-    assert set(rows) == set(want) and len(rows) == 12
+    rows = table_of(os.path.join(tiny_run.folder, "subnet_scores.csv"))
+    pool = [to_digits(code) for code in build_pool(42, 3)]
+    assert list(rows) == pool
     for code, row in rows.items():
-        assert float(row["epe"]) == pytest.approx(want[code].epe, rel=1e-6)
-        assert int(row["multiply_adds"]) == want[code].multiply_adds and row["bn_recal_batches"] == "2"
+        assert (int(row["parameters"]), int(row["multiply_adds"])) == subnet_cost(code, 64, 67, 2)
+        assert (row["bn_recal_batches"], row["num_samples"]) == ("2", "3")
     by_rank = sorted(rows.values(), key=lambda row: int(row["rank"]))
-    assert [int(row["rank"]) for row in by_rank] == list(range(1, 13))
+    assert [int(row["rank"]) for row in by_rank] == [1, 2, 3]
     assert sorted(float(row["epe"]) for row in by_rank) == [float(row["epe"]) for row in by_rank]
-    assert "checkpoint best: epoch 1, step 1" in out and out.count("bn_recal_batches=2") == 12
+    assert "checkpoint best: epoch 1, step 1" in out and out.count("bn_recal_batches=2") == 3
     assert content(os.path.join(tiny_run.folder, "subnet_scores.png")).startswith(b"\x89PNG")
 
 
-def test_what_is_scored_is_not_scored_again(tiny_run, tmp_path, monkeypatch, capsys):
+def test_what_is_scored_is_not_scored_again(fake, tmp_path, capsys):
     output = str(tmp_path / "scores.csv")
-    flags = tiny_run.flags + ["--checkpoint", "last", "--output", output, "--codes"]
+    flags = fake + ["--output", output, "--codes"]
     assert main(flags + [",".join(CODES[:2])]) == 0
     before = content(output)
-    asked = []
-    score = api.Supernet._score
-    monkeypatch.setattr(
-        api.Supernet, "_score", lambda self, rows, *rest: (asked.append(len(rows)), score(self, rows, *rest))[1]
-    )
     assert main(flags + [",".join(CODES[:2])]) == 0
-    assert asked == [] and content(output) == before
+    assert FakeSupernet.scored == CODES[:2] and content(output) == before
     assert main(flags + [",".join(CODES[:3])]) == 0
-    assert asked == [1] and list(table_of(output)) == CODES[:3]
+    assert FakeSupernet.scored == CODES[:3] and list(table_of(output)) == CODES[:3]
     assert "2 of 3 codes are in" in capsys.readouterr().out
 
 
-def test_a_stopped_evaluation_continues_to_the_same_table(tiny_run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(api, "CHUNK", 2)
+def test_a_stopped_evaluation_continues_to_the_same_table(fake, tmp_path, monkeypatch, capsys):
     whole, parts = str(tmp_path / "whole.csv"), str(tmp_path / "parts.csv")
-    flags = tiny_run.flags + ["--codes", ",".join(CODES), "--output"]
+    flags = fake + ["--codes", ",".join(CODES), "--output"]
     assert main(flags + [whole]) == 0
     add = ScoreTable.add
 
@@ -84,9 +121,9 @@ def test_a_stopped_evaluation_continues_to_the_same_table(tiny_run, tmp_path, mo
     assert content(parts) == content(whole)
 
 
-def test_rows_of_something_else_are_not_mixed_in(tiny_run, tmp_path):
+def test_rows_of_something_else_are_not_mixed_in(fake, tmp_path):
     output = str(tmp_path / "scores.csv")
-    flags = tiny_run.flags + ["--codes", CODES[0], "--output", output]
+    flags = fake + ["--codes", CODES[0], "--output", output]
     assert main(flags) == 0
     before = content(output)
     for other, named in ((["--checkpoint", "last"], "checkpoint"), (["--bn_recal_batches", "3"], "settings")):
@@ -97,15 +134,15 @@ def test_rows_of_something_else_are_not_mixed_in(tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["eval_epe_history.csv", "train_manifest.csv"])
-def test_files_of_the_trainer_are_left_alone(tiny_run, name):
+def test_files_of_the_trainer_are_left_alone(fake, name):
     files = {"eval_epe_history.csv": "epoch,global_step\n1,1\n", "train_manifest.json": '{"status": "running"}'}
     for file, text in files.items():
-        with open(os.path.join(tiny_run.folder, file), "w") as handle:
+        with open(os.path.join(fake[1], file), "w") as handle:
             handle.write(text)
     with pytest.raises(UserError, match="was not written by supernet_eval"):
-        main(tiny_run.flags + ["--codes", CODES[0], "--output", os.path.join(tiny_run.folder, name)])
+        main(fake + ["--codes", CODES[0], "--output", os.path.join(fake[1], name)])
     for file, text in files.items():
-        assert content(os.path.join(tiny_run.folder, file)).decode() == text
+        assert content(os.path.join(fake[1], file)).decode() == text
 
 
 def test_before_any_evaluation_best_is_the_last_and_it_says_so(unevaluated_run, capsys):
@@ -113,13 +150,13 @@ def test_before_any_evaluation_best_is_the_last_and_it_says_so(unevaluated_run, 
     assert "checkpoint best, which is the last: nothing is evaluated yet: epoch 0, step 0" in capsys.readouterr().out
 
 
-def test_codes_from_a_file_and_in_either_spelling(tiny_run, tmp_path):
+def test_codes_from_a_file_and_in_either_spelling(fake, tmp_path):
     codes, output = str(tmp_path / "codes.txt"), str(tmp_path / "scores.csv")
     with open(codes, "w") as handle:
         handle.write("0,0,0,0,0,1,0,0,0\n\n012001210\n000001000\n")
-    assert main(tiny_run.flags + ["--codes_file", codes, "--output", output]) == 0
+    assert main(fake + ["--codes_file", codes, "--output", output]) == 0
     assert list(table_of(output)) == CODES[:2]
-    assert main(tiny_run.flags + ["--codes", "2,2,2,2,2,2,2,2,2", "--output", output]) == 0
+    assert main(fake + ["--codes", "2,2,2,2,2,2,2,2,2", "--output", output]) == 0
     assert list(table_of(output)) == CODES[:3]
 
 
@@ -149,9 +186,9 @@ def test_keys_that_are_not_given_come_from_the_checkpoint_and_given_ones_must_ag
         (["--codes", "000001000", "--output", "scores.txt"], "ends in .csv"),
     ],
 )
-def test_wrong_arguments_are_one_line(tiny_run, arguments, message):
+def test_wrong_arguments_are_one_line(fake, arguments, message):
     with pytest.raises(UserError, match=message):
-        main(tiny_run.flags + arguments)
+        main(fake + arguments)
 
 
 def test_help_is_quick_and_says_what_eval_only_does():

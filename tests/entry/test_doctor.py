@@ -1,0 +1,193 @@
+"""The doctor: GPUs by a fake nvidia-smi on PATH, data, disk and file system; each finding can be bad."""
+
+import os
+from collections import namedtuple
+from types import SimpleNamespace
+
+import pytest
+
+from edgeflownas import config as configuration
+from edgeflownas import doctor, nvidia
+from edgeflownas.errors import UserError
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """`smi(output, code)` puts an nvidia-smi on PATH that answers the doctor's question so, and no other."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def write(output, code=0):
+        path = folder / "nvidia-smi"
+        path.write_text(
+            '#!/bin/sh\n[ "$*" = "{}" ] || {{ echo "wrong question: $*"; exit 64; }}\n/bin/cat <<END\n{}END\nexit {}\n'.format(
+                " ".join(nvidia.QUERY[1:]), output, code
+            )
+        )
+        path.chmod(0o755)
+
+    return write
+
+
+@pytest.fixture
+def patient(tiny_data, tmp_path):
+    def make(**changes):
+        values = {"data.base_path": tiny_data, "data.input_height": 64, "data.input_width": 67, "train.batch_size": 5,
+                  "network.init_channels": 2, "runtime.output_dir": str(tmp_path / "deep" / "er"),
+                  "runtime.gpu_device": "-1"}  # fmt: skip
+        values.update({name.replace("__", "."): value for name, value in changes.items()})
+        return doctor.Patient(configuration.load(None, values)[0], False)
+
+    return make
+
+
+A100 = "NVIDIA A100-SXM4-40GB, 8.0, 535.104.05\n"
+V100 = "Tesla V100-SXM2-16GB, 7.0, 450.80.02\n"
+
+
+def test_nvidia_smi_is_parsed(smi):
+    smi(A100 + V100)
+    assert nvidia.gpus() == [
+        nvidia.Gpu("NVIDIA A100-SXM4-40GB", (8, 0), (535, 104, 5)),
+        nvidia.Gpu("Tesla V100-SXM2-16GB", (7, 0), (450, 80, 2)),
+    ]
+    smi("Tesla K80, [Not Supported], 470.1\n")
+    assert nvidia.gpus() == [nvidia.Gpu("Tesla K80", None, (470, 1))]
+
+
+def test_no_nvidia_smi_is_no_gpu(smi):
+    assert nvidia.gpus() == []
+
+
+@pytest.mark.parametrize(
+    "output, code, message",
+    [
+        ('Field "compute_cap" is not a valid field to query.\n', 2, "is not a valid field"),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", 9, "exit code 9"),
+        ("some warning\n", 0, "expected name, compute_cap, driver_version"),
+    ],
+)
+def test_a_broken_nvidia_smi_is_one_line(smi, output, code, message):
+    smi(output, code)
+    with pytest.raises(UserError, match=message):
+        nvidia.gpus()
+
+
+@pytest.mark.parametrize(
+    "capability, driver, tensorflow, nvidia_build, works",
+    [
+        ((7, 5), (450, 80), "1.15.5", False, True),
+        ((8, 0), (535, 104), "1.15.5", False, False),   # the trap
+        ((8, 6), (535, 104), "1.15.2", False, False),
+        ((12, 0), (570, 1), "1.15.5", False, False),
+        ((8, 0), (535, 104), "1.15.5", True, True),     # NVIDIA's own build
+        ((8, 0), (535, 104), "2.16.1", False, True),
+        ((7, 5), (450, 80), "2.16.1", False, False),    # driver too old for CUDA 12
+        ((7, 5), (390, 1), "1.15.5", False, False),
+    ],
+)  # fmt: skip
+def test_which_tensorflow_computes_on_which_gpu(capability, driver, tensorflow, nvidia_build, works):
+    verdict = nvidia.judge(nvidia.Gpu("X", capability, driver), tensorflow, nvidia_build)
+    assert verdict.works == works and bool(verdict.advice) == (not works)
+
+
+def test_the_trap_is_named():
+    verdict = nvidia.judge(nvidia.Gpu("A100", (8, 0), (535, 104)), "1.15.5", False)
+    assert "stock TensorFlow 1.15.5 (CUDA 10.0) hangs or computes wrong results" in verdict.reason
+    assert "TensorFlow 2" in verdict.advice
+
+
+def fake_tensorflow(version, built_with_cuda):
+    return SimpleNamespace(__version__=version, test=SimpleNamespace(is_built_with_cuda=lambda: built_with_cuda))
+
+
+def findings(check):
+    return [(finding.level, finding.what, finding.found) for finding in check]
+
+
+def test_the_trap_fails_and_nothing_is_computed_on_it(smi, patient):
+    smi(A100)
+    one = patient(runtime__gpu_device="0")
+    (found,) = findings(doctor._check_gpus(one, fake_tensorflow("1.15.5", True)))
+    assert found[:2] == ("FAIL", "GPU") and "A100" in found[2] and "hangs" in found[2]
+    assert findings(doctor.check_first_step(one)) == [("warn", "first step", "not tried, for the reason above")]
+
+
+def test_only_the_chosen_gpu_counts(smi, patient, monkeypatch):
+    smi(A100 + V100)
+    monkeypatch.setattr(doctor, "_visible_gpu", lambda tf: doctor.Finding("ok", "GPU in TensorFlow", "V100"))
+    tf = fake_tensorflow("1.15.5", True)
+    assert [level for level, _, _ in findings(doctor._check_gpus(patient(runtime__gpu_device="1"), tf))] == ["ok", "ok"]
+    assert findings(doctor._check_gpus(patient(runtime__gpu_device="2"), tf))[0][2] == "no number 2 among 2"
+    assert [level for level, _, _ in findings(doctor._check_gpus(patient(runtime__gpu_device="0,1"), tf))] == ["FAIL", "ok"]
+
+
+def test_a_gpu_that_this_tensorflow_cannot_see_fails(smi, patient, monkeypatch):
+    smi(V100)
+    monkeypatch.setattr("edgeflownas.tfcompat.device_names", lambda: "CPU")
+    for built, words in ((False, "built for CPUs"), (True, "none is visible")):
+        tf = fake_tensorflow("1.15.5", built)
+        last = findings(doctor._check_gpus(patient(runtime__gpu_device="0"), tf))[-1]
+        assert last[:2] == ("FAIL", "GPU in TensorFlow") and words in last[2]
+
+
+def test_data(patient, tiny_data):
+    one = patient()
+    assert findings(doctor.check_data(one))[0][:2] == ("ok", "data") and one.train_samples == 7
+    assert findings(doctor.check_data(patient(data__base_path="/nowhere")))[0][0] == "FAIL"
+    assert findings(doctor.check_data(patient(train__batch_size=8)))[-1][0] == "FAIL"
+
+
+@pytest.mark.parametrize("free, level", [(10**12, "ok"), (2 * 10**7, "FAIL")])
+def test_disk_space(patient, monkeypatch, free, level):
+    usage = namedtuple("Usage", "free")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(free))
+    assert findings(doctor.check_space(patient()))[0][0] == level
+
+
+def test_disk_space_of_the_specification_is_four_checkpoints_and_logs(patient):
+    (finding,) = doctor.check_space(patient(network__init_channels=32))
+    need = float(finding.found.split("needs about ")[1].split(" GB")[0])
+    assert 4 * 12122016 * 12 / 1e9 < need < 1.5
+
+
+def test_file_system_leaves_nothing_behind(patient, tmp_path):
+    before = sorted(os.listdir(str(tmp_path)))
+    (found,) = findings(doctor.check_file_system(patient()))
+    assert found[0] == "ok" and sorted(os.listdir(str(tmp_path))) == before
+
+
+def _refuse(*_):
+    raise OSError(95, "Operation not supported")
+
+
+@pytest.mark.parametrize(
+    "target, name",
+    [("os.replace", "rename"), ("os.symlink", "symlink"), ("os.fsync", "fsync"), ("fcntl.flock", "flock")],
+)
+def test_a_file_system_that_lacks_something_fails(patient, monkeypatch, target, name):
+    monkeypatch.setattr(target, _refuse)
+    (found,) = findings(doctor.check_file_system(patient()))
+    assert found[0] == "FAIL" and name in found[2]
+
+
+def test_a_file_system_that_gives_a_lock_twice_fails(patient, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    (found,) = findings(doctor.check_file_system(patient()))
+    assert found[0] == "FAIL" and "two locks were given at once" in found[2]
+
+
+def test_everything_in_one_go(tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(doctor, "SMALL", dict(doctor.SMALL, **{"network.init_channels": 2, "data.input_width": 65}))
+    flags = ["--base_path", tiny_data, "--output_dir", str(tmp_path), "--gpu_device", "-1", "--set", "train.batch_size=5"]
+    small = ["--set", "data.input_height=64", "--set", "data.input_width=67"]
+    assert doctor.main(flags + small) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[6:].split(": ")[0] for line in lines[:-1]] == [
+        "TensorFlow", "GPU", "data", "disk space", "file system", "gates", "first step"]  # fmt: skip
+    assert "first step" in lines[-2] and "batch 2, 2 channels" in lines[-2]
+    monkeypatch.setattr(doctor, "check_first_step", lambda patient: iter(()))
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.check_data,))
+    assert doctor.main(flags) == 1, "frames are smaller than the default crop"
