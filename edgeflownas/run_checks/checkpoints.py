@@ -63,6 +63,7 @@ def stored_state(run: RunFolder) -> str:
     differing = [name for name in configuration.diff(stored, run.config) if name not in accepted]
     if differing:
         raise Wrong("another {} in the checkpoint than in the manifest".format(", ".join(differing)), "the same")
+    expect("steps_per_epoch of the checkpoint", state.steps_per_epoch, run.field("steps_per_epoch"))
     if not accepted:
         expect("config_hash of the checkpoint", state.config_hash, run.field("config_hash"))
         expect("dataset of the checkpoint", state.dataset, run.field("dataset.fingerprint"))

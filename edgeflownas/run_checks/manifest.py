@@ -137,7 +137,8 @@ def status(run: RunFolder) -> str:
         raise Wrong("status {!r}".format(found), "one of {}".format(", ".join(Manifest.STATUSES)))
     state, per_epoch = run.state("last"), run.whole("steps_per_epoch", 1)
     whole_run = state.step == run.whole("total_steps") and state.evaluations * per_epoch == state.step
-    want = "early_stopped" if state.early_stopped else "completed" if whole_run else None
+    stopped = state.early_stop.get("wait", 0) >= run.config.eval.patience  # an accepted change of it counts at once
+    want = "early_stopped" if stopped else "completed" if whole_run else None
     if (want or found in ("early_stopped", "completed")) and found not in (want, "running"):
         raise Wrong("status {}".format(found), want or "a status of an unfinished run: it is at step {}".format(state.step))
     return found + ("" if run.settled else "; rows after the last checkpoint are allowed")

@@ -144,6 +144,7 @@ class Run:
     def commit(self, is_best: bool) -> None:
         state = RunState(
             step=self.step,
+            steps_per_epoch=self.per_epoch,
             evaluations=self.epoch,
             early_stop=self.early_stop.as_dict(),
             best=self.best,
