@@ -1,0 +1,111 @@
+"""What people and programs read of a run agrees to the last digit, and a log stays small."""
+import glob
+import logging
+import time
+
+import numpy as np
+import pytest
+
+from edgeflownas.engine import progress as progress_module
+from edgeflownas.engine.artifacts import read_table, real
+from edgeflownas.engine.progress import Progress, duration
+from edgeflownas.engine.records import STEP_COLUMNS, Records, history_columns, ranks
+from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.tfcompat import tf
+
+POOL = build_pool(42, 12)
+
+
+def step_row(step):
+    draw = np.random.RandomState(step)
+    return dict({"step": step, "epoch": 1 + step // 5}, **{name: float(draw.uniform(0, 9)) for name in STEP_COLUMNS[2:]})
+
+
+def evaluation_row(epoch):
+    draw = np.random.RandomState(100 + epoch)
+    row = {name: float(draw.uniform(0, 9)) for name in history_columns(12)}
+    row.update(epoch=epoch, global_step=5 * epoch, fairness_gap=0, best_epoch=1, early_stop_wait=0, bn_recal_batches=8,
+               num_samples=3)
+    return row
+
+
+def events(folder):
+    """{tag: {step: value}} of all scalars that TensorBoard keeps, in file order, purged at session starts."""
+    found = {}
+    for path in sorted(glob.glob(str(folder / "tensorboard" / "*"))):
+        for event in tf.train.summary_iterator(path):
+            if event.session_log.status == tf.SessionLog.START:
+                for values in found.values():
+                    for step in [step for step in values if step >= event.step]:
+                        del values[step]
+            for value in event.summary.value:
+                assert event.step not in found.setdefault(value.tag, {}), "two values of {} at one step".format(value.tag)
+                found[value.tag][event.step] = value.simple_value
+    return found
+
+
+def write(folder, first, last, lengths=None):
+    records = Records(str(folder), 12, False, scalar_every=1, flush_every=200)
+    if lengths is not None:
+        records.cut_back(lengths)
+    records.open_events(first)
+    noted = None
+    for step in range(first, last):
+        records.cycle(step_row(step))
+        if step % 5 == 4:
+            epe = np.random.RandomState(step).uniform(1, 2, 12)
+            records.evaluation(evaluation_row(1 + step // 5), POOL, epe)
+            noted = records.lengths()
+    records.close()
+    return noted
+
+
+def test_tensorboard_and_tables_agree_to_the_last_digit_also_after_a_resume(tmp_path):
+    noted = write(tmp_path, 0, 5)
+    time.sleep(1.1)  # an event file is named by the second it was opened in; a real restart takes longer than that
+    write(tmp_path, 5, 8, noted)   # three cycles that no checkpoint knows of
+    time.sleep(1.1)
+    write(tmp_path, 5, 15, noted)  # the resume
+    scalars = events(tmp_path)
+    steps = read_table(str(tmp_path / "train_steps.csv"), STEP_COLUMNS)
+    assert [int(row["step"]) for row in steps] == list(range(15))
+    for row in steps:
+        for name in STEP_COLUMNS[2:]:
+            assert real(scalars["train/" + name][int(row["step"])]) == row[name]
+    history = read_table(str(tmp_path / "eval_epe_history.csv"))
+    assert [row["epoch"] for row in history] == ["1", "2", "3"]
+    for row in history:
+        for name in history_columns(12)[2:]:
+            value = scalars["eval/" + name][int(row["global_step"]) - 1]
+            assert np.float32(row[name]) == np.float32(value)
+    assert set(map(len, scalars.values())) == {15, 3}
+
+
+def test_ranks_are_a_permutation_with_ties_in_pool_order():
+    assert ranks(np.array([2.0, 1.0, 2.0, 0.5])).tolist() == [3, 2, 4, 1]
+
+
+@pytest.mark.parametrize("seconds,text", [(0, "00:00:00"), (3723.9, "01:02:03"), (200000, "2d 07:33")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_log_of_200_epochs_stays_under_100_kb(monkeypatch, caplog):
+    """Four days of 555 cycles an epoch, a cycle every three seconds, not on a terminal."""
+    clock = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress_module.sys.stderr, "isatty", lambda: False, raising=False)
+    monkeypatch.setattr(progress_module.log, "propagate", True)
+    progress = Progress(555, 200)
+    with caplog.at_level(logging.INFO, "edgeflownas"):
+        for epoch in range(200):
+            progress.start_epoch(epoch, 0)
+            for position in range(555):
+                clock[0] += 3.0
+                progress.cycle(epoch, position, 1.23456, 9.8e-5, 3.0)
+            progress.start_evaluation(epoch, 500)
+            progress.end_evaluation(60.0)
+    size = sum(len(record.getMessage()) + len("2026-11-22 21:15:49,837 INFO \n") for record in caplog.records)
+    assert 200 < len(caplog.records) and size < 100 * 1024
+    assert "run ends in" in caplog.records[0].getMessage()
+    assert progress.eta(199, 554) == "00:01:00"
