@@ -316,6 +316,21 @@ def test_the_self_test_reports_a_fault_beside_parse(name, fault, monkeypatch):
     assert problems and all(problem.startswith(f"{name} of (") for problem in problems)
 
 
+def test_the_self_test_goes_on_after_a_fault_that_raises(monkeypatch):
+    monkeypatch.setattr(arch_codec, "to_text", lambda code, space: [][0])
+    monkeypatch.setattr(arch_codec, "describe", lambda code, space: {})
+    problems = arch_codec.self_test(MIXED)[1]
+    assert len(problems) == 2 * MIXED.size
+    assert problems[0] == "to_text of (0, 0, 0, 0, 0): raised IndexError: list index out of range"
+    assert problems[1].startswith("describe of (0, 0, 0, 0, 0): got {}, want {'A': 'Deep1', ")
+
+
+def test_main_passes_a_sound_codec(monkeypatch, capsys):
+    monkeypatch.setattr(arch_codec, "self_test", lambda real=arch_codec.self_test: real(MIXED))
+    assert arch_codec.main(["--self_test"]) == 0
+    assert re.fullmatch(r"arch_codec self test passed: 108 codes .*; 0 problems\n", capsys.readouterr().out)
+
+
 def test_main_fails_and_shows_the_first_problems_of_a_broken_codec(monkeypatch, capsys):
     monkeypatch.setattr(arch_codec, "self_test", lambda real=arch_codec.self_test: real(MIXED))
     monkeypatch.setattr(arch_codec, "parse", lambda code, space=MIXED: strips_commas(code, space))
