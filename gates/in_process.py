@@ -35,9 +35,10 @@ class Cycles(NamedTuple):
         return self.session.run([{name: self.graph.adam.get_slot(weight, slot) for name, weight in trained}
                                  for slot in ("m", "v")])
 
-    def load(self, values):
-        for name, value in values.items():
-            self.graph.net.variables.trained[name].load(value, self.session)
+    def load(self, variables, values):
+        """Sets variables, in one run."""
+        feed = {variable.initializer.inputs[1]: value for variable, value in zip(variables, values)}
+        self.session.run([variable.initializer for variable in variables], feed)
 
 
 def training_graph():

@@ -142,26 +142,31 @@ def test_norm_after_clipping_is_at_most_five(whole, resumed):
 
 @clause("G3.6")
 def test_clip_gives_the_smaller_norm_and_keeps_the_direction(cycles):
-    cycles.graph.initialize(cycles.session, 7)
-    weights = cycles.values(cycles.graph.trained)
+    graph, session = cycles
+    graph.initialize(session, 7)
     draw = np.random.RandomState(5)
     for size in (0.4, 4.9, 5.1, 300.0):
-        cycles.graph.initialize(cycles.session, 7)
+        weights, first = cycles.values(graph.trained), cycles.slots()[0]
         noise = {name: draw.normal(0, 1, value.shape) for name, value in weights.items()}
-        norm = np.sqrt(sum(np.sum(value ** 2) for value in noise.values()))
-        given_gradient = {name: value * size / norm for name, value in noise.items()}
-        for total, name in zip(cycles.graph.gradient_sums, weights):
-            total.load(given_gradient[name].astype(np.float32), cycles.session)
-        before, after, _, _ = cycles.graph.apply(cycles.session, 1e-3)
-        total = np.concatenate([(given_gradient[name] + (4e-5 * weights[name] if name.endswith("/kernel") else 0)).ravel()
-                                for name in weights])
-        applied = np.concatenate([value.astype(np.float64).ravel() * 10 for value in cycles.slots()[0].values()])
+        length = np.sqrt(sum(np.sum(value ** 2) for value in noise.values()))
+        given_gradient = {name: (value * size / length).astype(np.float32) for name, value in noise.items()}
+        cycles.load(graph.gradient_sums, given_gradient.values())
+        before, after, _, _ = graph.apply(session, 1e-3)
+        total = flat({name: value + (4e-5 * weights[name].astype(np.float64) if name.endswith("/kernel") else 0)
+                      for name, value in given_gradient.items()})
+        applied = flat({name: (moment.astype(np.float64) - 0.9 * first[name]) * 10 for name, moment in cycles.slots()[0].items()})
         norm = np.linalg.norm(total)
         assert_close(what="norm before", got=before, want=norm, rtol=1e-5)
         assert_close(what="norm after", got=after, want=min(norm, 5.0), rtol=1e-4, before=norm)
+        assert_le(what="norm after", got=after, want=5.0, before=norm)
         assert_close(what="norm of what was applied", got=np.linalg.norm(applied), want=min(norm, 5.0), rtol=1e-4, before=norm)
         cosine = total @ applied / norm / np.linalg.norm(applied)
         assert_close(what="cosine between the gradient and what was applied", got=cosine, want=1.0, atol=1e-6, before=norm)
+
+
+def flat(values):
+    """All values of {name: array} as one vector."""
+    return np.concatenate([value.ravel() for value in values.values()])
 
 
 def assert_on_the_cosine(folder):
@@ -196,7 +201,7 @@ def test_adam_with_weight_decay_is_numpy_s(cycles):
     graph.initialize(session, 7)
     # Weights at which decay shows beside rounding: with no gradient of the data, all that Adam gets is 4e-5 times them.
     large = {name: np.float32(1e3) * (value + np.float32(1e-3)) for name, value in cycles.values(graph.trained).items()}
-    cycles.load(large)
+    cycles.load(graph.trained, large.values())
     graph.clear(session)
     norm = graph.apply(session, 1e-3)[0]
     assert_le(what="norm of the decay", got=norm, want=4.9)  # not clipped

@@ -65,7 +65,7 @@ class CycleGraph:
     def initialize(self, session: tf.Session, seed: int) -> None:
         """First values of all variables."""
         self.net.variables.initialize(session, seed)
-        session.run([self.global_step.initializer] + [variable.initializer for variable in self.adam.variables()])
+        session.run([variable.initializer for variable in self._optimizer_state])
         self.clear(session)
 
     def clear(self, session: tf.Session) -> None:
@@ -148,7 +148,9 @@ class CycleGraph:
         with tf.control_dependencies(updates):
             step = self.global_step.assign_add(1, read_value=True)
         self._apply = [before, after, l2_loss, step]
-        self.saved = self.net.variables.all() + self.adam.variables() + [self.global_step]
+        # Asked here, because Adam tells its variables only while its graph is the default one.
+        self._optimizer_state = self.adam.variables() + [self.global_step]
+        self.saved = self.net.variables.all() + self._optimizer_state
 
     def _update_moving_averages(self) -> List[tf.Operation]:
         """One update per cycle, by the mean over the applications of a layer; a layer that was not run keeps its own."""
