@@ -6,6 +6,7 @@ import io
 import json
 import os
 
+from edgeflownas import config as configuration
 from edgeflownas.engine.checkpoint import CheckpointStore
 
 EXACT_FILES = ("eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "debug_trace.jsonl",
@@ -57,7 +58,8 @@ def _portable(key, value):
     if key == "lengths":
         return {name: length for name, length in value.items() if name != "timing.csv"}
     if key == "config":
-        return {section: entries for section, entries in value.items() if section != "runtime"}
+        stored = configuration.flat(configuration.from_dict(value))
+        return {name: stored[name] for name, entry in configuration.KEYS.items() if entry.maths}
     return value
 
 

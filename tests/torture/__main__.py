@@ -29,11 +29,21 @@ def main(argv=None):
             print("{:5d}  kills in {} runs, {:.0f} s: every resume worked, every end has the same bytes".format(
                 sum(tally.values()) - tally["runs"], tally["runs"], time.monotonic() - began), flush=True)
         if arguments.cycles:
-            from tests.torture.growth import long_run
-            print(long_run(data, arguments.cycles, 20))
+            _live_long(arguments.cycles)
     except Failure as failure:
         raise UserError("torture, seed {}: {}".format(seed, failure))
     return 0
+
+
+def _live_long(cycles):
+    """Prints what a run of so many cycles and 20 evaluations holds; `Failure` if it grows."""
+    from tests.torture.growth import GROWTH_MIB, growth, measure
+    seen = measure(tempfile.mkdtemp(prefix="torture-long-"), cycles, 20)
+    operations, mib = growth(seen)
+    print("{} cycles, {} evaluations: graph of {} operations, {:+d}; {:.1f} MiB, {:+.1f} since a quarter of the run".format(
+        cycles, len(seen), seen[-1][0], operations, seen[-1][1], mib))
+    if operations or mib > GROWTH_MIB:
+        raise Failure("a long run grows: want no operation and at most {} MiB".format(GROWTH_MIB))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,132 @@
+"""What a resume refuses and accepts, what a finished run does, and that a fresh run overwrites nothing."""
+import glob
+import json
+import os
+import shutil
+import signal
+
+import pytest
+
+from tests.reliability.lab import at_cycle, send
+from tests.reliability.snapshot import differences, snapshot
+from tests.reliability.test_signals import contents
+
+
+@pytest.fixture(scope="module")
+def stopped(lab, tmp_path_factory):
+    """A run of which 4 of 9 steps are done."""
+    folder = str(tmp_path_factory.mktemp("stopped"))
+    assert lab.run(folder, plants=[at_cycle(3, send(signal.SIGTERM))]).code == 143
+    return folder
+
+
+@pytest.fixture
+def folder(stopped, tmp_path):
+    shutil.copytree(stopped, str(tmp_path / "run"), symlinks=True)
+    return str(tmp_path / "run")
+
+
+def manifest(folder):
+    with open(os.path.join(folder, "train_manifest.json"), encoding="utf-8") as handle:
+        return json.load(handle)
+
+
+@pytest.mark.parametrize("key, value, was", [
+    ("train.lr", "0.02", "0.05"), ("train.grad_clip", "7.0", "5.0"), ("eval.patience", "3", "15"),
+    ("train.arch_seed", "7", "42"), ("data.flow_clip", "0.0", "50.0")])
+def test_other_training_maths_is_refused_by_name_before_anything_is_written(lab, folder, key, value, was):
+    before = contents(folder)
+    outcome = lab.run(folder, "--resume", **{key.replace(".", "__"): value})
+    assert outcome.code == 2
+    assert "{} was {}, is {}".format(key, was, value) in outcome.error
+    assert "--allow_changed " + key in outcome.error
+    assert contents(folder) == before
+
+
+def test_every_changed_key_is_named(lab, folder):
+    outcome = lab.run(folder, "--resume", train__lr="0.02", train__wd="0.5")
+    assert outcome.code == 2 and "--allow_changed train.lr,train.wd" in outcome.error
+
+
+def test_an_accepted_change_is_recorded_and_takes_effect(lab, folder):
+    outcome = lab.run(folder, "--resume", "--allow_changed", "train.lr", train__lr="0.02")
+    assert outcome.code == 0, outcome.stderr
+    assert [entry["changed"] for entry in manifest(folder)["resumes"]] == [["train.lr"]]
+    assert manifest(folder)["config"]["train"]["lr"] == 0.02
+    with open(os.path.join(folder, "train_steps.csv")) as handle:
+        rates = [float(line.split(",")[2]) for line in list(handle)[1:]]
+    assert rates[3] > 0.025 and rates[4] < 0.02
+    # From now on the new value is the run's, and needs no permission.
+    assert lab.run(folder, "--resume", train__lr="0.02").code == 0
+
+
+def test_what_is_not_in_the_hash_may_differ(lab, uninterrupted, folder, tmp_path):
+    os.symlink(lab.data, str(tmp_path / "elsewhere"))
+    outcome = lab.run(folder, "--resume", "--fast_mode", data__base_path=str(tmp_path / "elsewhere"),
+                      runtime__save_every_steps=2, runtime__num_workers=2)
+    assert outcome.code == 0, outcome.stderr
+    assert differences(snapshot(folder), uninterrupted) == ["manifest: dataset", "tensorboard"]  # its path, and how often
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--allow_changed", "train.learning_rate"], "'train.learning_rate' is not a key of the training maths"),
+    (["--allow_changed", "runtime.num_workers"], "'runtime.num_workers' is not a key of the training maths")])
+def test_a_permission_for_no_key_is_an_error(lab, folder, words, said):
+    outcome = lab.run(folder, "--resume", *words)
+    assert outcome.code == 2 and said in outcome.error
+
+
+def test_a_change_of_the_steps_per_epoch_is_refused_even_if_accepted(lab, folder, monkeypatch):
+    """Every checkpoint is at a place in its epoch; with other epochs the run would never come to an evaluation again."""
+    from edgeflownas.engine.run_state import RunState
+    real = RunState.from_dict.__func__
+
+    def other_epochs(cls, *stored):
+        state = real(cls, *stored)
+        state.steps_per_epoch = 2
+        return state
+    monkeypatch.setattr(RunState, "from_dict", classmethod(other_epochs))
+    before = contents(os.path.join(folder, "checkpoints"))
+    outcome = lab.run(folder, "--resume")
+    assert outcome.code == 2 and "an epoch had 2 steps and would have 3 now" in outcome.error
+    assert contents(os.path.join(folder, "checkpoints")) == before
+
+
+def test_a_finished_run_does_no_step_and_says_so(lab, uninterrupted, folder):
+    assert lab.run(folder, "--resume").code == 0
+    outcome = lab.run(folder, "--resume")
+    assert outcome.code == 0 and "nothing to do: the run in {} is finished (3 epochs, 9 steps)".format(folder) in outcome.stderr
+    assert differences(snapshot(folder), uninterrupted) == []
+
+
+def test_an_early_stopped_run_does_no_step_unless_its_patience_grows(lab, tmp_path):
+    folder = str(tmp_path)
+    assert lab.run(folder, eval__patience=1).code == 0
+    assert (manifest(folder)["status"], manifest(folder)["global_step"]) == ("early_stopped", 6)
+    before = snapshot(folder)
+    outcome = lab.run(folder, "--resume", eval__patience=1)
+    assert outcome.code == 0 and "stopped early" in outcome.stderr
+    assert differences(snapshot(folder), before) == []
+    assert lab.run(folder, "--resume", "--allow_changed", "eval.patience", eval__patience=15).code == 0
+    assert (manifest(folder)["status"], manifest(folder)["global_step"]) == ("completed", 9)
+
+
+def test_limits_stop_a_run_and_bend_nothing(lab, uninterrupted, tmp_path):
+    for words in (["--max_steps", "2"], ["--resume", "--max_epochs", "1"], ["--resume", "--max_steps", "8"], ["--resume"]):
+        assert lab.run(str(tmp_path), *words).code == 0
+    assert differences(snapshot(str(tmp_path)), uninterrupted) == []
+
+
+def test_a_fresh_run_moves_the_old_one_away(lab, uninterrupted, folder):
+    old = contents(folder)
+    assert lab.run(folder).code == 0
+    moved, = glob.glob(os.path.join(folder, "previous", "*"))
+    assert {os.path.relpath(path, moved): data for path, data in contents(moved).items()} == \
+        {os.path.relpath(path, folder): data for path, data in old.items()}
+    assert differences(snapshot(folder), uninterrupted) == []
+
+
+def test_resume_without_a_run_is_an_error_and_no_fresh_start(lab, tmp_path):
+    outcome = lab.run(str(tmp_path / "none"), "--resume")
+    assert outcome.code == 2 and "no checkpoint to resume from" in outcome.error
+    assert not os.path.exists(str(tmp_path / "none" / "train_manifest.json"))
