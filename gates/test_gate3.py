@@ -154,7 +154,8 @@ def test_clip_gives_the_smaller_norm_and_keeps_the_direction(cycles):
         before, after, _, _ = graph.apply(session, 1e-3)
         total = flat({name: value + (4e-5 * weights[name].astype(np.float64) if name.endswith("/kernel") else 0)
                       for name, value in given_gradient.items()})
-        applied = flat({name: (moment.astype(np.float64) - 0.9 * first[name]) * 10 for name, moment in cycles.slots()[0].items()})
+        applied = flat({name: (moment.astype(np.float64) - 0.9 * first[name]) * 10
+                        for name, moment in cycles.slots()[0].items()})
         norm = np.linalg.norm(total)
         assert_close(what="norm before", got=before, want=norm, rtol=1e-5)
         assert_close(what="norm after", got=after, want=min(norm, 5.0), rtol=1e-4, before=norm)
