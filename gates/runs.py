@@ -46,7 +46,7 @@ def small_train(data: Path, settings: Dict[str, Any] = SMALL) -> str:
 
 def small_data(folder: Path, train: int = SAMPLES, test: int = VALIDATION) -> Path:
     """A synthetic set with frames of 71x83 pixels, a little larger than the crop."""
-    make_dataset(str(folder), train, test, 1, height=71, width=83, motion=0.25)
+    make_dataset(str(folder), train, test, 1, height=71, width=83)
     return folder
 
 
