@@ -26,7 +26,7 @@ COLUMNS = (
     "bn_recal_batches",
     "num_samples",
 )
-ADVICE = "name another file with --output, or move this one away"
+ADVICE = "name another file with --output, or move this one and its .json away"
 
 
 class Row(NamedTuple):
@@ -57,7 +57,8 @@ class ScoreTable:
         self.path, self.sidecar, self.plot = path, stem + ".json", stem + ".png"
         self.rows: List[Row] = []
         self._belongs_to = json.loads(json.dumps(belongs_to))
-        self._lock = filelock.FileLock(path + ".lock", timeout=0)
+        folder, name = os.path.split(path)
+        self._lock = filelock.FileLock(os.path.join(folder, ".{}.lock".format(name)), timeout=0)
 
     def __enter__(self) -> "ScoreTable":
         with os_errors("write {}".format(self.path)):
@@ -126,12 +127,12 @@ class ScoreTable:
             return
         if not isinstance(found, dict) or set(found) != set(self._belongs_to):
             raise UserError("{} was not written by supernet_eval; {}".format(self.sidecar, ADVICE))
-        differing = [
-            "{} {} there, {} now".format(key, json.dumps(found[key]), json.dumps(value))
-            for key, value in self._belongs_to.items()
-            if found[key] != value
-        ]
-        raise UserError("the rows of {} belong to something else: {}; {}".format(self.path, "; ".join(differing), ADVICE))
+        there, now = _flat(found), _flat(self._belongs_to)
+        differing = [key for key in sorted(set(there) | set(now)) if there.get(key) != now.get(key)]
+        # The step says more than a checksum, if it differs at all.
+        shown = [key for key in differing if "sha256" not in key] or differing
+        words = "; ".join("{} {} there, {} now".format(key, there.get(key), now.get(key)) for key in shown)
+        raise UserError("the rows of {} belong to something else: {}; {}".format(self.path, words, ADVICE))
 
     def _row(self, cells: Dict[str, str]) -> Row:
         try:
@@ -141,3 +142,11 @@ class ScoreTable:
         except ValueError as error:
             raise UserError("{}: damaged: {}; {}".format(self.path, error, ADVICE)) from error
         return row
+
+
+def _flat(value: Any, name: str = "") -> Dict[str, Any]:
+    """{"checkpoint.epoch": 3, ...}"""
+    if not isinstance(value, dict):
+        return {name: value}
+    parts = [_flat(inner, "{}.{}".format(name, key) if name else key) for key, inner in value.items()]
+    return {key: leaf for part in parts for key, leaf in part.items()}

@@ -126,7 +126,10 @@ def test_rows_of_something_else_are_not_mixed_in(fake, tmp_path):
     flags = fake + ["--codes", CODES[0], "--output", output]
     assert main(flags) == 0
     before = content(output)
-    for other, named in ((["--checkpoint", "last"], "checkpoint"), (["--bn_recal_batches", "3"], "settings")):
+    for other, named in (
+        (["--checkpoint", "last"], "checkpoint.sha256"),
+        (["--bn_recal_batches", "3"], "settings.bn_recal_batches 8 there, 3 now; name another"),
+    ):
         with pytest.raises(UserError) as caught:
             main(flags + other)
         assert "belong to something else: " + named in str(caught.value)
