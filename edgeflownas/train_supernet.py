@@ -1,6 +1,7 @@
 """Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no TensorFlow."""
 import fnmatch
 import logging
+import logging.handlers
 import os
 import shlex
 import sys
@@ -11,6 +12,7 @@ from edgeflownas.command_line import Request, describe, parse_train
 from edgeflownas.config import Config, config_hash, to_dict
 from edgeflownas.engine.artifacts import PREVIOUS, RUN_ARTIFACTS
 from edgeflownas.errors import UserError, run_cli
+from edgeflownas.files import os_errors
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import SPACE
 
@@ -51,7 +53,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer, finish_manifest
 
-    folder = run_folder(config)
+    folder, early = run_folder(config), _log_to_terminal()
     with StopSignals() as stop, RunLock(folder):
         resumed = _resume_point(folder) if request.resume else None
         index = _index(config, request, stop)
@@ -65,7 +67,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
                 moved = archive_previous(folder)
                 if moved:
                     print("the run that stood in {} was moved to {}".format(folder, moved), file=sys.stderr)
-            _log_to(folder)
+            _log_to(folder, early)
             fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
             path = os.path.join(folder, "train_manifest.json")
             if resumed is None:
@@ -203,16 +205,28 @@ def _manifest_fields(config: Config, origins: Dict[str, str], index: Any, traine
     }
 
 
-def _log_to(folder: str) -> None:
-    """Lines go to stderr and to train.log."""
+def _log_to_terminal() -> logging.handlers.MemoryHandler:
+    """Lines go to stderr. Gives a handler that keeps them until there is a train.log."""
     log.setLevel(logging.DEBUG)
     log.propagate = False
-    terminal, file = logging.StreamHandler(), logging.FileHandler(os.path.join(folder, "train.log"))
+    logging.raiseExceptions = False  # a full disk is said by what must be written, not by each line of the log
+    terminal, early = logging.StreamHandler(), logging.handlers.MemoryHandler(10 ** 4, logging.CRITICAL + 1)
     terminal.setLevel(logging.INFO)
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for handler in (terminal, file):
+    for handler in (terminal, early):
         log.addHandler(handler)
+    return early
+
+
+def _log_to(folder: str, early: logging.handlers.MemoryHandler) -> None:
+    """From now on lines go to train.log, too, the `early` ones first."""
+    with os_errors("write {}".format(os.path.join(folder, "train.log"))):
+        file = logging.FileHandler(os.path.join(folder, "train.log"))
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    early.setTarget(file)
+    early.close()  # hands over what it has kept
+    log.removeHandler(early)
+    log.addHandler(file)
 
 
 if __name__ == "__main__":

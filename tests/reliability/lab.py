@@ -118,6 +118,7 @@ def _garbage(variable):
 def _outcome(argv):
     stderr, logger = io.StringIO(), logging.getLogger("edgeflownas")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    logger.propagate = False  # pytest listens at the root, and then Python's own way of showing a warning rests
     try:
         with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
             run_cli(train_supernet.main, argv)

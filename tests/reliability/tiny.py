@@ -3,6 +3,7 @@ import os
 
 from edgeflownas.data.synthetic import make_dataset
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 EPOCHS, STEPS_PER_EPOCH = 3, 3
 STEPS = EPOCHS * STEPS_PER_EPOCH
 MATHS = {
@@ -18,9 +19,9 @@ RUNTIME = {"runtime.deterministic": "true", "runtime.gpu_device": "-1", "runtime
            "runtime.prefetch_batches": 1, "runtime.debug_trace": "true"}
 
 
-def make_data(folder):
+def make_data(folder, train=2 * STEPS_PER_EPOCH):
     """The data set of the runs; gives its folder."""
-    make_dataset(os.path.join(str(folder), "fc2"), 6, 3, 1, height=71, width=79)
+    make_dataset(os.path.join(str(folder), "fc2"), train, 3, 1, height=71, width=79)
     return os.path.join(str(folder), "fc2")
 
 

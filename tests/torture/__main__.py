@@ -9,6 +9,8 @@ from edgeflownas.errors import UserError, run_cli
 from tests.reliability import tiny
 from tests.torture.kills import COMMIT, CYCLES, ROWS, START, Failure, torture
 
+SAMPLES = 24  # 12 steps an epoch, with a commit at each: most of a process's life is not its start
+
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
@@ -19,7 +21,7 @@ def main(argv=None):
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
     seed = random.SystemRandom().randrange(2 ** 32) if arguments.seed is None else arguments.seed
-    data, began = tiny.make_data(tempfile.mkdtemp(prefix="torture-data-")), time.monotonic()
+    data, began = tiny.make_data(tempfile.mkdtemp(prefix="torture-data-"), SAMPLES), time.monotonic()
     print("seed {}".format(seed), flush=True)
     try:
         if arguments.kills:

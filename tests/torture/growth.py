@@ -2,8 +2,8 @@
 import os
 from unittest import mock
 
-from edgeflownas.data.synthetic import make_dataset
 from edgeflownas.engine.trainer import Trainer
+from tests.reliability import tiny
 from tests.reliability.lab import Lab
 
 GROWTH_MIB = 16.0  # allowed; one leaked batch per cycle would be hundreds
@@ -17,8 +17,7 @@ def resident_mib():
 
 def measure(folder, cycles, evaluations):
     """Trains `cycles` cycles with `evaluations` evaluations; gives [(operations of the graph, MiB)] after each evaluation."""
-    data, seen, real = os.path.join(folder, "fc2"), [], Trainer._evaluate
-    make_dataset(data, 2 * cycles // evaluations, 3, 1, height=71, width=79)
+    data, seen, real = tiny.make_data(folder, 2 * cycles // evaluations), [], Trainer._evaluate
 
     def evaluate(self, stop):
         done = real(self, stop)

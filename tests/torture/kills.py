@@ -76,11 +76,11 @@ class Victim:
             os.kill(self._pid, signal.SIGKILL)
 
     def _any_time(self):
-        return not self.ended.wait(self._chance.uniform(0.05, 0.7) * self._longest)
+        return not self.ended.wait(self._chance.uniform(0.05, 0.9) * self._longest)
 
     def _commit(self):
         """Some milliseconds into the n-th commit that is seen."""
-        left, seen = self._chance.randint(1, 3), set()
+        left, seen = self._chance.randint(1, 12), set()
         while not self.ended.wait(0.0005):
             seen.update(name for name in _listing(self._folder) if name.startswith(".tmp-"))
             if len(seen) >= left:
