@@ -59,7 +59,7 @@ def _midway(folder: Path, train: str) -> None:
 
 def make_three_commands(folder: Path) -> None:
     """The three commands of the execution gates, section 5, as they stand there but for names, data and size."""
-    data = runs.small_data(folder / "data", train=31, test=2)
+    data = runs.small_data(folder / "data", train=30, test=2)
     size = dict(runs.SIZE, **{"train.batch_size": 1})
     small = "--config {} --base_path {} {}".format(runs.CONFIG, data, runs.flags(size))
     runs.logged(folder, "{} {} --max_epochs 1 --max_steps 30 --debug_trace".format(runs.TRAIN, small))
