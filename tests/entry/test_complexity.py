@@ -39,9 +39,27 @@ def test_wrong_codes_are_refused():
         subnet_cost("01", 64, 64, 8)
 
 
+# DESIGN, section 6, for the baseline code at 180x240: (name, kernel, channels in, channels out, output height, width).
+BASELINE_LAYERS = (
+    ("E0", 7, 6, 32, 90, 120), ("E1", 5, 32, 64, 45, 60), ("EB0", 3, 64, 64, 45, 60), ("EB0", 3, 64, 64, 45, 60),
+    ("Down1", 3, 64, 128, 23, 30), ("EB1", 3, 128, 128, 23, 30), ("EB1", 3, 128, 128, 23, 30),
+    ("Down2", 3, 128, 256, 12, 15), ("DB0", 3, 256, 256, 12, 15), ("DB0", 3, 256, 256, 12, 15),
+    ("Up1", 3, 256, 128, 23, 30), ("DB1", 3, 128, 128, 23, 30), ("DB1", 3, 128, 128, 23, 30),
+    ("Up2", 3, 128, 64, 45, 60), ("H0Out", 7, 64, 4, 45, 60), ("H1", 5, 64, 32, 90, 120), ("H1Out", 7, 32, 4, 90, 120),
+    ("H2", 7, 32, 16, 180, 240), ("H2Out", 7, 16, 4, 180, 240),
+)  # fmt: skip
+
+
+def test_the_baseline_costs_what_its_table_of_layers_gives():
+    weights = [kernel * kernel * inputs * outputs for _, kernel, inputs, outputs, _, _ in BASELINE_LAYERS]
+    affine = sum(2 * outputs for name, _, _, outputs, _, _ in BASELINE_LAYERS if not name.endswith("Out"))
+    multiply_adds = sum(each * height * width for each, (_, _, _, _, height, width) in zip(weights, BASELINE_LAYERS))
+    assert subnet_cost(BASELINE_CODE, 180, 240, 32) == (sum(weights) + affine, multiply_adds)
+
+
 @pytest.mark.parametrize("space", [SPACE, MIXED], ids=["three options", "two and three options"])
-def test_counts_are_those_of_the_graph(space):
-    """Variables by name, and the multiply-adds of every convolution of one subnet's graph."""
+def test_parameters_are_the_variables_that_a_subnet_depends_on(space):
+    """However the graph computes them: every trained variable that the outputs of one code's graph are made of."""
     from edgeflownas.network.layers import BatchStatistics
     from edgeflownas.network.MultiScaleResNet_supernet import Supernet
     from edgeflownas.network.routing import Paths
@@ -51,30 +69,34 @@ def test_counts_are_those_of_the_graph(space):
         """Routes one code that is known when the graph is built, so that the graph holds nothing else."""
 
         def __init__(self, code):
-            self.code = code
+            self.code = dict(zip(space.names, code))
 
         def choose(self, name, paths, option, norm, inside):
-            return Paths([option(self.code[space.position(name)], paths.tensors[0], norm)], space.position(name))
+            return Paths([option(self.code[name], paths.tensors[0], norm)], 0)
 
         def in_path_order(self, paths):
             return paths.tensors
 
-    for code in random_codes(11, 3, space):
-        with tf.Graph().as_default() as graph:
-            net = Supernet(6, space)
-            assert net.variables.parameter_count == supernet_parameters(6, space)
-            before = set(graph.get_operations())
-            outputs = net.forward(tf.placeholder(tf.float32, [1, 67, 101, 6]), FixedPath(code), BatchStatistics(net.variables))
-            convolutions = [op for op in graph.get_operations() if op.type == "Conv2D" and op not in before]
-            assert len(outputs) == 3
-        multiply_adds = parameters = 0
-        for op in convolutions:
-            weights = int(np.prod(op.inputs[1].shape.as_list()))
-            parameters += weights
-            multiply_adds += weights * int(np.prod(op.outputs[0].shape.as_list()[1:3]))
-        norms = [op for op in graph.get_operations() if op.type == "FusedBatchNormV3" and op not in before]
-        parameters += sum(2 * op.outputs[0].shape.as_list()[3] for op in norms)
-        assert subnet_cost(code, 67, 101, 6, space) == (parameters, multiply_adds)
+    with tf.Graph().as_default():
+        net = Supernet(6, space)
+        assert net.variables.parameter_count == supernet_parameters(6, space)
+        sizes = {variable.handle.op: int(np.prod(variable.shape.as_list())) for variable in net.variables.trained.values()}
+        for code in random_codes(11, 3, space):
+            images = tf.placeholder(tf.float32, [1, 67, 101, 6])
+            outputs = net.forward(images, FixedPath(code), BatchStatistics(net.variables))
+            used = _ancestors([path.op for scale in outputs for path in scale]) & set(sizes)
+            assert subnet_cost(code, 67, 101, 6, space).parameters == sum(sizes[op] for op in used)
+
+
+def _ancestors(operations):
+    """The operations, and all that they are computed from."""
+    seen, left = set(), list(operations)
+    while left:
+        operation = left.pop()
+        if operation not in seen:
+            seen.add(operation)
+            left += [tensor.op for tensor in operation.inputs]
+    return seen
 
 
 def test_random_codes_are_distinct_reproducible_and_cover_the_space():
