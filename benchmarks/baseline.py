@@ -14,19 +14,19 @@ from edgeflownas.tfcompat import tf
 
 
 class MaskedSupernet:
-    """`run` trains one cycle, path after path, at the same weights."""
+    """`run` trains one cycle, path after path, at the same weights; `score` scores codes, one after the other."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, scoring: bool = False) -> None:
         train, height, width = config.train, config.data.input_height, config.data.input_width
         self.variables = Supernet(config.network.init_channels).variables
         self.images = tf.placeholder(tf.uint8, [train.batch_size, height, width, 6])
         self.flow = tf.placeholder(tf.float32, [train.batch_size, height, width, 2])
         self.code = tf.placeholder(tf.int32, [len(SPACE.blocks)])
         self.lr = tf.placeholder(tf.float32, [])
-        self.training = tf.placeholder_with_default(True, [])
         self.averages: List[Any] = []
-        outputs = self.forward(tf.cast(self.images, tf.float32) / 127.5 - 1.0, stage_sizes(height, width))
-        self.loss, self.prediction = multiscale_loss(outputs, tf.clip_by_value(self.flow, -50.0, 50.0))
+        self.training = True
+        images, sizes = tf.cast(self.images, tf.float32) / 127.5 - 1.0, stage_sizes(height, width)
+        self.loss, _ = multiscale_loss(self.forward(images, sizes), tf.clip_by_value(self.flow, -50.0, 50.0))
         weights = list(self.variables.trained.values())
         decay = train.wd * tf.add_n([tf.nn.l2_loss(kernel) for kernel in self.variables.kernels])
         gradients = tf.gradients(self.loss + decay, weights)
@@ -38,6 +38,10 @@ class MaskedSupernet:
         clipped, _ = tf.clip_by_global_norm(self.mean, train.grad_clip)
         self.adam = tf.train.AdamOptimizer(self.lr)
         self.apply = self.adam.apply_gradients(zip(clipped, weights))
+        if scoring:
+            self.training = False
+            _, prediction = multiscale_loss(self.forward(images, sizes), self.flow)
+            self.epe = tf.reduce_mean(tf.norm(prediction - self.flow, axis=3))
 
     def run(self, session: Any, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float) -> List[float]:
         """Losses of the paths, weight decay not included."""
@@ -46,6 +50,16 @@ class MaskedSupernet:
                               {self.code: code, self.images: images, self.flow: flow})[0] for code in codes]
         session.run(self.apply, {self.lr: lr})
         return losses
+
+    def score(self, session: Any, codes: np.ndarray, bn_batches: List[Any], batches: List[Any]) -> List[float]:
+        """EPE of each code after new moving averages, one code after the other."""
+        scores = []
+        for code in codes:
+            for images, _ in bn_batches:
+                session.run(self.averages, {self.code: code, self.images: images})
+            scores.append(float(np.mean([session.run(self.epe, {self.code: code, self.images: images, self.flow: flow})
+                                         for images, flow in batches])))
+        return scores
 
     def initialize(self, session: Any, seed: int) -> None:
         """The same first weights as the supernet's."""
@@ -70,8 +84,11 @@ class MaskedSupernet:
                             padding="SAME")
 
     def norm(self, name: str, x: Any) -> Any:
-        """Batch norm by the batch's statistics, with moving averages."""
+        """Batch norm: in training by the batch's statistics, which move the averages; in scoring by the averages."""
         gamma, beta = [self.variables.trained["supernet/{}/{}".format(name, part)] for part in ("gamma", "beta")]
+        if not self.training:
+            moving = [self.variables.moving["supernet/{}/moving_{}".format(name, part)] for part in ("mean", "variance")]
+            return tf.nn.fused_batch_norm(x, gamma, beta, *moving, epsilon=1e-5, is_training=False)[0]
         y, mean, variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-5)
         for part, value in (("moving_mean", mean), ("moving_variance", variance)):
             moving = self.variables.moving["supernet/{}/{}".format(name, part)]
