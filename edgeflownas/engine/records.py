@@ -72,7 +72,10 @@ class Records:
 
     def open_events(self, first_step: int) -> None:
         """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote."""
-        self._events = tf.summary.FileWriter(os.path.join(self.folder, "tensorboard"), flush_secs=30)
+        folder = os.path.join(self.folder, "tensorboard")
+        # A file is named by the second it is opened in; the suffix keeps a quick restart from writing over the one before.
+        number = len(os.listdir(folder)) if os.path.isdir(folder) else 0
+        self._events = tf.summary.FileWriter(folder, flush_secs=30, filename_suffix=".{:04d}".format(number))
         self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
 
     def cycle(self, row: Dict[str, Any]) -> None:
