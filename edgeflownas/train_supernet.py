@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional
 from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
 from edgeflownas.config import Config, config_hash, to_dict
+from edgeflownas.device import choose_device
 from edgeflownas.engine.artifacts import PREVIOUS, RUN_ARTIFACTS
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
@@ -28,7 +29,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if request.dry_run:
         print(describe(config, origins))
         return 0
-    _choose_device(config)
+    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     command = " ".join(shlex.quote(word) for word in sys.argv)
     return _train(config, origins, request, command)
 
@@ -39,12 +40,6 @@ def run_folder(config: Config) -> str:
     if name == PREVIOUS or any(fnmatch.fnmatch(name, pattern) for pattern in RUN_ARTIFACTS):
         raise UserError("--experiment_name {!r} is the name of something that a run writes; choose another".format(name))
     return os.path.join(config.runtime.output_dir, config.runtime.experiment_name).rstrip("/")
-
-
-def _choose_device(config: Config) -> None:
-    """Must happen before TensorFlow is imported."""
-    device = config.runtime.gpu_device
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if config.runtime.deterministic or not device else device
 
 
 def _train(config: Config, origins: Dict[str, str], request: Request, command: str) -> int:
