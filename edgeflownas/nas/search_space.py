@@ -3,6 +3,7 @@
 Source: the supernet training plan, section 4. To change the space, change `SPACE` (and, for a new block, where the network
 calls it): nothing else knows how many blocks there are or how many options a block has.
 """
+import math
 from typing import Any, Dict, NamedTuple, Tuple
 
 
@@ -17,12 +18,6 @@ class Block(NamedTuple):
         """`Deep2` or `5x5`."""
         option = self.options[value]
         return "Deep{}".format(option) if self.kind == "depth" else "{0}x{0}".format(option)
-
-
-def _gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 class SearchSpace(NamedTuple):
@@ -43,7 +38,7 @@ class SearchSpace(NamedTuple):
         """Paths of one fair cycle: the least number in which every block can use each of its options equally often."""
         paths = 1
         for options in self.num_options:
-            paths = paths * options // _gcd(paths, options)
+            paths = paths * options // math.gcd(paths, options)
         return paths
 
     @property
