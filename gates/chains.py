@@ -52,7 +52,7 @@ def _midway(folder: Path, train: str) -> None:
     runs.logged(place, "{} --max_steps {}".format(train, MID_EPOCH_STEP))
     runs.snapshot(place / RUN, place / "mid_epoch")
     runs.logged_until(place, "{} --resume --max_epochs {}".format(train, EPOCHS),
-                      lambda: len(runs.table(steps)) > MID_EPOCH_STEP, signal.SIGTERM)
+                      lambda: steps.exists() and len(runs.table(steps)) > MID_EPOCH_STEP, signal.SIGTERM)
     runs.snapshot(place / RUN, place / "after_sigterm")
     runs.logged(place, "{} --resume --max_epochs {}".format(train, EPOCHS))
 
