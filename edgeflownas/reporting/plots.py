@@ -48,6 +48,10 @@ def accuracy(run: Run) -> bytes:
             axes[0].axhline(zero[0], color=BLACK, linestyle="--", label="all-zero flow")
         else:
             axes[0].plot(epochs, zero, color=BLACK, linestyle="--", label="all-zero flow")
+        for axis, start in list(zip(axes, halves))[1:]:  # where it lies far off, the curves keep the room
+            limits = axis.get_ylim()
+            axis.plot(epochs[start:], zero[start:], color=BLACK, linestyle="--")
+            axis.set_ylim(limits)
         axes[0].set_ylim(0, 1.06 * axes[0].get_ylim()[1])
         axes[0].legend(loc="lower left", ncol=2, handlelength=1.6, columnspacing=1.2)
         return png(figure)
