@@ -98,8 +98,9 @@ def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
 
 def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Request]:
     """The trainer's command line: configuration, origin of each key, and the rest."""
-    parser = config_parser("python wrappers/run_supernet_train.py", "Trains the EdgeFlowNAS supernet on FlyingChairs2 with FairNAS strict "
-                           "fairness, evaluating a fixed pool of subnets after each epoch.", EPILOG)
+    parser = config_parser(
+        "python wrappers/run_supernet_train.py", "Trains the EdgeFlowNAS supernet on FlyingChairs2 with FairNAS strict "
+        "fairness, evaluating a fixed pool of subnets after each epoch.", EPILOG)
     run = parser.add_argument_group("this invocation")
     run.add_argument("--dry_run", action="store_true", help="print the configuration with the origin of each value; no "
                                                             "graph, no TensorFlow")

@@ -294,7 +294,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             advice = "; " + finding.advice if finding.advice else ""
             print("{:<4}  {}: {}{}".format(finding.level, finding.what, finding.found, advice), flush=True)
     print(
-        "doctor: {}".format("{} findings stand in the way of a run".format(failed) if failed else "nothing stands in the way")
+        "doctor: {}".format("findings that stand in the way of a run: {}".format(failed) if failed else "nothing stands in the way")
     )
     return 1 if failed else 0
 

@@ -25,6 +25,7 @@ from edgeflownas.train_supernet import run_folder
 
 OUTPUT = "subnet_scores.csv"
 SHOWN = 50  # lines of the printed table; the file has them all
+FRONT_SHOWN = 12  # codes of a front
 
 EPILOG = """\
 The run is the one in the configuration's output folder (--output_dir, --experiment_name). Its checkpoint knows how it \
@@ -228,7 +229,7 @@ def _print_progress(table: Any, results: Any, wanted: List[str]) -> None:
 
 def _finish(table: Any, title: str) -> None:
     """Prints the ranking and draws the picture."""
-    from edgeflownas.nas.score_plot import draw
+    from edgeflownas.nas.score_plot import COSTS, draw, front
 
     ranked = table.ranked()
     print(
@@ -248,6 +249,10 @@ def _finish(table: Any, title: str) -> None:
             mean, ranked[0].zero_flow_epe, ranked[0].num_samples, ranked[0].bn_recal_batches
         )
     )
+    for cost, label in COSTS.items():
+        codes = [row.arch_code for row in front(ranked, cost)]
+        more = " and {} more".format(len(codes) - FRONT_SHOWN) if len(codes) > FRONT_SHOWN else ""
+        print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))
     draw(table.plot, ranked, title)
     print("table {}\nplot  {}".format(table.path, table.plot))
 
