@@ -81,7 +81,7 @@ def _add_flag(group: Any, key: Key) -> None:
 
 
 def _shown(default: Any) -> str:
-    """A default as the command line would spell it."""
+    """A default in a word."""
     return {True: "on", False: "off"}[default] if isinstance(default, bool) else "empty" if default == "" else str(default)
 
 
