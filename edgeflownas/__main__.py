@@ -11,7 +11,8 @@ import edgeflownas
 from edgeflownas import signoff
 from edgeflownas.errors import UserError, run_cli
 
-GATE_READERS = ("status", "verify", "clauses")  # what `python -m gates` does; everything else is pytest's
+# What `python -m gates` does; everything else is pytest's.
+GATE_READERS = ("status", "verify", "clauses", "-h", "--help")
 
 
 class Command(NamedTuple):
@@ -41,7 +42,7 @@ usage: edgeflownas COMMAND [ARGUMENTS]      (or: python -m edgeflownas COMMAND [
 edgeflownas COMMAND --help explains a command, edgeflownas --version prints the version.
 
 from nothing to a scored supernet:
-  edgeflownas data synthetic --out data/synthetic_fc2_small --train 384 --test 48 --seed 1 --height 96 --width 128
+  edgeflownas data synthetic --out data/synthetic_fc2_small --train 384 --test 48 --seed 1 --height 96 --width 128 --max_shift 6
   edgeflownas doctor --config configs/supernet_quick.yaml
   edgeflownas train --config configs/supernet_quick.yaml --max_epochs 2
   edgeflownas eval --config configs/supernet_quick.yaml --checkpoint best

@@ -4,21 +4,30 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from edgeflownas import config as configuration
-from edgeflownas.config import KEYS, Config
+from edgeflownas.arguments import Parser
+from edgeflownas.config import KEYS, Config, Key
 from edgeflownas.errors import UserError
 
 EPILOG = """\
-Every key of the configuration can be set with --set section.key=value; the command line beats the YAML file, which beats
-the defaults. --dry_run shows the result and where each value came from.
+Every key of the configuration can be set with --set section.key=value; the command line beats the YAML file, which \
+beats the defaults. --dry_run shows the result and where each value came from.
 
 examples:
-  two epochs on a GPU:     --gpu_device 0 --num_epochs 2 --batch_size 32 --config configs/supernet_fc2_180x240.yaml
-  try it on a laptop:      --config configs/supernet_quick.yaml --base_path data/synthetic_fc2
-  30 steps with a trace:   --config configs/supernet_fc2_180x240.yaml --max_epochs 1 --max_steps 30 --debug_trace
-  go on after a stop:      --config configs/supernet_fc2_180x240.yaml --resume
+  two epochs on a GPU
+    --config configs/supernet_fc2_180x240.yaml --gpu_device 0 --num_epochs 2
+  on a laptop, without a GPU or FlyingChairs2
+    --config configs/supernet_quick.yaml --unsigned
+  thirty steps with a trace
+    --config configs/supernet_fc2_180x240.yaml --max_steps 30 --debug_trace
+  go on after a stop
+    --config configs/supernet_fc2_180x240.yaml --resume
 
-exit codes: 0 done; 1 training failed (a loss that is not finite); 2 something to mend, said in one line;
-  130, 138, 143 stopped by SIGINT, SIGUSR1, SIGTERM after a commit, ready for --resume.
+exit codes:
+  0   done
+  1   training failed (a loss that is not finite)
+  2   something to mend, said in one line
+  130, 138, 143   stopped by SIGINT, SIGUSR1, SIGTERM after a commit, ready for
+                  --resume
 """
 
 
@@ -41,29 +50,39 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> argparse.ArgumentParser:
+def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> Parser:
     """A parser with --config, --set and a flag for every configuration key that has one, grouped by section."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, epilog=epilog, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog, description, epilog, usage="%(prog)s [--config YAML] [--set SECTION.KEY=VALUE ...] [FLAG ...]")
     parser.add_argument("--config", metavar="YAML", help="configuration file; configs/supernet_fc2_180x240.yaml is the "
                                                          "specification's")
     parser.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[], dest="settings",
                         help="set any configuration key; may be repeated")
-    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
-    groups: Dict[str, Any] = {}
+    sections: Dict[str, List[Key]] = {}
     for key in KEYS.values():
-        section = key.name.split(".")[0]
-        if key.flag is None:
-            continue
-        if section not in groups:
-            groups[section] = parser.add_argument_group(section)
-        text = "{} (default: {!r}; key: {})".format(key.help, key.default, key.name).replace("%", "%%")
-        if isinstance(key.default, bool):
-            groups[section].add_argument(key.flag, dest=key.name, action="store_const", const=True, help=text)
-        else:
-            metavar = "|".join(key.choices) if key.choices else {int: "N", float: "X", str: "TEXT"}[type(key.default)]
-            groups[section].add_argument(key.flag, dest=key.name, metavar=metavar, help=text)
+        sections.setdefault(key.name.split(".")[0], []).append(key)
+    for section, keys in sections.items():
+        flagless = ["{}={}".format(key.name, _shown(key.default)) for key in keys if key.flag is None]
+        group = parser.add_argument_group(section, "Also, by --set: " + ", ".join(flagless) if flagless else None)
+        for key in keys:
+            if key.flag is not None:
+                _add_flag(group, key)
     return parser
+
+
+def _add_flag(group: Any, key: Key) -> None:
+    text = "{} (default: {}; key: {})".format(key.help, _shown(key.default), key.name).replace("%", "%%")
+    if isinstance(key.default, bool):
+        group.add_argument(key.flag, dest=key.name, action="store_const", const=True, help=text)
+        return
+    metavar = {int: "N", float: "X", str: "TEXT"}[type(key.default)]
+    if key.choices and len(key.choices) > 1:
+        metavar = "|".join(key.choices)
+    group.add_argument(key.flag, dest=key.name, metavar=metavar, help=text)
+
+
+def _shown(default: Any) -> str:
+    """A default in a word."""
+    return {True: "on", False: "off"}[default] if isinstance(default, bool) else "empty" if default == "" else str(default)
 
 
 def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
@@ -79,8 +98,9 @@ def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
 
 def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Request]:
     """The trainer's command line: configuration, origin of each key, and the rest."""
-    parser = config_parser("run_supernet_train.py", "Trains the EdgeFlowNAS supernet on FlyingChairs2 with FairNAS strict "
-                           "fairness, evaluating a fixed pool of subnets after each epoch.", EPILOG)
+    parser = config_parser(
+        "python wrappers/run_supernet_train.py", "Trains the EdgeFlowNAS supernet on FlyingChairs2 with FairNAS strict "
+        "fairness, evaluating a fixed pool of subnets after each epoch.", EPILOG)
     run = parser.add_argument_group("this invocation")
     run.add_argument("--dry_run", action="store_true", help="print the configuration with the origin of each value; no "
                                                             "graph, no TensorFlow")

@@ -5,7 +5,6 @@
 Prints a line per finding: ok, warn or FAIL, and what to do. Leaves nothing behind.
 """
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -18,6 +17,7 @@ import filelock
 
 from edgeflownas import config as configuration
 from edgeflownas import nvidia, signoff
+from edgeflownas.arguments import Parser
 from edgeflownas.command_line import config_parser, overrides
 from edgeflownas.config import Config
 from edgeflownas.device import choose_device
@@ -269,7 +269,7 @@ def check_gates(patient: Patient) -> Iterator[Finding]:
 CHECKS = (check_tensorflow, check_data, check_space, check_file_system, check_gates, check_first_step)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = config_parser(
         "python -m edgeflownas.doctor",
         "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, and a first training step. Give it the "
@@ -294,7 +294,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             advice = "; " + finding.advice if finding.advice else ""
             print("{:<4}  {}: {}{}".format(finding.level, finding.what, finding.found, advice), flush=True)
     print(
-        "doctor: {}".format("{} findings stand in the way of a run".format(failed) if failed else "nothing stands in the way")
+        "doctor: {}".format("findings that stand in the way of a run: {}".format(failed) if failed else "nothing stands in the way")
     )
     return 1 if failed else 0
 

@@ -1,12 +1,12 @@
 """Report on a run, or on several side by side, from the files of their folders alone.
 
-python -m edgeflownas.report RUN                          writes supernet_training_report.md and .html into
-RUN python -m edgeflownas.report RUN1 RUN2 ... --output DIR   writes supernet_comparison.md and .html into DIR
+    python -m edgeflownas.report RUN                          writes supernet_training_report.md and .html into RUN
+    python -m edgeflownas.report RUN1 RUN2 ... --output DIR   writes supernet_comparison.md and .html into DIR
 """
 
-import argparse
 from typing import List, Optional
 
+from edgeflownas.arguments import Parser
 from edgeflownas.errors import run_cli
 from edgeflownas.reporting.write import write_comparison, write_report
 
@@ -18,11 +18,10 @@ COMPARISON_FOLDER = "outputs/comparison"
 def main(argv: Optional[List[str]] = None) -> int:
     """Writes the report or the comparison and prints where it is. UserError if a run's files do not allow
     it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m edgeflownas.report",
-        description="Report on one run, or compare several: Markdown with plots, and one "
-        "HTML file with everything inside. Reads only the files of the run folders; TensorFlow is not "
-        "needed.",
+    parser = Parser(
+        "python -m edgeflownas.report",
+        "Report on one run, or compare several: Markdown with plots, and one HTML file with everything inside. Reads only "
+        "the files of the run folders; TensorFlow is not needed.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, for example outputs/supernet/my_experiment")
     parser.add_argument(
@@ -30,7 +29,6 @@ def main(argv: Optional[List[str]] = None) -> int:
         metavar="DIR",
         help="folder to write into (default: the run's own folder; for a comparison " + COMPARISON_FOLDER + ")",
     )
-    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     arguments = parser.parse_args(argv)
     if len(arguments.runs) == 1:
         path = write_report(arguments.runs[0], arguments.output)

@@ -30,7 +30,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(describe(config, origins))
         return 0
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
-    command = " ".join(shlex.quote(word) for word in sys.argv)
+    words = ["python", "-m", "edgeflownas.train_supernet"] + list(sys.argv[1:] if argv is None else argv)
+    command = " ".join(shlex.quote(word) for word in words)
     return _train(config, origins, request, command)
 
 

@@ -3,17 +3,17 @@
 python -m edgeflownas.verify_data --base_path data/FlyingChairs2
 """
 
-import argparse
 from typing import List, Optional
 
 from edgeflownas import config as configuration
+from edgeflownas.arguments import Parser
 from edgeflownas.command_line import config_parser, overrides
 from edgeflownas.data.fc2_index import build_index, verify_all
 from edgeflownas.engine.progress import Checking
 from edgeflownas.errors import run_cli
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     return config_parser(
         "python -m edgeflownas.verify_data",
         "Checks a data set as training sees it: list files or folders, then every PNG and .flo decoded in full. "

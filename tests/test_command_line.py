@@ -1,4 +1,5 @@
 """The command line: every flag in the help, what --load_checkpoint means, and quick answers without TensorFlow."""
+import importlib
 import os
 import subprocess
 import sys
@@ -41,7 +42,10 @@ def test_the_help_names_every_flag_with_its_default_and_key(capsys):
     for key in KEYS.values():
         if key.flag:
             assert key.flag in text
-            assert "(default: {!r}; key: {})".format(key.default, key.name) in text
+            shown = {"False": "off", "": "empty"}.get(str(key.default), key.default)
+            assert "(default: {}; key: {})".format(shown, key.name) in text
+        else:
+            assert "{}={}".format(key.name, key.default) in text
     assert "exit codes: 0 done" in text
 
 
@@ -84,12 +88,34 @@ def test_mistakes_are_one_line_that_says_what_to_do(words, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("words", [["--max_steps", "0"], ["--max_epochs", "-1"], ["--max_steps", "ten"], ["--re"],
-                                   ["--batch", "4"], ["leftover"], ["--supernet_mode"]])
-def test_what_argparse_refuses_exits_with_2(words, capsys):
+@pytest.mark.parametrize("words, said", [
+    (["--max_steps", "0"], "argument --max_steps: expected a whole number of at least 1, found '0'"),
+    (["--max_epochs", "-1"], "--max_epochs"), (["--max_steps", "ten"], "found 'ten'"), (["--re"], "unknown flag --re"),
+    (["--batch", "4"], "unknown flag --batch; did you mean --batch_size?"), (["leftover"], "unexpected 'leftover'"),
+    (["--bach_size=4"], "unknown flag --bach_size; did you mean --batch_size?"), (["--supernet_mode"], "expected one argument")])
+def test_what_argparse_refuses_is_one_line_and_exit_code_2(words, said, capsys):
     with pytest.raises(SystemExit) as ended:
-        parse_train(words)
-    assert ended.value.code == 2 and "Traceback" not in capsys.readouterr().err
+        run_cli(parse_train, words)
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and len(lines) == 1
+    assert lines[0].startswith("error: ") and said in lines[0] and lines[0].endswith("(see --help)")
+
+
+@pytest.mark.parametrize("module", [
+    "edgeflownas.report", "edgeflownas.doctor", "edgeflownas.verify_data", "edgeflownas.data.synthetic",
+    "edgeflownas.nas.supernet_eval", "edgeflownas.nas.check_manifest", "edgeflownas.nas.arch_codec",
+    "edgeflownas.nas.fair_sampler", "edgeflownas.nas.model_shape_check"])
+def test_every_command_names_the_nearest_flag(module, capsys):
+    main = importlib.import_module(module).main
+    given = {"edgeflownas.data.synthetic": "--out x --train 1 --test 1 --seed 1", "edgeflownas.report": "x",
+             "edgeflownas.nas.arch_codec": "--self_test"}.get(module, "").split()
+    with pytest.raises(UserError, match=r"unknown flag --tracback; did you mean --traceback\? \(see --help\)"):
+        main(given + ["--tracback"])
+
+
+def test_help_fits_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert [line for line in help_text(capsys).splitlines()[1:] if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("words, resume, resume_from", [

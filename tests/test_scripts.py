@@ -208,7 +208,7 @@ def smoke(folder, train_status=0, **variables):
         path.write_text(STEP.format(status=status))
     (folder / "scripts").mkdir()
     driver = shutil.copy(str(ROOT / "scripts/smoke.py"), str(folder / "scripts"))
-    env = {key: value for key, value in os.environ.items() if key != "FC2_ROOT"}
+    env = {key: value for key, value in os.environ.items() if key not in ("FC2_ROOT", "PYTHONPATH")}
     done = subprocess.run(
         [sys.executable, driver],
         env=dict(env, **variables),

@@ -141,6 +141,7 @@ class _Reader:
             dataset = tf.data.Dataset.from_tensor_slices(self._fed)
             dataset = dataset.map(lambda *fed: _read_crop(fed, height, width), num_parallel_calls=num_workers)
             dataset = dataset.batch(batch_size, drop_remainder=whole_batches).prefetch(prefetch)
+            dataset = dataset.with_options(_no_autotune())
             self._iterator = tf.data.make_initializable_iterator(dataset)
             self.images, self.flow = self._iterator.get_next()
 
@@ -164,6 +165,17 @@ class _Reader:
             for column, dtype in zip(zip(*rows), self._TYPES)
         ]
         sess.run(self._iterator.initializer, dict(zip(self._fed, columns)))
+
+
+def _no_autotune() -> Any:
+    """All parallelism here is given, so there is nothing to tune; and TensorFlow 2's tuner, which sleeps up to a minute
+    between its looks, would make the next start wait for its end."""
+    options = tf.data.Options()
+    if hasattr(options, "autotune"):
+        options.autotune.enabled = False
+    else:  # TensorFlow 1.15
+        options.experimental_optimization.autotune = False
+    return options
 
 
 def _read_crop(fed: Sequence[Any], height: int, width: int) -> Tuple[Any, Any]:

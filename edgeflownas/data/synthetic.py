@@ -6,7 +6,6 @@ DIR then has FC2's own format: list files, and frames and flow in DIR/train/. Ho
 `scene.py`.
 """
 
-import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from typing import Dict, List, Optional
 from PIL import Image
 from tqdm import tqdm
 
+from edgeflownas.arguments import Parser
 from edgeflownas.data import scene
 from edgeflownas.data.fc2_index import DATASET, DIRNAMES, TRAIN_LIST, VAL_LIST
 from edgeflownas.data.fc2_sample import IMG0, sample_files
@@ -133,19 +133,16 @@ def _write_lines(path: str, lines: List[str]) -> None:
         file.write("".join(line + "\n" for line in lines))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgeflownas.data.synthetic",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Writes a synthetic FlyingChairs2 for smoke tests: textured shapes that move over a "
-                    "textured\n"
-        "background by affine motions, with exact flow, in exactly FC2's file format, list files included.",
-        epilog="example:\n"
+def _parser() -> Parser:
+    parser = Parser(
+        "python -m edgeflownas.data.synthetic",
+        "Writes a synthetic FlyingChairs2 for smoke tests: textured shapes that move over a textured background by affine "
+        "motions, with exact flow, in exactly FC2's file format, list files included.",
+        "The same parameters always give the same pixels and flow. A finished identical set is left as it is; anything "
+        "else in DIR is an error. Frames must be at least as large as the training crop.\n\n"
+        "example:\n"
         "  python -m edgeflownas.data.synthetic --out /tmp/fc2 --train 64 --test 16 --seed 1\n"
-        "  python -m edgeflownas.train_supernet --base_path /tmp/fc2 --max_steps 10\n\n"
-        "The same parameters always give the same pixels and flow. A finished identical set is left as it "
-        "is;\n"
-        "anything else in DIR is an error. Frames must be at least as large as the training crop (180x240).",
+        "  python -m edgeflownas.train_supernet --base_path /tmp/fc2 --max_steps 10\n",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, new or empty")
     parser.add_argument(
@@ -165,7 +162,6 @@ def _parser() -> argparse.ArgumentParser:
         default=os.cpu_count() or 1,
         help="processes (default: one per processor, here %(default)s); no influence on the result",
     )
-    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     return parser
 
 

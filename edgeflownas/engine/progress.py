@@ -6,6 +6,7 @@ from typing import Any, Callable, Optional
 
 from tqdm import tqdm
 
+BAR = "{desc}: {n_fmt}/{total_fmt}, {rate_fmt}{postfix} |{bar}|"  # the words first: they must fit a narrow terminal
 LINE_SECONDS = 900.0  # a line every quarter of an hour, beside one per epoch: a 200-epoch log stays small
 log = logging.getLogger("edgeflownas")
 
@@ -34,14 +35,15 @@ class Progress:
         """`epoch` counts from 0."""
         if self._terminal:
             self._bar = tqdm(total=self.steps_per_epoch, initial=position, unit="cycle", leave=False,
-                             desc="epoch {}/{}".format(epoch + 1, self.last_epoch))
+                             desc="epoch {}/{}".format(epoch + 1, self.last_epoch), bar_format=BAR)
 
     def cycle(self, epoch: int, position: int, loss: float, lr: float, seconds: float) -> None:
         """One cycle is done; `position` counts from 0 within the epoch."""
         known = self._cycle_seconds
         self._cycle_seconds = seconds if known is None else 0.95 * known + 0.05 * seconds
         if self._bar is not None:
-            self._bar.set_postfix_str("loss {:.4f}, lr {:.3g}, run ends in {}".format(loss, lr, self.eta(epoch, position)))
+            words = "loss {:.3f}, lr {:.2g}, ends in {}".format(loss, lr, self.eta(epoch, position))
+            self._bar.set_postfix_str(words, refresh=False)  # update() draws, and not more often than an eye can read
             self._bar.update()
         elif time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()

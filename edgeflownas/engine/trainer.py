@@ -279,7 +279,7 @@ class Trainer:
                  self.last_epoch, size, real(mean), real(row["std_epe_{}".format(size)]), real(zero),
                  ", best so far" if is_best else "", real(row["train_loss"]), row["fairness_gap"],
                  100 * row["clip_share"], row["bn_recal_batches"], seconds,
-                 self.progress.eta(row["epoch"] - 1, self.steps_per_epoch - 1))
+                 self.progress.eta(row["epoch"], -1))
         if mean > 0.95 * zero and row["epoch"] > 1:
             log.warning("epoch %d: mean EPE %s is not clearly below zero flow's %s: the supernet has not learned, or has "
                         "collapsed", row["epoch"], real(mean), real(zero))

@@ -7,7 +7,6 @@ short line.
     python -m edgeflownas.nas.arch_codec --self_test
     python -m edgeflownas.nas.arch_codec --code 012001210
 """
-import argparse
 import collections.abc
 import itertools
 import reprlib
@@ -15,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
+from edgeflownas.arguments import Parser
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.nas.search_space import SPACE, SearchSpace
 
@@ -220,12 +220,10 @@ def _print_table(code: Tuple[int, ...], space: SearchSpace) -> None:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Entry point. Returns 0, or 1 if the self test fails; a wrong `--code` is a UserError."""
-    parser = argparse.ArgumentParser(prog="python -m edgeflownas.nas.arch_codec", allow_abbrev=False,
-                                     description="Check the architecture codec, or show what a code means.")
+    parser = Parser("python -m edgeflownas.nas.arch_codec", "Check the architecture codec, or show what a code means.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--self_test", action="store_true", help="all codes in all spellings, and the refusals")
     what.add_argument("--code", help='show what a code means, for example "0,1,2,0,0,1,2,1,0" or 012001210')
-    parser.add_argument("--traceback", action="store_true", help="show the traceback of a user error")
     args = parser.parse_args(argv)
     if args.code is not None:
         try:

@@ -6,9 +6,9 @@ specification.
 Prints a line per check. Needs no TensorFlow and changes nothing.
 """
 
-import argparse
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
+from edgeflownas.arguments import Parser
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.run_checks import checkpoints, cycles, evaluations, manifest
 from edgeflownas.run_checks.folder import MANIFEST, RunFolder, Wrong
@@ -82,15 +82,13 @@ def run_checks(manifest_path: str) -> Tuple[Outcome, ...]:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Prints the outcomes. Returns 0, or 1 if a check failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m edgeflownas.nas.check_manifest",
-        allow_abbrev=False,
-        description="Check a run folder: manifest, fairness counts, histories and checkpoints, each by itself and "
+    parser = Parser(
+        "python -m edgeflownas.nas.check_manifest",
+        "Check a run folder: manifest, fairness counts, histories and checkpoints, each by itself and "
         "against the others. A line per check says what was found; a failed one also what was wanted. "
         "Exit code 0: all is right; 1: a check failed; 2: the manifest cannot be read.",
     )
     parser.add_argument("--path", default=DEFAULT_PATH, help="the manifest of the run (default: %(default)s)")
-    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     args = parser.parse_args(argv)
     outcomes = run_checks(args.path)
     for outcome in outcomes:

@@ -6,7 +6,6 @@ state to save or to lose. Source: FairNAS (Chu et al., 2019), strict fairness.
 
     python -m edgeflownas.nas.fair_sampler --cycles 300 --seed 42 --check
 """
-import argparse
 import hashlib
 import os
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 
+from edgeflownas.arguments import Parser
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import atomic_write_json, os_errors
 from edgeflownas.nas.arch_codec import parse
@@ -184,14 +184,12 @@ def _print_record(record: Dict[str, Any], output: str) -> None:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Entry point. Returns 0, or 1 if the check fails."""
-    parser = argparse.ArgumentParser(prog="python -m edgeflownas.nas.fair_sampler", allow_abbrev=False,
-                                     description="Check a sequence of fair cycles, or print its SHA-256.")
+    parser = Parser("python -m edgeflownas.nas.fair_sampler", "Check a sequence of fair cycles, or print its SHA-256.")
     parser.add_argument("--cycles", type=int, default=300, help="how many cycles (default 300)")
     parser.add_argument("--seed", type=int, default=42, help="train.arch_seed of a run (default 42)")
     parser.add_argument("--check", action="store_true",
                         help="check fairness after each cycle, and that another process draws the same")
     parser.add_argument("--output", default=DEFAULT_OUTPUT, help="check's record (default %(default)s)")
-    parser.add_argument("--traceback", action="store_true", help="show the traceback of a user error")
     args = parser.parse_args(argv)
     if args.cycles < 1:
         raise UserError(f"--cycles: expected at least 1, found {args.cycles}")

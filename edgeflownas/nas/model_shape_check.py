@@ -10,6 +10,7 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
+from edgeflownas.arguments import Parser
 from edgeflownas.command_line import positive
 from edgeflownas.device import choose_device
 from edgeflownas.errors import UserError, run_cli
@@ -57,11 +58,10 @@ def forward(codes: np.ndarray, batch: int, height: int, width: int, seed: int, i
             yield [paths[0] for paths in session.run(outputs, {fed: images, code: row[None]})]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgeflownas.nas.model_shape_check",
-        allow_abbrev=False,
-        description="Run random subnets forward and check their outputs: H/4 x W/4, H/2 x W/2 and "
+def _parser() -> Parser:
+    parser = Parser(
+        "python -m edgeflownas.nas.model_shape_check",
+        "Run random subnets forward and check their outputs: H/4 x W/4, H/2 x W/2 and "
         "H x W (rounded up) with 4 channels, all finite. Exit code 1 if one is wrong.",
     )
     parser.add_argument("--h", type=positive, default=180, help="height of the images in pixels (default %(default)s)")
@@ -71,7 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of codes, images and weights (default %(default)s)")
     parser.add_argument("--init_channels", type=positive, default=32, help="width of the supernet, even (default %(default)s)")
     parser.add_argument("--gpu_device", default="0", help="GPU number; -1: CPU (default %(default)s)")
-    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
     return parser
 
 

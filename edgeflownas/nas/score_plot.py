@@ -1,21 +1,19 @@
 """The picture of scored subnets: EPE against parameters and against multiply-adds, with the ones that
 nothing beats."""
 
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, Tuple
 
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.search_space import BASELINE_CODE
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREY, RED, look, panels, png
 
-AXES = (
-    ("parameters", 1e6, "parameters, millions"),
-    ("multiply_adds", 1e9, "multiply-adds per image pair, billions"),
-)
+COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds per image pair"}
+UNITS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
 
 
 def front(rows: Sequence[Any], cost: str) -> List[Any]:
-    """The rows that no other row beats in both EPE and `cost` (a field of theirs), cheapest first."""
+    """The Pareto front: the rows that no other row beats in both EPE and `cost` (a field of theirs), cheapest first."""
     best: List[Any] = []
     for row in sorted(rows, key=lambda row: (getattr(row, cost), row.epe)):
         if not best or row.epe < best[-1].epe:
@@ -23,14 +21,20 @@ def front(rows: Sequence[Any], cost: str) -> List[Any]:
     return best
 
 
+def unit_of(largest: float) -> Tuple[float, str]:
+    """The unit in which a number is at least 1, and its name."""
+    return next((entry for entry in UNITS if largest >= entry[0]), UNITS[-1])
+
+
 def draw(path: str, rows: Sequence[Any], title: str) -> None:
     """Writes the PNG. `rows` have arch_code, epe, zero_flow_epe, parameters, multiply_adds. UserError if the
     disk refuses."""
     with look():
         figure, axes = panels(1, 2, 4.6, sharey=True)
-        for place, (cost, unit, label) in zip(axes, AXES):
+        for place, (cost, label) in zip(axes, COSTS.items()):
+            unit, unit_name = unit_of(max(getattr(row, cost) for row in rows))
             _panel(place, rows, cost, unit)
-            place.set_xlabel(label)
+            place.set_xlabel("{}, {}".format(label, unit_name))
         axes[0].set_ylabel("EPE, px")
         handles, names = axes[0].get_legend_handles_labels()
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -60,7 +64,7 @@ def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float) -> None:
         markersize=5,
         linewidth=1.2,
         drawstyle="steps-post",
-        label="none is both cheaper and better",
+        label="Pareto front: no other is cheaper and as good",
     )
     baseline = [row for row in rows if row.arch_code == to_digits(BASELINE_CODE)]
     axes.scatter(

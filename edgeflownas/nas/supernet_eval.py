@@ -12,6 +12,7 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from edgeflownas import config as configuration
+from edgeflownas.arguments import Parser
 from edgeflownas.command_line import config_parser, overrides, positive
 from edgeflownas.device import choose_device
 from edgeflownas.engine.signals import StopSignals
@@ -24,27 +25,34 @@ from edgeflownas.train_supernet import run_folder
 
 OUTPUT = "subnet_scores.csv"
 SHOWN = 50  # lines of the printed table; the file has them all
+FRONT_SHOWN = 12  # codes of a front
 
 EPILOG = """\
-The run is the one in the configuration's output folder (--output_dir, --experiment_name). Its checkpoint
-knows how it was trained: a key that neither --config nor the command line names is taken from there, and one
-that they name must agree, except for eval.*, paths and runtime, which are free.
+The run is the one in the configuration's output folder (--output_dir, --experiment_name). Its checkpoint knows how it \
+was trained: a key that neither --config nor the command line names is taken from there, and one that they name must \
+agree, except for eval.*, paths and runtime, which are free.
 
-Beside FILE.csv: FILE.json, what the rows belong to (checkpoint, settings, data), and FILE.png, EPE against
-parameters and against multiply-adds. Codes that FILE.csv already has are not scored again; SIGINT and
-SIGTERM stop after the batch at hand.
+Beside FILE.csv: FILE.json, what the rows belong to (checkpoint, settings, data), and FILE.png, EPE against parameters \
+and against multiply-adds. Codes that FILE.csv already has are not scored again; SIGINT and SIGTERM stop after the \
+batch at hand.
 
 examples:
-  the pool:               --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
-  two, last weights:      --experiment_name x --checkpoint last --codes 000001000,012001210 --output a.csv
-  a sample of the space:  --experiment_name x --random 500 --output sample.csv
+  the pool
+    --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
+  two codes, last weights
+    --experiment_name x --checkpoint last --codes 000001000,012001210 --output a.csv
+  a sample of the space
+    --experiment_name x --random 500 --output sample.csv
 
-exit codes: 0 done; 1 an EPE is not finite; 2 something to mend, said in one line;
-  130, 138, 143 stopped by SIGINT, SIGUSR1, SIGTERM: the same command continues.
+exit codes:
+  0   done
+  1   an EPE is not finite
+  2   something to mend, said in one line
+  130, 138, 143   stopped by SIGINT, SIGUSR1, SIGTERM: the same command continues
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = config_parser(
         "python -m edgeflownas.nas.supernet_eval",
         "Scores subnets of a trained supernet: BN statistics are "
@@ -221,7 +229,7 @@ def _print_progress(table: Any, results: Any, wanted: List[str]) -> None:
 
 def _finish(table: Any, title: str) -> None:
     """Prints the ranking and draws the picture."""
-    from edgeflownas.nas.score_plot import draw
+    from edgeflownas.nas.score_plot import COSTS, draw, front
 
     ranked = table.ranked()
     print(
@@ -241,6 +249,10 @@ def _finish(table: Any, title: str) -> None:
             mean, ranked[0].zero_flow_epe, ranked[0].num_samples, ranked[0].bn_recal_batches
         )
     )
+    for cost, label in COSTS.items():
+        codes = [row.arch_code for row in front(ranked, cost)]
+        more = " and {} more".format(len(codes) - FRONT_SHOWN) if len(codes) > FRONT_SHOWN else ""
+        print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))
     draw(table.plot, ranked, title)
     print("table {}\nplot  {}".format(table.path, table.plot))
 

@@ -89,6 +89,26 @@ def epoch_axis(axes: Any, first: float, last: float) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=last - first >= 2))
 
 
+def block_axis(axes: Any, blocks: Dict[str, List[str]], names_at: float) -> Dict[Tuple[str, str], float]:
+    """An x axis of blocks and, in each, its options; every other block is shaded. Gives the place of each (block, option).
+
+    `names_at`: where the names of the blocks stand, below the axes, as a share of their height.
+    """
+    places: Dict[Tuple[str, str], float] = {}
+    at = 0.0
+    for number, (block, options) in enumerate(blocks.items()):
+        if number % 2 == 0:
+            axes.axvspan(at - 0.7, at + len(options) - 0.3, color="#f4f5f7", linewidth=0, zorder=0)
+        middle, below = at + (len(options) - 1) / 2, axes.get_xaxis_transform()
+        axes.text(middle, names_at, block, transform=below, ha="center", va="top", fontweight="bold")
+        places.update({(block, option): at + i for i, option in enumerate(options)})
+        at += len(options) + 0.4
+    axes.set(xticks=list(places.values()), xlim=(-0.7, at - 0.7))
+    axes.set_xticklabels([option.replace("Deep", "D") for _, option in places], fontsize=9)
+    axes.grid(axis="x", visible=False)
+    return places
+
+
 def viridis(count: int) -> List[Any]:
     """`count` colours from dark to light; the lightest end, too pale on white, is left out."""
     import matplotlib

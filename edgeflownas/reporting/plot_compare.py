@@ -1,9 +1,9 @@
 """The plots of the comparison: mean EPE and option scores of several runs. Each function returns the bytes of
 a PNG."""
 
-from typing import Any, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
-from edgeflownas.reporting.canvas import BLACK, SERIES, epoch_axis, look, panels, png
+from edgeflownas.reporting.canvas import BLACK, SERIES, block_axis, epoch_axis, look, panels, png
 from edgeflownas.reporting.run_files import Run
 from edgeflownas.reporting.verdict import OptionScore
 
@@ -46,66 +46,34 @@ def accuracy(runs: Sequence[Tuple[str, Run]]) -> bytes:
 
 def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
     """Mean EPE per option minus the mean of the run's options, one symbol per run, block by block."""
-    blocks = list(dict.fromkeys(score.block for _, scores in runs for score in scores))
+    blocks: Dict[str, List[str]] = {}
+    for score in (score for _, scores in runs for score in scores):
+        labels = blocks.setdefault(score.block, [])
+        if score.label not in labels:
+            labels.append(score.label)
     with look():
         figure, (axis,) = panels(1, 1, 4.2)
         figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.22)
         axis.axhline(0, color=BLACK, linewidth=1)
-        ticks, names, at = [], [], 0.0
-        for count, block in enumerate(blocks):
-            labels = list(dict.fromkeys(score.label for _, scores in runs for score in scores if score.block == block))
-            if count % 2 == 0:
-                axis.axvspan(at - 0.7, at + len(labels) - 0.3, color="#f4f5f7", linewidth=0, zorder=0)
-            axis.text(
-                at + (len(labels) - 1) / 2,
-                -0.11,
-                block,
-                transform=axis.get_xaxis_transform(),
-                ha="center",
-                va="top",
-                fontweight="bold",
-            )
-            for label in labels:
-                _place(axis, runs, block, label, at)
-                ticks.append(at)
-                names.append(label.replace("Deep", "D"))
-                at += 1
-            at += 0.4
-        axis.set(
-            xticks=ticks,
-            xlim=(-0.7, at - 0.7),
-            title="EPE of an option's subnets, relative to the run's pool, px",
-        )
-        axis.set_xticklabels(names, fontsize=9)
-        axis.grid(axis="x", visible=False)
-        for number, (name, _) in enumerate(runs):
-            axis.plot(
-                [],
-                [],
-                color=_line(number)["color"],
-                marker=_SYMBOLS[number % len(_SYMBOLS)],
-                linestyle="none",
-                label=_short(name),
-            )
+        places = block_axis(axis, blocks, -0.11)
+        for number, (name, scores) in enumerate(runs):
+            shift = 0.5 * ((number + 0.5) / len(runs) - 0.5)
+            at = [places[score.block, score.label] + shift for score in scores]
+            marker, colour = _SYMBOLS[number % len(_SYMBOLS)], _line(number)["color"]
+            axis.plot(at, _distances(scores), color=colour, marker=marker, markersize=6.5, linestyle="none", label=_short(name))
+        axis.set_title("EPE of an option's subnets, relative to the run's pool, px")
         figure.legend(loc="lower center", ncol=min(4, len(runs)), bbox_to_anchor=(0.5, 0.0))
         return png(figure)
 
 
-def _place(axis: Any, runs: Sequence[Tuple[str, Sequence[OptionScore]]], block: str, label: str, at: float) -> None:
-    for number, (_, scores) in enumerate(runs):
-        # each subnet is counted once per block, so this is the mean of the pool
-        mine = [score for score in scores if score.block == block]
-        pool = sum(score.mean * score.users for score in mine) / max(sum(score.users for score in mine), 1)
-        shift = 0.5 * ((number + 0.5) / len(runs) - 0.5)
-        for score in mine:
-            if score.label == label:
-                axis.plot(
-                    [at + shift],
-                    [score.mean - pool],
-                    color=_line(number)["color"],
-                    marker=_SYMBOLS[number % len(_SYMBOLS)],
-                    markersize=6.5,
-                )
+def _distances(scores: Sequence[OptionScore]) -> List[float]:
+    """Mean of each option minus the mean of the pool; each subnet is counted once per block."""
+    users: Dict[str, int] = {}
+    sums: Dict[str, float] = {}
+    for score in scores:
+        users[score.block] = users.get(score.block, 0) + score.users
+        sums[score.block] = sums.get(score.block, 0.0) + score.mean * score.users
+    return [score.mean - sums[score.block] / users[score.block] for score in scores]
 
 
 def _short(name: str) -> str:

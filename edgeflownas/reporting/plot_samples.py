@@ -59,8 +59,10 @@ class _Layout(NamedTuple):
 
     def image(self, column: int, row: int, pixels: np.ndarray, **options: Any) -> Any:
         axis = self.axes(self.left(column), self.bottom(row), self.cell, self.tall)
-        axis.set_axis_off()
+        axis.set(xticks=[], yticks=[])
         axis.imshow(pixels, **options)
+        for spine in axis.spines.values():  # a frame, else a flow near zero is white on white
+            spine.set(visible=True, color="#c3c7cd", linewidth=0.6)
         return axis
 
 

@@ -160,14 +160,15 @@ def throughput(run: Run) -> bytes:
 
 
 def _log_axis(axis: Any) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullLocator
 
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     axis.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6, 8) if high < 10 * low else (1, 2, 5)))
+    ticks = (1, 2, 3, 4, 6, 8) if high < 10 * low else (1, 2, 5) if high < 100 * low else (1,)
+    axis.yaxis.set_major_locator(LogLocator(subs=ticks))
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_major_formatter("{x:g}")
 
 
 def _epochs(axes: List[Any], at: Any) -> None:

@@ -1,7 +1,7 @@
 """The curves of one run: accuracy, subnets, options, optimisation, throughput. Each function returns the
 bytes of a PNG."""
 
-from typing import Any, List
+from typing import Any, Dict, List
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from edgeflownas.reporting.canvas import (
     GREY,
     RED,
     SKY,
+    block_axis,
     dots,
     epoch_axis,
     gaps,
@@ -48,6 +49,10 @@ def accuracy(run: Run) -> bytes:
             axes[0].axhline(zero[0], color=BLACK, linestyle="--", label="all-zero flow")
         else:
             axes[0].plot(epochs, zero, color=BLACK, linestyle="--", label="all-zero flow")
+        for axis, start in list(zip(axes, halves))[1:]:  # where it lies far off, the curves keep the room
+            limits = axis.get_ylim()
+            axis.plot(epochs[start:], zero[start:], color=BLACK, linestyle="--")
+            axis.set_ylim(limits)
         axes[0].set_ylim(0, 1.06 * axes[0].get_ylim()[1])
         axes[0].legend(loc="lower left", ncol=2, handlelength=1.6, columnspacing=1.2)
         return png(figure)
@@ -202,45 +207,18 @@ def subnet_curves(run: Run) -> bytes:
 
 def options(scores: List[OptionScore]) -> bytes:
     """Mean EPE and range of the pool's subnets that use an option, block by block."""
-    blocks = list(dict.fromkeys(score.block for score in scores))
+    blocks: Dict[str, List[str]] = {}
+    for score in scores:
+        blocks.setdefault(score.block, []).append(score.label)
+    lowest = {block: min(score.mean for score in scores if score.block == block) for block in blocks}
     with look():
         figure, (axis,) = panels(1, 1, 4.0)
         figure.subplots_adjust(left=0.07, right=0.985, top=0.9, bottom=0.17)
-        ticks, names, at = [], [], 0.0
-        for number, block in enumerate(blocks):
-            mine = [score for score in scores if score.block == block]
-            best = min(mine, key=lambda score: score.mean)
-            if number % 2 == 0:
-                axis.axvspan(at - 0.7, at + len(mine) - 0.3, color="#f4f5f7", linewidth=0, zorder=0)
-            axis.text(
-                at + (len(mine) - 1) / 2,
-                -0.13,
-                block,
-                transform=axis.get_xaxis_transform(),
-                ha="center",
-                va="top",
-                fontweight="bold",
-            )
-            for score in mine:
-                colour = RED if score is best else BLUE
-                axis.plot(
-                    [at, at],
-                    [score.low, score.high],
-                    color=colour,
-                    linewidth=4,
-                    alpha=0.35,
-                    solid_capstyle="round",
-                )
-                axis.plot([at], [score.mean], color=colour, marker="D" if score is best else "o", markersize=7)
-                ticks.append(at)
-                names.append(score.label.replace("Deep", "D"))
-                at += 1
-            at += 0.4
-        axis.set(
-            xticks=ticks,
-            xlim=(-0.7, at - 0.7),
-            title="EPE of the subnets that use an option, px: mean and range (diamond: the block's lowest mean)",
-        )
-        axis.set_xticklabels(names, fontsize=9)
-        axis.grid(axis="x", visible=False)
+        places = block_axis(axis, blocks, -0.13)
+        for score in scores:
+            at, best = places[score.block, score.label], score.mean == lowest[score.block]
+            colour, marker = (RED, "D") if best else (BLUE, "o")
+            axis.plot([at, at], [score.low, score.high], color=colour, linewidth=4, alpha=0.35, solid_capstyle="round")
+            axis.plot([at], [score.mean], color=colour, marker=marker, markersize=7)
+        axis.set_title("EPE of the subnets that use an option, px: mean and range (diamond: the block's lowest mean)")
         return png(figure)

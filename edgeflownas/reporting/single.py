@@ -2,7 +2,7 @@
 
 import datetime
 from itertools import zip_longest
-from typing import List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -262,12 +262,10 @@ def _provenance(run: Run) -> List[Part]:
                 "configuration hash: `{}`".format(run.get("config_hash")),
                 "commit: `{}`{}".format(run.get("git_commit"), ", with uncommitted changes" if run.get("git_dirty") else ""),
                 "dataset fingerprint: `{}`".format(run.get("dataset.fingerprint")),
-                "resumed {} times".format(len(run.get("resumes"))) if run.get("resumes") else "never resumed",
             ]
+            + ([_resumed(resume) for resume in run.get("resumes")] or ["never resumed"])
         ),
     ]
-    if run.get("resumes"):
-        parts.append(Bullets(["resume: " + show(resume) for resume in run.get("resumes")]))
     if changed:
         parts.append(
             Grid(
@@ -278,6 +276,12 @@ def _provenance(run: Run) -> List[Part]:
             )
         )
     return parts
+
+
+def _resumed(resume: Dict[str, Any]) -> str:
+    return "resumed at step {}, {}, when it was {}; changed keys: {}".format(
+        resume.get("global_step"), resume.get("time"), resume.get("status_before"), show(resume.get("changed")) or "none"
+    )
 
 
 def _rules() -> List[Part]:

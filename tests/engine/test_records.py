@@ -1,9 +1,12 @@
 """What people and programs read of a run agrees to the last digit, and a log stays small."""
+import functools
 import glob
+import io
 import logging
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from edgeflownas.engine import progress as progress_module
 from edgeflownas.engine.artifacts import read_table, real
@@ -106,3 +109,18 @@ def test_the_log_of_200_epochs_stays_under_100_kb(monkeypatch, caplog):
     assert 200 < len(caplog.records) and size < 100 * 1024
     assert "run ends in" in caplog.records[0].getMessage()
     assert progress.eta(199, 554) == "00:01:00"
+
+
+def test_the_words_of_the_bar_fit_a_terminal_of_80_columns(monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(progress_module.sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(progress_module, "tqdm", functools.partial(tqdm, mininterval=0, ncols=80))
+    progress = Progress(555, 200)
+    progress.start_epoch(149, 230)
+    progress.cycle(149, 230, 13.7625, 9.87e-05, 4.0)
+    progress.close()
+    lines = [line for line in screen.getvalue().split("\r") if "loss" in line]
+    assert lines[-1].startswith("epoch 150/200: 231/555, ") and "loss 13.762, lr 9.9e-05, ends in 1d 07:" in lines[-1]
+    assert max(len(line) for line in lines) <= 80

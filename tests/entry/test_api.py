@@ -1,6 +1,7 @@
 """`Supernet.load(...).evaluate(...)`: what it scores, what it refuses."""
 
 import os
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,8 @@ from edgeflownas.api import Interrupted, Supernet
 from edgeflownas.errors import DataError, UserError
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.complexity import subnet_cost
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,18 @@ def test_results_say_what_they_are(supernet):
     assert (first.parameters, first.multiply_adds) == subnet_cost("012001210", 64, 67, 2)
     assert (first.bn_recal_batches, first.num_samples) == (2, 3)
     assert first.zero_flow_epe == spelled[2].zero_flow_epe > 0
+
+
+def test_the_example_of_the_manual_runs(original_run, tmp_path, monkeypatch, capsys):
+    with open(os.path.join(ROOT, "docs", "manual.md"), encoding="utf-8") as handle:
+        example, = re.findall(r"```python\n(.*?)```", handle.read(), re.S)
+    (tmp_path / "outputs").mkdir()
+    os.symlink(original_run.folder, str(tmp_path / "outputs" / "supernet"))
+    monkeypatch.chdir(str(tmp_path))
+    exec(compile(example, "docs/manual.md", "exec"), {})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 3 and rows == sorted(rows, key=lambda row: float(row[1]))
+    assert [(int(row[2]), int(row[3])) for row in rows] == [tuple(subnet_cost(row[0], 64, 67, 2)) for row in rows]
 
 
 def test_last_has_other_weights_and_settings_of_the_evaluation_are_free(supernet, original_run):

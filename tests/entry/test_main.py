@@ -59,6 +59,7 @@ def test_a_command_passes_its_arguments_and_gives_its_exit_code(monkeypatch, com
         ([], ["pytest", "gates"]),
         (["-m", "gate2", "-n", "auto"], ["pytest", "gates", "-m", "gate2", "-n", "auto"]),
         (["status"], ["gates", "status"]),
+        (["--help"], ["gates", "--help"]),
         (["clauses", "--markdown"], ["gates", "clauses", "--markdown"]),
     ],
 )

@@ -18,7 +18,7 @@ from edgeflownas.nas import score_table
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.complexity import subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.score_plot import front
+from edgeflownas.nas.score_plot import front, unit_of
 from edgeflownas.nas.score_table import COLUMNS, Row, ScoreTable
 from edgeflownas.nas.supernet_eval import main
 
@@ -86,6 +86,8 @@ def test_the_pool_by_default_with_a_real_supernet(tiny_run, capsys):
     assert [int(row["rank"]) for row in by_rank] == [1, 2, 3]
     assert sorted(float(row["epe"]) for row in by_rank) == [float(row["epe"]) for row in by_rank]
     assert "checkpoint best: epoch 1, step 1" in out and out.count("bn_recal_batches=2") == 3
+    fronts = [line for line in out.splitlines() if line.startswith("Pareto front of EPE and ")]
+    assert len(fronts) == 2 and all(line.split()[-1] == by_rank[0]["arch_code"] for line in fronts)
     assert content(os.path.join(tiny_run.folder, "subnet_scores.png")).startswith(b"\x89PNG")
 
 
@@ -267,3 +269,9 @@ def test_the_front_is_what_no_other_row_beats():
 
     rows = [row("a", 3.0, 10), row("b", 2.0, 20), row("c", 2.5, 25), row("d", 1.0, 30), row("e", 2.0, 20), row("f", 3.5, 10)]
     assert [one.arch_code for one in front(rows, "parameters")] == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize("largest, unit", [(2.5e9, (1e9, "billions")), (46_700, (1e3, "thousands")), (1e6, (1e6, "millions")),
+                                           (12, (1e3, "thousands"))])
+def test_costs_are_drawn_in_a_readable_unit(largest, unit):
+    assert unit_of(largest) == unit

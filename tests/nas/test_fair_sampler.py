@@ -345,10 +345,9 @@ def test_wrong_numbers_are_user_errors(argv, message):
     assert fair_sampler.main(["--cycles", "1", "--seed", "0"]) == fair_sampler.main(["--seed", str(2 ** 32 - 1)]) == 0
 
 
-def test_an_abbreviated_flag_is_refused(capsys):
-    with pytest.raises(SystemExit) as caught:
+def test_an_abbreviated_flag_is_refused():
+    with pytest.raises(UserError, match=r"unknown flag --cyc; did you mean --cycles\?"):
         fair_sampler.main(["--cyc", "3"])
-    assert caught.value.code == 2 and "unrecognized arguments: --cyc 3" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_a_user_error(tmp_path):
