@@ -242,6 +242,25 @@ def test_what_is_said_of_a_fault(run, number):
     assert words is None or found[check] == words
 
 
+def test_the_ends_of_what_is_allowed(run):
+    """Norms of nothing, below one, and exactly the clip; resumes at the first and at the last step."""
+    for step, (before, after) in enumerate([("0.0", "0.0"), ("0.5", "0.5"), ("5.0", "5.0"), ("6.0", "5.0")]):
+        both(cell(STEPS, step, "grad_norm_before", before), cell(STEPS, step, "grad_norm_after", after))(run)
+    cell(STEPS, 4, "l2_loss", "0.0")(run)
+    manifest(lambda stored: stored.update(
+        resumes=[dict(RESUME, time=stored[mark], global_step=at) for mark, at in (("started", 0), ("updated", 12))]))(run)
+    # What is left says that tables and epochs were changed at all, not that a value is out of bounds.
+    assert set(failed(run)) == {"evaluations: training columns", "checkpoints: lengths of the tables"}
+    assert said(run)["steps: gradient clip"] == "largest grad_norm_after 5.0, clip 5.0"
+    assert said(run)["manifest: times and resumes"].endswith(", 2 resumes")
+
+
+def test_a_shortened_flag_is_no_flag(run, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--pat", os.path.join(run, "train_manifest.json")])
+    assert ended.value.code == 2 and "--pat" in capsys.readouterr().err
+
+
 # ---- a resume that changed a setting (--allow_changed): what came before it followed other values
 
 
