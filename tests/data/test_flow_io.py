@@ -138,6 +138,7 @@ def test_the_largest_known_flow_is_fine(tmp_path):
         np.zeros((3, 5, 2), int),
         np.full((3, 5, 2), np.nan),
         np.full((3, 5, 2), 2e9),
+        np.full((3, 5, 2), 1e9 + 0.5),
     ],
 )
 def test_write_refuses_what_is_no_flow(tmp_path, flow):

@@ -129,3 +129,26 @@ def tie_ranks(body):
     first, second = body[0].split(","), body[1].split(",")
     first[3], second[3] = second[3], first[3]
     return [",".join(first), ",".join(second)] + body[2:]
+
+
+def said(folder):
+    """{check: its words}, whether it passed or not."""
+    return {outcome.name: outcome.text for outcome in run_checks(os.path.join(folder, "train_manifest.json"))}
+
+
+def both(*changes):
+    def tamper(folder):
+        for change in changes:
+            change(folder)
+
+    return tamper
+
+
+RESUME = {"time": "2001-01-01T00:00:00Z", "status_before": "interrupted", "global_step": 6, "changed": [], "command": "x",
+          "gates": {}}  # fmt: skip
+
+
+def resumed(changed, at=6):
+    """A tampering: a resume at step `at` changed these keys."""
+    return manifest(lambda stored: stored.update(
+        resumes=[dict(RESUME, time=stored["started"], changed=changed, global_step=at)]))

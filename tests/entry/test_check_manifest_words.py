@@ -2,18 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
 from consistent_run import write_run
-from run_tampering import cell, counts, failed, manifest, read, remove, rows, setting, write
+from run_tampering import RESUME, both, cell, counts, failed, manifest, read, remove, resumed, rows, said, setting
 
-from edgeflownas.nas.check_manifest import CHECKS, main, run_checks
+from edgeflownas.nas.check_manifest import CHECKS, main
 from edgeflownas.run_checks.folder import Wrong, expect, expect_close
 
 HISTORY, ARCH, STEPS = "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv"
-RESUME = {"time": "2001-01-01T00:00:00Z", "status_before": "interrupted", "global_step": 6, "changed": [], "command": "x",
-          "gates": {}}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +29,6 @@ def run(pristine, tmp_path):
     folder = str(tmp_path / "run")
     shutil.copytree(pristine, folder, symlinks=True)
     return folder
-
-
-def said(folder):
-    """{check: its words}, whether it passed or not."""
-    return {outcome.name: outcome.text for outcome in run_checks(os.path.join(folder, "train_manifest.json"))}
-
-
-def both(*changes):
-    def tamper(folder):
-        for change in changes:
-            change(folder)
-
-    return tamper
 
 
 # ---- a good run
@@ -132,7 +118,11 @@ def test_the_verdict_counts_the_checks(run, capsys):
 
 # ---- faults, to the word
 
-# (check, what is done, what the check must say)
+def truncate_table(name):
+    return lambda folder: os.truncate(os.path.join(folder, name), 0)
+
+
+# (check, what is done, what the check must say; `*` is anything)
 REFUSALS = [
     ("manifest: fields", manifest(lambda stored: [stored.pop("wd"), stored.pop("best")]), "got no field wd, best, want all of 30"),
     ("manifest: fields", setting("wd", 0), "got wd 0, want a value of type float"),
@@ -151,6 +141,7 @@ REFUSALS = [
     ("manifest: data set", setting("dataset.val", 0), "got dataset.val 0, want at least 1"),
     ("manifest: data set", setting("dataset.train", 0), "got dataset.train 0, want at least 1"),
     ("manifest: data set", setting("dataset.fingerprint", "A" * 64), None),
+    ("manifest: data set", setting("dataset.base_path", 3), "got dataset.base_path 3, want a value of type str"),
     ("manifest: gates", setting("gates.gate1", None),
      "got gate1 None, want one of valid, missing, stale, edited, broken, failed"),
     ("manifest: gates", setting("gates.gate4", 4), "got gate4 4, want one of valid, missing, stale, edited, broken, failed"),
@@ -200,13 +191,16 @@ REFUSALS = [
     ("evaluations: none missing, none twice", rows(HISTORY, lambda body: body[:-1]),
      "got 3 rows, want 4, as the last checkpoint says"),
     ("evaluations: none missing, none twice", setting("steps_per_epoch", 0), "got steps_per_epoch 0, want at least 1"),
-    ("evaluations: done as configured", cell(HISTORY, 0, "bn_recal_batches", "7"), None),
-    ("evaluations: done as configured", cell(ARCH, 0, "num_samples", "4"), None),
+    ("evaluations: done as configured", cell(HISTORY, 0, "bn_recal_batches", "7"),
+     "got *eval_epe_history.csv line 2: bn_recal_batches 7, want 8"),
+    ("evaluations: done as configured", cell(ARCH, 47, "num_samples", "4"),
+     "got *eval_epe_per_arch.csv line 49: num_samples 4, want 5"),
     ("evaluations: done as configured", setting("dataset.val", 0), "got dataset.val 0, want at least 1"),
     ("evaluations: subnets and ranks", cell(ARCH, 0, "epoch", "2"), None),
     ("evaluations: subnets and ranks", cell(ARCH, 47, "global_step", "11"), None),
     ("evaluations: subnets and ranks", rows(ARCH, lambda body: body[:-1]), "got number of rows 47, want 48"),
-    ("evaluations: mean and std", cell(HISTORY, 3, "mean_epe_12", "5.6"), None),
+    ("evaluations: mean and std", cell(HISTORY, 3, "mean_epe_12", "5.6"), "got epoch 4: mean_epe_12 5.6, want 5.5*"),
+    ("evaluations: mean and std", cell(HISTORY, 0, "std_epe_12", "9.0"), "got epoch 1: std_epe_12 9.0, want 0.*"),
     ("evaluations: mean and std", rows(ARCH, lambda body: body[:-1]), "got 47 scores, want 12 for each of 4 rows"),
     ("evaluations: zero flow", cell(HISTORY, 3, "zero_flow_epe", "8.2502"), "got epoch 1: zero_flow_epe 8.25, want 8.2502"),
     ("evaluations: zero flow", both(*[cell(HISTORY, i, "zero_flow_epe", "-1.0") for i in range(4)]),
@@ -222,12 +216,13 @@ REFUSALS = [
      "got epoch 1 ends at step 0, want a step of train_steps.csv"),
     ("evaluations: training columns", cell(HISTORY, 3, "global_step", "13"),
      "got epoch 4 ends at step 13, want a step of train_steps.csv"),
-    ("evaluations: training columns", cell(HISTORY, 0, "train_loss", "1.0"), None),
+    ("evaluations: training columns", cell(HISTORY, 1, "train_loss", "1.0"), "got epoch 2: train_loss 1.0, want *"),
     ("checkpoints: last", both(setting("global_step", 11), setting("status", "completed")),
      "got step of the last checkpoint 12, want 11"),
     ("checkpoints: state", setting("steps_per_epoch", 4), "got steps_per_epoch of the checkpoint 3, want 4"),
     ("checkpoints: state", setting("best.epoch", 4), None),
-    ("checkpoints: lengths of the tables", remove(STEPS), None),
+    ("checkpoints: lengths of the tables", remove(STEPS), "got no train_steps.csv, want * bytes"),
+    ("checkpoints: lengths of the tables", truncate_table(STEPS), "got train_steps.csv of 0 bytes, want * bytes"),
     ("folder: files", both(remove("train.log"), remove("timing.csv")),
      "got no train.log, timing.csv, want all of supernet_training_report.md, train.log, timing.csv, tensorboard, eval_samples.npz"),
 ]  # fmt: skip
@@ -239,20 +234,7 @@ def test_what_is_said_of_a_fault(run, number):
     tamper(run)
     found = failed(run)
     assert check in found, found
-    assert words is None or found[check] == words
-
-
-def test_the_ends_of_what_is_allowed(run):
-    """Norms of nothing, below one, and exactly the clip; resumes at the first and at the last step."""
-    for step, (before, after) in enumerate([("0.0", "0.0"), ("0.5", "0.5"), ("5.0", "5.0"), ("6.0", "5.0")]):
-        both(cell(STEPS, step, "grad_norm_before", before), cell(STEPS, step, "grad_norm_after", after))(run)
-    cell(STEPS, 4, "l2_loss", "0.0")(run)
-    manifest(lambda stored: stored.update(
-        resumes=[dict(RESUME, time=stored[mark], global_step=at) for mark, at in (("started", 0), ("updated", 12))]))(run)
-    # What is left says that tables and epochs were changed at all, not that a value is out of bounds.
-    assert set(failed(run)) == {"evaluations: training columns", "checkpoints: lengths of the tables"}
-    assert said(run)["steps: gradient clip"] == "largest grad_norm_after 5.0, clip 5.0"
-    assert said(run)["manifest: times and resumes"].endswith(", 2 resumes")
+    assert words is None or re.fullmatch(re.escape(words).replace(r"\*", ".*"), found[check]), found[check]
 
 
 def test_a_shortened_flag_is_no_flag(run, capsys):
@@ -262,12 +244,6 @@ def test_a_shortened_flag_is_no_flag(run, capsys):
 
 
 # ---- a resume that changed a setting (--allow_changed): what came before it followed other values
-
-
-def resumed(changed, at=6):
-    """A tampering: a resume at step `at` changed these keys."""
-    return manifest(lambda stored: stored.update(
-        resumes=[dict(RESUME, time=stored["started"], changed=changed, global_step=at)]))
 
 
 SINCE = "; not checked before step 6, where a resume changed the settings"
@@ -333,28 +309,6 @@ def test_after_a_change_of_the_mode_only_the_sum_of_the_counts_is_known(run):
     assert said(run)["fairness: counts"] == "12 cycles of 3 paths, fairness_gap 2"
     counts(lambda stored: stored["counts"]["EB0"].__setitem__(2, 13))(run)
     assert failed(run)["fairness: counts"].startswith("got sum of counts ")
-
-
-# ---- a run that goes on
-
-
-def test_a_running_run_may_be_ahead_of_its_checkpoint_but_not_behind(tmp_path):
-    folder = os.path.dirname(write_run(tmp_path, epochs=2, status="running"))
-    whole = {name: read(os.path.join(folder, name)) for name in (STEPS, HISTORY, "fairness_counts.json")}
-    for table, check, words in ((STEPS, "steps: none missing, none twice", "got 5 rows, want 6, as the last checkpoint says"),
-                                (HISTORY, "evaluations: none missing, none twice",
-                                 "got 1 rows, want 2, as the last checkpoint says")):  # fmt: skip
-        rows(table, lambda body: body[:-1])(folder)
-        assert failed(folder)[check] == words
-        assert "of {} bytes, want ".format(os.path.getsize(os.path.join(folder, table))) in failed(folder)[
-            "checkpoints: lengths of the tables"]
-        write(os.path.join(folder, table), whole[table])
-    counts(lambda stored: stored.update(cycles=7))(folder)
-    assert failed(folder)["fairness: counts"] == "got cycles 7, want at most the 6 of train_steps.csv"
-    write(os.path.join(folder, "fairness_counts.json"), whole["fairness_counts.json"])
-    assert failed(folder) == {}
-    rows(STEPS, lambda body: body[:-1])(folder)
-    assert failed(folder)["checkpoints: last"] == "got step 6, want at most the 5 of the steps' file"
 
 
 # ---- the words themselves
