@@ -18,7 +18,7 @@ import yaml
 from edgeflownas.errors import UserError
 
 MAX_YAML_BYTES = 1 << 20
-_SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _opt(default: Any, text: str, **details: Any) -> Any:

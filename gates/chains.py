@@ -10,15 +10,16 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 
-from gates import runs
-from gates.asserts import assert_equal
+from gates import oracles, runs
+from gates.asserts import assert_close, assert_equal
 
 RUN = Path("outputs") / "supernet"
 EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP = 5, 3, 5  # step 5 lies in the second epoch of 3 steps
+STEPS, TOTAL_STEPS = EPOCHS * runs.STEPS_PER_EPOCH, runs.NUM_EPOCHS * runs.STEPS_PER_EPOCH
 EXACT_FILES = ("eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "debug_trace.jsonl", "eval_pool_12.json",
                "fairness_counts.json")
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
@@ -82,6 +83,30 @@ def contents(folder: Path) -> Dict[str, Any]:
         elif path.is_file():
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def differing(before: Dict[str, Any], after: Dict[str, Any]) -> List[str]:
+    """The files of `before` that `after` lacks or has otherwise."""
+    return [name for name in before if after.get(name) != before[name]]
+
+
+def assert_on_the_cosine(folder: Path) -> None:
+    """Every row of the steps' file, and the rate that Adam applied between the last two checkpoints."""
+    __tracebackhide__ = True
+    want = [oracles.cosine(step, runs.LR, TOTAL_STEPS) for step in range(STEPS)]
+    got = runs.column(folder / "train_steps.csv", "lr")
+    assert_close(what="learning rates", got=got, want=want, rtol=runs.REAL)
+    assert_last_rate(folder, STEPS)
+
+
+def assert_last_rate(folder: Path, steps: int) -> None:
+    """The rate that Adam applied between the checkpoints of step `steps` - 1 and `steps`, the last two, is the cosine's."""
+    __tracebackhide__ = True
+    (before, earlier), (after, later) = runs.generations(folder)[-2:]
+    assert_equal(what="steps of the last two checkpoints", got=[before["step"], after["step"]], want=[steps - 1, steps])
+    applied = runs.applied_learning_rate(runs.tensors(earlier), runs.tensors(later), steps - 1)
+    want = oracles.cosine(steps - 1, runs.LR, TOTAL_STEPS)
+    assert_close(what="rate that Adam applied", got=applied, want=want, rtol=1e-3, step=steps - 1)
 
 
 def comparable_state(state: Dict[str, Any]) -> Dict[str, Any]:

@@ -1,5 +1,106 @@
-"""Hypothesis in the gates: the same examples in every run, no database, no deadline."""
+"""Hypothesis in the gates: the same examples in every run, no database, no deadline. And the runs that the clauses share.
+
+What a fixture makes for the whole session is made once and shared by the workers of pytest-xdist (`runs.once`).
+"""
+import json
+import shutil
+
+import pytest
 from hypothesis import settings
+
+from edgeflownas.nas import check_manifest
+from gates import chains, deliveries, in_process, runs
+from gates.asserts import assert_equal
+from gates.commands import assert_succeeded
+from gates.tampering import refusals
 
 settings.register_profile("gates", derandomize=True, database=None, deadline=None)
 settings.load_profile("gates")
+
+
+# ---- gate 3
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The folder of the chains."""
+    return runs.once(tmp_path_factory, "gate3_chains", chains.make_chains)
+
+
+@pytest.fixture(scope="session")
+def whole(made):
+    """The run folder of the uninterrupted run."""
+    assert_succeeded(runs.ends(made / "whole")[0])
+    return made / "whole" / chains.RUN
+
+
+@pytest.fixture(scope="session")
+def resumed(made):
+    """The run folder of three epochs and a resume to five."""
+    for done in runs.ends(made / "resumed"):
+        assert_succeeded(done)
+    return made / "resumed" / chains.RUN
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """The folder in which the specification's three commands ran."""
+    return runs.once(tmp_path_factory, "gate3_commands", chains.make_three_commands)
+
+
+@pytest.fixture(scope="session")
+def training():
+    """A training graph of the small configuration in this process."""
+    return in_process.training_graph()
+
+
+@pytest.fixture(scope="session")
+def evaluated(made, whole, tmp_path_factory):
+    """One evaluation of the uninterrupted run's last checkpoint."""
+    return in_process.evaluate_again(made / "data", whole, tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="session")
+def scripted(made, tmp_path_factory):
+    """A run on scripted scores, ended by early stop."""
+    return in_process.run_script(made / "data", tmp_path_factory.mktemp("scripted"))
+
+
+# ---- gate 4
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """The folder in which the smoke command ran."""
+    return runs.once(tmp_path_factory, "gate4_smoke", deliveries.make_smoke)
+
+
+@pytest.fixture(scope="session")
+def manifest(smoke):
+    """The manifest of the smoke run."""
+    return json.loads((smoke / deliveries.RUN / "train_manifest.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def long_run(tmp_path_factory):
+    """The folder in which a long run was refused, and then ran with --unsigned."""
+    return runs.once(tmp_path_factory, "gate4_long_run", deliveries.make_long_run)
+
+
+@pytest.fixture
+def copies(long_run, tmp_path):
+    """`copies(change)` gives {check: its words} that refuse a fresh copy after `change(folder)`; none refuses it before."""
+    number = iter(range(1000))
+
+    def refusals_after(change):
+        folder = tmp_path / "copy{}".format(next(number))
+        shutil.copytree(str(long_run / deliveries.RUN), str(folder), symlinks=True)
+        assert_equal(what="checks that refuse the copy before it is tampered with", got=refusals(folder), want={})
+        change(folder)
+        found = refusals(folder)
+        code = check_manifest.main(["--path", str(folder / "train_manifest.json")])
+        assert_equal(what="exit code of check_manifest", got=code, want=1 if found else 0)
+        shutil.rmtree(str(folder))
+        return found
+
+    return refusals_after

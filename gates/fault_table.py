@@ -9,9 +9,11 @@ from typing import NamedTuple, Tuple
 from gates.fault_rows_12 import GATE_1, GATE_2
 from gates.fault_rows_34 import GATE_3, GATE_4
 
+COMPARISON = ", want "  # what a comparison of the gates says
+
 
 class Fault(NamedTuple):
-    """One fault. `says` is what the clause's failure must contain; ", want " is what a comparison of the gates says."""
+    """One fault. `says` is what the clause's failure must contain."""
 
     id: str
     file: str
@@ -19,7 +21,7 @@ class Fault(NamedTuple):
     sentence: str
     old: str
     new: str
-    says: str = ", want "
+    says: str = COMPARISON
 
     @property
     def gate(self) -> int:

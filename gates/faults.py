@@ -7,7 +7,7 @@ Only the clause's own test runs in each copy. First the clauses run in a copy wi
     caught   the clause named in the table failed, and its message begins with its id and says what the table expects
     missed   the clause passed although the fault was there
     broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it fails for
-             another reason, or no test ran
+             another reason (a command that crashes is one), or no test ran
 
 Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no network and no GPU.
 """
@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from gates import asserts
-from gates.fault_table import FAULTS, Fault
+from gates.fault_table import COMPARISON, FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the gates need of the project.
 COPIED = ("edgeflownas", "gates", "configs", "wrappers", "scripts", "conftest.py", "pytest.ini", "pyproject.toml", ".gitignore")
 SECONDS = 1800  # a clause that takes longer is broken
+# A comparison of exit codes, after which the command's stderr ends with an exception (a user's error begins with `error: `).
+_CRASH = re.compile(r"exit code got .*last_line_of_stderr=['\"][\w.]*(Error|Exception|Interrupt)\b")
 
 
 class ClauseResult(NamedTuple):
@@ -107,7 +109,7 @@ def judge(fault: Fault, result: ClauseResult) -> Verdict:
     if result.status != "failed" or not result.text.startswith(heading):
         return Verdict("broken", "{} {}: {}".format(fault.clause, result.status, result.text))
     said = result.text[len(heading):]
-    if fault.says not in said:
+    if fault.says not in said or (fault.says == COMPARISON and _CRASH.search(said)):
         return Verdict("broken", "{} fails for another reason: {}".format(fault.clause, said))
     return Verdict("caught", said)
 

@@ -57,6 +57,18 @@ def noise_batch(seed):
     return draw.randint(0, 256, shape + (6,)).astype(np.uint8), draw.normal(0, 9, shape + (2,)).astype(np.float32)
 
 
+def flat(values):
+    """All values of {name: array} as one vector."""
+    return np.concatenate([value.ravel() for value in values.values()])
+
+
+def noise_of_norm(draw, like, norm):
+    """{name: float32 noise of the shape of `like[name]`}, all of it together of length `norm`."""
+    noise = {name: draw.normal(0, 1, value.shape) for name, value in like.items()}
+    length = np.linalg.norm(flat(noise))
+    return {name: (value * norm / length).astype(np.float32) for name, value in noise.items()}
+
+
 FAIR = np.array([[0, 1, 2, 0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1, 1, 2, 0], [2, 0, 1, 1, 2, 0, 2, 0, 1]], np.int32)
 
 

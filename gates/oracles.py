@@ -170,6 +170,18 @@ def adam_step(weights: Dict[str, np.ndarray], gradients: Dict[str, np.ndarray], 
     return AdamStep(new, m, v, norm, norm * scale)
 
 
+def first_stop(curve: Sequence[float], patience: int, min_delta: float) -> Optional[int]:
+    """The number of the evaluation after which `patience` in a row brought no more than `min_delta`; None: never."""
+    for end in range(1, len(curve) + 1):
+        counted, wait = curve[0], 0
+        for value in curve[1:end]:
+            improved = counted - value > min_delta
+            counted, wait = (value, 0) if improved else (counted, wait + 1)
+        if wait >= patience:
+            return end
+    return None
+
+
 def cosine(step: int, lr: float, total_steps: int) -> float:
     """Learning rate of step 0..total_steps-1."""
     return 0.5 * lr * (1.0 + np.cos(np.pi * step / total_steps))

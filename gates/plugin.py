@@ -80,7 +80,7 @@ def pytest_generate_tests(metafunc: Any) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
     folder = controller.gate_folder(config)
-    gate_items = [item for item in items if folder in item.path.parents]
+    gate_items = [item for item in items if folder in item.path.parents or item.get_closest_marker("clause")]
     if gate_items and not config.option.gate_leg and not controller.only_lists(config):
         raise pytest.UsageError("the gates' tests run only as gates: python -m pytest gates")
     table = load_table(config)

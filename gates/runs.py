@@ -31,6 +31,7 @@ SAMPLES, VALIDATION, BATCH, STEPS_PER_EPOCH, NUM_EPOCHS = 11, 3, 3, 3, 6
 HEIGHT, WIDTH, CHANNELS, LR = 64, 67, 2, 2e-3
 SIZE = {"data.input_height": HEIGHT, "data.input_width": WIDTH, "network.init_channels": CHANNELS, "eval.batch_size": 2,
         "train.lr": LR}
+REAL = 2e-6  # relative: recorded reals are float32
 SMALL = dict(SIZE, **{"train.batch_size": BATCH, "train.num_epochs": NUM_EPOCHS})
 
 
@@ -153,6 +154,11 @@ def weights_of(stored: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
 def adam_slots(stored: Dict[str, np.ndarray]) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]]:
     """Adam's first and second moments, by variable."""
     return tuple({name: stored[name + slot] for name in weights_of(stored)} for slot in ("/Adam", "/Adam_1"))  # type: ignore
+
+
+def applied_gradient(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """What Adam got in the step between two states of its first moment: (m1 - 0.9 m0) / 0.1."""
+    return {name: (moment.astype(np.float64) - 0.9 * before[name]) * 10 for name, moment in after.items()}
 
 
 def applied_learning_rate(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray], step: int) -> float:

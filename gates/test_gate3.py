@@ -1,4 +1,5 @@
-"""Gate 3: training and evaluation loop. Runs as in `gates/chains.py`; single cycles and evaluations in this process.
+"""Gate 3: training and evaluation loop. Runs as in `gates/chains.py`; single cycles and evaluations in this process. The
+fixtures `made`, `whole`, `resumed`, `commands`, `training`, `evaluated` and `scripted` are in `gates/conftest.py`.
 
 What a run says of itself (trace, tables) is set against what it cannot help leaving: Adam's slots and powers in its
 checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restored weights.
@@ -6,7 +7,6 @@ checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restore
 import json
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,50 +14,15 @@ from edgeflownas import config as configuration
 from edgeflownas.engine.early_stop import EarlyStop
 from gates import chains, in_process, oracles, runs
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
-from gates.chains import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, RUN, assert_same_run
+from gates.chains import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, RUN, STEPS, assert_same_run
 from gates.commands import ROOT, assert_succeeded
-from gates.in_process import FAIR, SCRIPT, SCRIPT_BEST, SCRIPT_PATIENCE, noise_batch, parts_of_the_network, slope
-from gates.runs import NUM_EPOCHS, STEPS_PER_EPOCH
+from gates.in_process import FAIR, SCRIPT, SCRIPT_BEST, SCRIPT_PATIENCE, flat, noise_batch, parts_of_the_network, slope
+from gates.runs import REAL, STEPS_PER_EPOCH
 
-STEPS = EPOCHS * STEPS_PER_EPOCH
-TOTAL_STEPS = NUM_EPOCHS * STEPS_PER_EPOCH
 HISTORY, PER_ARCH = "eval_epe_history.csv", "eval_epe_per_arch.csv"
-REAL = 2e-6  # relative: recorded reals are float32
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """The folder of the chains."""
-    return runs.once(tmp_path_factory, "gate3_chains", chains.make_chains)
-
-
-@pytest.fixture(scope="session")
-def whole(made):
-    """The run folder of the uninterrupted run."""
-    assert_succeeded(runs.ends(made / "whole")[0])
-    return made / "whole" / RUN
-
-
-@pytest.fixture(scope="session")
-def resumed(made):
-    """The run folder of three epochs and a resume to five."""
-    for done in runs.ends(made / "resumed"):
-        assert_succeeded(done)
-    return made / "resumed" / RUN
-
-
-@pytest.fixture(scope="session")
-def commands(tmp_path_factory):
-    """The folder in which the specification's three commands ran."""
-    return runs.once(tmp_path_factory, "gate3_commands", chains.make_three_commands)
 
 
 # ---- the cycle
-
-
-@pytest.fixture(scope="module")
-def cycles():
-    return in_process.training_graph()
 
 
 @clause("G3.1")
@@ -87,16 +52,16 @@ def test_beta_powers_count_the_cycles(made, whole, resumed):
 
 
 @clause("G3.3")
-def test_applied_gradient_is_the_mean_of_three_paths(cycles):
+def test_applied_gradient_is_the_mean_of_three_paths(training):
     """Adam's first moment after one step is a tenth of what was applied. Its slope along a random direction in each option's
     weights must be the mean of three NumPy losses', one per path, by finite differences."""
-    cycles.graph.initialize(cycles.session, 7)
+    training.graph.initialize(training.session, 7)
     images, flow = noise_batch(1)
-    weights = {name: value.astype(np.float64) for name, value in cycles.values(cycles.graph.trained).items()}
-    result = cycles.graph.run(cycles.session, FAIR, images, flow, 1e-3)
+    weights = {name: value.astype(np.float64) for name, value in training.values(training.graph.trained).items()}
+    result = training.graph.run(training.session, FAIR, images, flow, 1e-3)
     scale = result.grad_norm_before / result.grad_norm_after
     decay = {name: 4e-5 * value if name.endswith("/kernel") else 0.0 for name, value in weights.items()}
-    applied = {name: moment.astype(np.float64) * 10 * scale - decay[name] for name, moment in cycles.slots()[0].items()}
+    applied = {name: moment.astype(np.float64) * 10 * scale - decay[name] for name, moment in training.slots()[0].items()}
     parts = parts_of_the_network(weights)
     assert_equal(what="options and the shared part", got=len(parts), want=28)
     draw = np.random.RandomState(3)
@@ -126,36 +91,33 @@ def test_the_paths_see_the_same_batch(made, whole):
 
 @clause("G3.5")
 def test_norm_after_clipping_is_at_most_five(whole, resumed):
-    for folder in (whole, resumed):
+    for folder in (resumed, whole):
         after = runs.column(folder / "train_steps.csv", "grad_norm_after")
         assert_equal(what="steps", got=len(after), want=STEPS)
         assert_le(what="grad_norm_after", got=after, want=5.0)
         traced = [event["global_grad_norm_after"] for event in runs.trace(folder, "cycle")]
         assert_le(what="global_grad_norm_after in the trace", got=traced, want=5.0)
-    # What was really applied between the last two checkpoints: (m1 - 0.9 m0) / 0.1.
+    # What was really applied between the last two checkpoints.
     (_, earlier), (_, later) = runs.generations(whole)[-2:]
-    before, last = [runs.adam_slots(runs.tensors(path))[0] for path in (earlier, later)]
-    applied = np.sqrt(sum(np.sum(((last[name].astype(np.float64) - 0.9 * before[name]) * 10) ** 2) for name in last))
+    moments = [runs.adam_slots(runs.tensors(path))[0] for path in (earlier, later)]
+    applied = np.linalg.norm(flat(runs.applied_gradient(*moments)))
     assert_le(what="norm of the gradient that Adam got", got=applied, want=5.0, atol=1e-3)
     assert_close(what="norm of the gradient that Adam got", got=applied, want=after[-1], rtol=1e-3)
 
 
 @clause("G3.6")
-def test_clip_gives_the_smaller_norm_and_keeps_the_direction(cycles):
-    graph, session = cycles
+def test_clip_gives_the_smaller_norm_and_keeps_the_direction(training):
+    graph, session = training
     graph.initialize(session, 7)
     draw = np.random.RandomState(5)
     for size in (0.4, 4.9, 5.1, 300.0):
-        weights, first = cycles.values(graph.trained), cycles.slots()[0]
-        noise = {name: draw.normal(0, 1, value.shape) for name, value in weights.items()}
-        length = np.sqrt(sum(np.sum(value ** 2) for value in noise.values()))
-        given_gradient = {name: (value * size / length).astype(np.float32) for name, value in noise.items()}
-        cycles.load(graph.gradient_sums, given_gradient.values())
+        weights, first = training.values(graph.trained), training.slots()[0]
+        given_gradient = in_process.noise_of_norm(draw, weights, size)
+        training.load(graph.gradient_sums, given_gradient.values())
         before, after, _, _ = graph.apply(session, 1e-3)
         total = flat({name: value + (4e-5 * weights[name].astype(np.float64) if name.endswith("/kernel") else 0)
                       for name, value in given_gradient.items()})
-        applied = flat({name: (moment.astype(np.float64) - 0.9 * first[name]) * 10
-                        for name, moment in cycles.slots()[0].items()})
+        applied = flat(runs.applied_gradient(first, training.slots()[0]))
         norm = np.linalg.norm(total)
         assert_close(what="norm before", got=before, want=norm, rtol=1e-5)
         assert_close(what="norm after", got=after, want=min(norm, 5.0), rtol=1e-4, before=norm)
@@ -165,58 +127,38 @@ def test_clip_gives_the_smaller_norm_and_keeps_the_direction(cycles):
         assert_close(what="cosine between the gradient and what was applied", got=cosine, want=1.0, atol=1e-6, before=norm)
 
 
-def flat(values):
-    """All values of {name: array} as one vector."""
-    return np.concatenate([value.ravel() for value in values.values()])
-
-
-def assert_on_the_cosine(folder):
-    """Every row of the steps' file, and the rate that Adam applied between the last two checkpoints."""
-    __tracebackhide__ = True
-    want = [oracles.cosine(step, runs.LR, TOTAL_STEPS) for step in range(STEPS)]
-    got = runs.column(folder / "train_steps.csv", "lr")
-    assert_close(what="learning rates", got=got, want=want, rtol=REAL)
-    (before, earlier), (after, later) = runs.generations(folder)[-2:]
-    assert_equal(what="steps of the last two checkpoints", got=[before["step"], after["step"]], want=[STEPS - 1, STEPS])
-    applied = runs.applied_learning_rate(runs.tensors(earlier), runs.tensors(later), STEPS - 1)
-    assert_close(what="rate that Adam applied", got=applied, want=want[-1], rtol=1e-3, step=STEPS - 1)
-
-
 @clause("G3.7a")
 def test_learning_rate_follows_the_cosine(made, whole):
-    assert_on_the_cosine(whole)
-    (_, earlier), (_, later) = runs.generations(made / "midway" / "mid_epoch")[-2:]
-    applied = runs.applied_learning_rate(runs.tensors(earlier), runs.tensors(later), MID_EPOCH_STEP - 1)
-    want = oracles.cosine(MID_EPOCH_STEP - 1, runs.LR, TOTAL_STEPS)
-    assert_close(what="rate that Adam applied", got=applied, want=want, rtol=1e-3, step=MID_EPOCH_STEP - 1)
+    chains.assert_on_the_cosine(whole)
+    chains.assert_last_rate(made / "midway" / "mid_epoch", MID_EPOCH_STEP)
 
 
 @clause("G3.7b")
 def test_learning_rate_follows_the_cosine_across_a_resume(resumed):
-    assert_on_the_cosine(resumed)
+    chains.assert_on_the_cosine(resumed)
 
 
 @clause("G3.8")
-def test_adam_with_weight_decay_is_numpy_s(cycles):
-    graph, session = cycles
+def test_adam_with_weight_decay_is_numpy_s(training):
+    graph, session = training
     graph.initialize(session, 7)
     # Weights at which decay shows beside rounding: with no gradient of the data, all that Adam gets is 4e-5 times them.
-    large = {name: np.float32(1e3) * (value + np.float32(1e-3)) for name, value in cycles.values(graph.trained).items()}
-    cycles.load(graph.trained, large.values())
+    large = {name: np.float32(1e3) * (value + np.float32(1e-3)) for name, value in training.values(graph.trained).items()}
+    training.load(graph.trained, large.values())
     graph.clear(session)
     norm = graph.apply(session, 1e-3)[0]
     assert_le(what="norm of the decay", got=norm, want=4.9)  # not clipped
-    for name, moment in cycles.slots()[0].items():
+    for name, moment in training.slots()[0].items():
         decay = 4e-5 if name.endswith("/kernel") else 0.0
         assert_close(what="10 m of " + name, got=moment * np.float64(10), want=decay * large[name].astype(np.float64),
                      rtol=1e-5)
     graph.initialize(session, 7)
-    weights = cycles.values(graph.trained)
+    weights = training.values(graph.trained)
     first = second = {name: np.zeros(value.shape) for name, value in weights.items()}
     for step, lr in enumerate((1e-3, 7e-4, 4e-4)):
         result = graph.run(session, FAIR, *noise_batch(step), lr=lr)
-        want = oracles.adam_step(weights, cycles.values(graph.gradient_sums), first, second, step, lr)
-        got = cycles.values(graph.trained)
+        want = oracles.adam_step(weights, training.values(graph.gradient_sums), first, second, step, lr)
+        got = training.values(graph.trained)
         assert_close(what="norms", got=[result.grad_norm_before, result.grad_norm_after],
                      want=[want.norm_before, want.norm_after], rtol=1e-4, step=step)
         for name in weights:
@@ -241,12 +183,6 @@ def test_every_subnet_logs_eight_batches(whole):
     assert_equal(what="evaluations in train.log", got=len(log), want=EPOCHS)
     for line in log:
         assert_contains(what="train.log", got=line, want="bn_recal_batches=8")
-
-
-@pytest.fixture(scope="module")
-def evaluated(made, whole, tmp_path_factory):
-    """One evaluation of the uninterrupted run's last checkpoint."""
-    return in_process.evaluate_again(made / "data", whole, tmp_path_factory.mktemp("evaluation"))
 
 
 @clause("G3.10a")
@@ -323,26 +259,13 @@ def test_pool_is_the_same_throughout(made, whole, resumed):
 # ---- early stop, best and last
 
 
-def first_stop(curve, patience, min_delta):
-    """Plain: the number of the evaluation after which `patience` in a row brought no more than `min_delta`; None: never."""
-    for end in range(1, len(curve) + 1):
-        counted, wait = curve[0], 0
-        for value in curve[1:end]:
-            improved = counted - value > min_delta
-            counted, wait = (value, 0) if improved else (counted, wait + 1)
-        if wait >= patience:
-            return end
-    return None
-
-
 @clause("G3.14")
 def test_early_stop_on_simulated_curves(scripted):
     evaluation = configuration.load(str(ROOT / runs.CONFIG), {})[0].eval
     assert_equal(what="patience and min_delta shipped", got=(evaluation.patience, evaluation.min_delta), want=(15, 0.002))
     seen = {True: 0, False: 0}
     # Steps of 1/4096 px: exact in binary, below (8) and above (9) the 0.002 of the rule.
-    small = st.integers(-9, 4)
-    curves = st.lists(st.one_of(small, st.sampled_from([-8, -9, -1, 0, 1])), min_size=10, max_size=60)
+    curves = st.lists(st.one_of(st.integers(-9, 4), st.sampled_from([-8, -9, -1, 0, 1])), min_size=10, max_size=60)
 
     @settings(max_examples=300)
     @given(curves, st.booleans())
@@ -351,19 +274,14 @@ def test_early_stop_on_simulated_curves(scripted):
         curve = [8 + int(height) / 4096 for height in heights]
         counter = EarlyStop(evaluation.patience, evaluation.min_delta)
         got = next((number for number, value in enumerate(curve, 1) if counter.update(value)), None)
-        want = first_stop(curve, 15, 0.002)
+        want = oracles.first_stop(curve, 15, 0.002)
         seen[want is not None] += 1
         assert_equal(what="evaluation after which to stop", got=got, want=want, curve=curve)
 
     drawn()
     assert_true(what="curves that stop and that do not", ok=min(seen.values()) > 20, got=seen, want="more than 20 of each")
     assert_equal(what="a trainer on the curve {}".format(SCRIPT), got=(scripted.status, scripted.evaluations),
-                 want=("early_stopped", first_stop(SCRIPT, SCRIPT_PATIENCE, 0.002)))
-
-
-@pytest.fixture(scope="module")
-def scripted(made, tmp_path_factory):
-    return in_process.run_script(made / "data", tmp_path_factory.mktemp("scripted"))
+                 want=("early_stopped", oracles.first_stop(SCRIPT, SCRIPT_PATIENCE, 0.002)))
 
 
 @clause("G3.15a")
@@ -388,7 +306,7 @@ def test_best_and_last_belong_to_the_right_epochs(whole, scripted):
         assert_equal(what="global_step of " + which, got=step, want=epoch * STEPS_PER_EPOCH, means=means.tolist())
 
 
-# ---- resume
+# ---- resume, and the specification's commands
 
 
 @clause("G3.16a")
@@ -420,8 +338,8 @@ def test_no_cycle_and_no_batch_is_repeated_or_skipped(made, whole, resumed):
         part = events[epoch * STEPS_PER_EPOCH:(epoch + 1) * STEPS_PER_EPOCH]
         names = [name for event in part for name, _, _ in event["batch"]]
         assert_equal(what="different samples in the epoch", got=len(set(names)), want=STEPS_PER_EPOCH * runs.BATCH, epoch=epoch)
-    assert_true(what="cycles", ok=len({str(event["codes"]) for event in events}) > STEPS - 2, got=len(events),
-                want="different ones")
+    different = len({str(event["codes"]) for event in events})
+    assert_true(what="different cycles", ok=different > STEPS - 2, got=different, want="more than {}".format(STEPS - 2))
 
 
 @clause("G3.17")
@@ -443,9 +361,6 @@ def test_run_stopped_in_mid_epoch_equals_the_uninterrupted_one(made, whole):
     assert_same_run(made / "midway" / RUN, whole)
 
 
-# ---- the specification's commands
-
-
 @clause("G3.19")
 def test_the_three_commands_in_one_folder(commands):
     for done in runs.ends(commands):
@@ -453,20 +368,17 @@ def test_the_three_commands_in_one_folder(commands):
     first = commands / "after_train"
     assert_equal(what="cycles of the first command", got=len(runs.trace(first, "cycle")), want=30)
     trained, scored = chains.contents(first), chains.contents(commands / "after_eval")
-    assert_equal(what="files that supernet_eval changed", got=[name for name in trained if scored.get(name) != trained[name]],
-                 want=[])
+    assert_equal(what="files that supernet_eval changed", got=chains.differing(trained, scored), want=[])
     archives = list((commands / RUN / "previous").iterdir())
     assert_equal(what="archives", got=len(archives), want=1)
-    kept = chains.contents(archives[0])
-    assert_equal(what="what the earlier commands left, lost or changed", want=[],
-                 got=[name for name in scored if kept.get(name) != scored[name]])
+    lost = chains.differing(scored, chains.contents(archives[0]))
+    assert_equal(what="what the earlier commands left, lost or changed", got=lost, want=[])
     run = commands / RUN
     assert_equal(what="epochs", got=runs.column(run / HISTORY, "epoch", int).tolist(), want=[1, 2, 3, 4, 5])
     assert_equal(what="steps", got=runs.column(run / "train_steps.csv", "step", int).tolist(), want=list(range(150)))
     assert_equal(what="pool", got=(run / "eval_pool_12.json").exists(), want=True)
-    for which in ("best", "last"):
-        tensors = runs.tensors(runs.prefix(run, which))
-        assert_true(what=which, ok=len(tensors) > 300, got=len(tensors), want="every tensor of a run")
+    tensors = {which: len(runs.tensors(runs.prefix(run, which))) for which in ("best", "last")}
+    assert_true(what="tensors", ok=min(tensors.values()) > 300, got=tensors, want="every tensor of a run, in both")
 
 
 @clause("G3.20")

@@ -54,6 +54,10 @@ def test_a_planted_fault_is_still_a_program(each):
     ("failed", "meaning got 3, want 7", "broken"),
     ("failed", asserts.heading("G1.9") + ": meaning got 3, want 7", "broken"),
     ("failed", HEADING + "ImportError: no such module", "broken"),
+    ("failed", HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr='check_manifest FAILED: 1 of 33']", "caught"),
+    ("failed", HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr=\"NameError: name 'x' is not defined\"]", "broken"),
+    ("failed", HEADING + "AssertionError: exit code got 1, want 0 (exact) [command='python a.py --lr 1', "
+               "last_line_of_stderr='tensorflow.python.framework.errors_impl.NotFoundError: key']", "broken"),
 ])
 def test_only_the_named_clause_failing_for_the_named_reason_counts(status, text, want):
     assert judge(fault(), ClauseResult(status, text)).outcome == want

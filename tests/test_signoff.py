@@ -1,4 +1,5 @@
 """Sign-off records: what is signed, what makes a record worthless, and who is stopped by it."""
+import hashlib
 import json
 import os
 
@@ -102,6 +103,40 @@ def test_a_record_copied_over_another_gate_does_not_verify(root):
     sign(root, 1, 2)
     signoff.record_path(2, root).write_bytes(signoff.record_path(1, root).read_bytes())
     assert signoff.verify(2, root).name == "edited"
+
+
+def test_what_is_said_of_a_record(root):
+    sign(root, 1, 2, 3)
+    signed = signoff.read_record(2, root)["time"]
+    assert signoff.verify(2, root).reason == "signed at {}, commit c0dec0dec0de".format(signed)
+    edit(root, 1, time="2001-01-01T00:00:00Z")
+    assert signoff.verify(2, root).reason == "gate 1 is edited: the record does not match its digest"
+    edit(root, 1, digest=signoff.digest(signoff.read_record(1, root)))
+    assert signoff.verify(2, root).reason == "gate 1 was signed again after this gate"
+    assert signoff.verify(3, root).reason == "gate 2 is broken: gate 1 was signed again after this gate"
+
+
+def test_a_record_is_of_format_1_and_its_digest_is_sha_256_of_its_json(root):
+    """Records stay when the program changes: another format or digest would throw away every sign-off."""
+    signoff.write_record(1, root, "passed", CLAUSES, ENVIRONMENT._replace(device="Gerät 0"), signoff.source_files(root))
+    record = json.loads(signoff.record_path(1, root).read_text(encoding="utf-8"))
+    assert record["format"] == 1 and record["gate"] == 1 and record["previous"] is None
+    stated = record.pop("digest")
+    text = json.dumps(record, sort_keys=True)
+    assert "Ger\\u00e4t 0" in text and stated == hashlib.sha256(text.encode("ascii")).hexdigest()
+    assert signoff.verify(1, root).valid
+
+
+@pytest.mark.parametrize("before", [None, "{", "[]"])
+def test_a_gate_signed_after_no_readable_record_has_no_link_and_is_broken(root, before):
+    if before is not None:
+        signoff.record_path(1, root).parent.mkdir(parents=True)
+        signoff.record_path(1, root).write_text(before)
+    sign(root, 2)
+    assert signoff.read_record(2, root)["previous"] is None
+    assert signoff.verify(2, root).name == "broken"
+    sign(root, 1)
+    assert signoff.verify(2, root).name == "broken"
 
 
 def test_broken_chain(root):

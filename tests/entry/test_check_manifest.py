@@ -8,6 +8,24 @@ import sys
 
 import pytest
 from consistent_run import write_run
+from run_tampering import (
+    cell,
+    counts,
+    edit_json,
+    failed,
+    flip_a_bit,
+    link,
+    manifest,
+    raise_count,
+    read,
+    remove,
+    rows,
+    setting,
+    swap_files,
+    tie_ranks,
+    truncate,
+    write,
+)
 
 from edgeflownas.errors import UserError
 from edgeflownas.nas.check_manifest import CHECKS, main, run_checks
@@ -27,131 +45,6 @@ def run(pristine, tmp_path):
     folder = str(tmp_path / "run")
     shutil.copytree(pristine, folder, symlinks=True)
     return folder
-
-
-def failed(folder):
-    """{name: text} of the checks that fail."""
-    outcomes = run_checks(os.path.join(folder, "train_manifest.json"))
-    return {outcome.name: outcome.text for outcome in outcomes if not outcome.passed}
-
-
-def manifest(change):
-    """A tampering of train_manifest.json by `change(fields)`."""
-
-    def tamper(folder):
-        _edit_json(os.path.join(folder, "train_manifest.json"), change)
-
-    return tamper
-
-
-def setting(name, value):
-    """A tampering that sets one field of the manifest, by its dotted name."""
-
-    def change(fields):
-        *parents, last = name.split(".")
-        for parent in parents:
-            fields = fields[parent]
-        fields[last] = value
-
-    return manifest(change)
-
-
-def counts(change):
-    return lambda folder: _edit_json(os.path.join(folder, "fairness_counts.json"), change)
-
-
-def cell(table, line, column, value):
-    """A tampering of one cell; `line` counts rows from 0."""
-
-    def tamper(folder):
-        path = os.path.join(folder, table)
-        lines = _read(path).split("\n")
-        cells = lines[line + 1].split(",")
-        cells[lines[0].split(",").index(column)] = value
-        lines[line + 1] = ",".join(cells)
-        _write(path, "\n".join(lines))
-
-    return tamper
-
-
-def rows(table, change):
-    """A tampering of the list of a table's rows, header excluded."""
-
-    def tamper(folder):
-        path = os.path.join(folder, table)
-        header, *body = _read(path).splitlines()
-        _write(path, "\n".join([header] + change(body)) + "\n")
-
-    return tamper
-
-
-def link(name, target):
-    """A tampering that points a link of checkpoints/ elsewhere; `{gens[i]}` is the i-th generation, oldest first."""
-
-    def tamper(folder):
-        gens = sorted(os.listdir(os.path.join(folder, "checkpoints", "generations")))
-        path = os.path.join(folder, "checkpoints", name.format(gens=gens))
-        os.unlink(path)
-        os.symlink(target.format(gens=gens), path)
-
-    return tamper
-
-
-def _model_file(folder, which, suffix=".data-00000-of-00001"):
-    return os.path.realpath(os.path.join(folder, "checkpoints", "supernet_{}.ckpt{}".format(which, suffix)))
-
-
-def truncate(which):
-    return lambda folder: os.truncate(_model_file(folder, which), 3)
-
-
-def swap_files(folder):
-    """The model files of best and last change places."""
-    best, last = _model_file(folder, "best"), _model_file(folder, "last")
-    os.rename(best, best + ".tmp")
-    os.rename(last, best)
-    os.rename(best + ".tmp", last)
-
-
-def flip_a_bit(folder):
-    path = _model_file(folder, "last")
-    with open(path, "r+b") as handle:
-        first = handle.read(1)[0]
-        handle.seek(0)
-        handle.write(bytes([first ^ 1]))
-
-
-def _edit_json(path, change):
-    with open(path) as handle:
-        value = json.load(handle)
-    change(value)
-    with open(path, "w") as handle:
-        json.dump(value, handle)
-
-
-def _read(path):
-    with open(path) as handle:
-        return handle.read()
-
-
-def _write(path, text):
-    with open(path, "w") as handle:
-        handle.write(text)
-
-
-def remove(name):
-    return lambda folder: os.unlink(os.path.join(folder, name))
-
-
-def raise_count(fields):
-    fields["counts"]["H1"][1] += 1
-
-
-def tie_ranks(body):
-    """Two subnets of epoch 1 exchange their EPE, not their ranks."""
-    first, second = body[0].split(","), body[1].split(",")
-    first[3], second[3] = second[3], first[3]
-    return [",".join(first), ",".join(second)] + body[2:]
 
 
 HISTORY, ARCH, STEPS = "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv"
@@ -215,7 +108,7 @@ FAULTS = [
     ("steps: losses", cell(STEPS, 3, "loss", "nan")),
     ("steps: losses", cell(STEPS, 3, "l2_loss", "-1.0")),
     ("evaluations: pool", remove("eval_pool_12.json")),
-    ("evaluations: pool", lambda folder: _edit_json(
+    ("evaluations: pool", lambda folder: edit_json(
         os.path.join(folder, "eval_pool_12.json"), lambda fields: fields["codes"].reverse())),
     ("evaluations: none missing, none twice", rows(HISTORY, lambda body: body[:1] + body[2:])),
     ("evaluations: none missing, none twice", rows(HISTORY, lambda body: body[:2] + body[1:])),
@@ -298,12 +191,12 @@ def test_the_best_checkpoint_of_another_epoch_is_found(run):
     """A whole, verified generation that claims to be best without having the lowest mean."""
     path = os.path.join(run, "eval_epe_history.csv")
     cell(HISTORY, 1, "mean_epe_12", "5.0")(run)
-    assert "epoch of the best checkpoint 3, want 2" in failed(run)["checkpoints: best"], _read(path)
+    assert "epoch of the best checkpoint 3, want 2" in failed(run)["checkpoints: best"], read(path)
 
 
 def test_a_run_that_goes_on_may_be_ahead_of_its_checkpoint(tmp_path):
     path = write_run(tmp_path, epochs=2, num_epochs=4, status="running")
-    last = _read(str(tmp_path / STEPS)).splitlines()[-1].split(",")
+    last = read(str(tmp_path / STEPS)).splitlines()[-1].split(",")
     rate = 0.5 * 1e-4  # step 6 of 12 is half-way down the cosine
     rows(STEPS, lambda body: body + [",".join(["6", "3", repr(rate)] + last[3:])])(str(tmp_path))
     assert failed(str(tmp_path)) == {}
@@ -313,7 +206,7 @@ def test_a_run_that_goes_on_may_be_ahead_of_its_checkpoint(tmp_path):
 
 def test_steps_before_an_accepted_change_are_not_held_against_the_new_value(run):
     """A resume with --allow_changed train.lr: what came before followed another rate."""
-    rates = [line.split(",")[2] for line in _read(os.path.join(run, STEPS)).splitlines()[1:]]
+    rates = [line.split(",")[2] for line in read(os.path.join(run, STEPS)).splitlines()[1:]]
     cell(STEPS, 1, "lr", "0.5".ljust(len(rates[1]), "0"))(run)  # the file keeps its length
     assert set(failed(run)) == {"steps: learning rate"}
 
@@ -344,9 +237,9 @@ def _at(value, path):
 def test_no_wrong_value_crashes_it(run, wrong):
     """Every field of the manifest, however deep, gets a wrong value: that is found out, or harmless, and never a traceback."""
     path = os.path.join(run, "train_manifest.json")
-    original = json.loads(_read(path))
+    original = json.loads(read(path))
     for leaf in _leaves(original):
-        fields = json.loads(_read(path))
+        fields = json.loads(read(path))
         _at(fields, leaf)[leaf[-1]] = wrong
         tampered = os.path.join(run, "tampered.json")
         with open(tampered, "w") as handle:
@@ -362,11 +255,11 @@ def test_no_wrong_value_crashes_it(run, wrong):
 
 def test_each_missing_field_is_named(run):
     path = os.path.join(run, "train_manifest.json")
-    original = json.loads(_read(path))
+    original = json.loads(read(path))
     required = [name for name in original if name != "initial_weights"]
     assert {"seed", "config_hash", "git_commit", "input_shape", "optimizer", "lr_schedule", "wd", "grad_clip"} < set(required)
     for name in required:
-        _write(path, json.dumps({key: value for key, value in original.items() if key != name}))
+        write(path, json.dumps({key: value for key, value in original.items() if key != name}))
         assert name in failed(run)["manifest: fields"]
         assert main(["--path", path]) == 1
 
@@ -387,7 +280,7 @@ def test_an_unreadable_manifest_is_one_line_and_exit_code_2(tmp_path, content):
 @pytest.mark.parametrize("table", [HISTORY, ARCH, STEPS])
 @pytest.mark.parametrize("content", ["", "x", "a,b\n", "\n", "\0\0\0\n"], ids=repr)
 def test_no_damaged_table_crashes_it(run, table, content):
-    _write(os.path.join(run, table), content)
+    write(os.path.join(run, table), content)
     assert failed(run)
 
 

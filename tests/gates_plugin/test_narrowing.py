@@ -116,6 +116,12 @@ def test_gate_tests_run_only_as_gates(mini):
     assert result.code == 4 and "run only as gates" in result.text, result.text
 
 
+def test_another_root_folder_does_not_make_them_ordinary_tests(mini):
+    result = mini.pytest("gates", "--rootdir", str(mini.root.parent))
+    assert result.code == 4 and "run only as gates" in result.text, result.text
+    assert "passed" not in result.text and not (mini.root / "outputs").exists()
+
+
 def test_listing_runs_nothing_and_needs_no_order(mini):
     result = mini.pytest("gates", "--collect-only", "-q", "-m", "gate2")
     assert result.code == 0 and "test_fire[G2.1]" in result.text and "test_water" not in result.text, result.text
