@@ -1,7 +1,8 @@
 """The network's own convolutions, and the time this TensorFlow takes for each of them alone."""
 import collections
+import contextlib
 import time
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -45,29 +46,59 @@ def convolutions(graph: Any) -> "collections.Counter":
 
 
 def cycle_convolutions(config: Config) -> "collections.Counter":
-    """Those of one fused cycle's graph; E0's input gradient is among them, although no run asks for it."""
+    """Those of one fused cycle, without the gradient of the images, which no run asks for."""
     with tf.Graph().as_default() as graph:
         CycleGraph(config)
-        return convolutions(graph)
+        found = convolutions(graph)
+    return collections.Counter({kind: count for kind, count in found.items()
+                                if not (kind.kind == "input gradient" and kind.image[3] == 6)})
 
 
-def time_alone(convolution: Convolution, session_config: Any, repeats: int, clock: Any = time.perf_counter) -> float:
-    """Seconds of one such convolution, nothing else running: the best of `repeats`."""
-    with tf.Graph().as_default(), convolution_gradients():
-        image, kernel, result = [tf.Variable(tf.random_normal(shape)) for shape in convolution[1:]]
-        strides = [1, convolution.stride, convolution.stride, 1]
-        if convolution.kind == "forward":
-            out = tf.nn.conv2d(image, kernel, strides=strides, padding="SAME")
-        elif convolution.kind == "input gradient":
-            out = tf.nn.conv2d_backprop_input(convolution.image, kernel, result, strides=strides, padding="SAME")
+class Alone:
+    """Each of these convolutions as an operation of its own, by the kernels that TensorFlow picks and by those we ask for."""
+
+    def __init__(self, kinds: Sequence[Convolution]) -> None:
+        self.kinds = kinds
+        self._tensors: Dict[Tuple[int, ...], Any] = {}
+        self._operations = []
+        for choice in (contextlib.nullcontext(), convolution_gradients()):
+            with choice:
+                self._operations.append([self._operation(kind) for kind in kinds])
+        self._nothing = tf.no_op()
+
+    def ready(self, session: Any, counts: Sequence[int]) -> Callable[[int], Dict[str, Any]]:
+        """A unit that tells how long a cycle's convolutions take: each kind's best time so far times its count."""
+        session.run([tensor.initializer for tensor in self._tensors.values()])
+        best = [float("inf")] * len(self.kinds)
+
+        def unit(t: int) -> Dict[str, Any]:
+            nothing = min(_seconds(session, self._nothing) for _ in range(10))
+            for operations in self._operations:
+                for i, operation in enumerate(operations):
+                    best[i] = min(best[i], _seconds(session, operation) - nothing)
+            return {"alone": sum(count * time for count, time in zip(counts, best)),
+                    "flops": sum(count * kind.flops for count, kind in zip(counts, self.kinds))}
+        return unit
+
+    def _operation(self, kind: Convolution) -> Any:
+        strides = [1, kind.stride, kind.stride, 1]
+        if kind.kind == "forward":
+            made = tf.nn.conv2d(self._tensor(kind.image), self._tensor(kind.kernel), strides=strides, padding="SAME")
+        elif kind.kind == "input gradient":
+            made = tf.nn.conv2d_backprop_input(kind.image, self._tensor(kind.kernel), self._tensor(kind.result),
+                                               strides=strides, padding="SAME")
         else:
-            out = tf.nn.conv2d_backprop_filter(image, convolution.kernel, result, strides=strides, padding="SAME")
-        seconds: List[float] = []
-        with tf.Session(config=session_config) as session:
-            session.run(tf.global_variables_initializer())
-            session.run(out.op)
-            for _ in range(repeats):
-                start = clock()
-                session.run(out.op)
-                seconds.append(clock() - start)
-    return min(seconds)
+            made = tf.nn.conv2d_backprop_filter(self._tensor(kind.image), kind.kernel, self._tensor(kind.result),
+                                                strides=strides, padding="SAME")
+        return made.op
+
+    def _tensor(self, shape: Tuple[int, ...]) -> Any:
+        if shape not in self._tensors:
+            self._tensors[shape] = tf.Variable(tf.random_normal(shape))
+        return self._tensors[shape]
+
+
+def _seconds(session: Any, operation: Any) -> float:
+    start = time.perf_counter()
+    session.run(operation)
+    return time.perf_counter() - start

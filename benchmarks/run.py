@@ -1,162 +1,96 @@
-"""Measures the hot path against the usual masked supernet, on this machine, in one run: `python -m benchmarks.run`.
+"""Measures the hot path against the usual masked supernet, on this machine, in one run.
 
-Subjects (`worker.py`) live in processes of their own and take turns, so that what disturbs the machine disturbs them alike.
-Figures are medians of at least five units after a warm-up. Prints tables and writes everything as JSON.
+Subjects live in processes of their own and take turns, so that what disturbs the machine disturbs them alike. Figures are
+medians after a warm-up. Prints tables; DIR gets them as results.md, everything as results.json, and scaling.svg.
 """
 import argparse
 import json
 import os
-import statistics
-import subprocess
+import platform
+import re
+import shlex
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+import time
+from typing import Any, Dict, List, Optional
 
+from benchmarks.parts import PARTS, Part, Table
+from benchmarks.subjects import Settings, Worker
+from edgeflownas.command_line import positive
 from edgeflownas.errors import UserError, run_cli
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-
-
-class Worker:
-    """One subject in its own process; `unit()` does one unit of work."""
-
-    def __init__(self, subject: str, settings: Dict[str, Any]) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.worker", subject, json.dumps(settings)],
-                                         cwd=os.path.dirname(HERE), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         universal_newlines=True)
-        self.first = self._answer()
-
-    def unit(self) -> Dict[str, Any]:
-        """Seconds and peak memory."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise UserError("a benchmark process died with code {}; was there enough memory?".format(self._process.wait()))
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+from edgeflownas.files import os_errors
 
 
-def compare(ours: str, baseline: str, settings: Dict[str, Any], repeats: int) -> Dict[str, Any]:
-    """Medians of both subjects, taking turns, and how many times as fast ours is."""
-    workers = {name: Worker(name, settings) for name in (ours, baseline)}
-    seconds: Dict[str, List[float]] = {name: [] for name in workers}
-    for turn in range(repeats + 1):
-        for name, worker in workers.items():
-            wall = worker.unit()["wall"]
-            if turn:  # the first is a warm-up, as is the unit that a worker does when it starts
-                seconds[name].append(wall)
-    for worker in workers.values():
-        worker.close()
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {"settings": settings, "seconds": seconds, "ours": medians[ours], "baseline": medians[baseline],
-            "ratio": medians[baseline] / medians[ours], "tensorflow": workers[ours].first["tensorflow"]}
+def markdown(table: Table) -> str:
+    """The table with a heading, columns aligned."""
+    lines = [table.header] + [["---"] * len(table.header)] + table.rows
+    widths = [max(len(row[i]) for row in lines) for i in range(len(table.header))]
+    body = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in lines]
+    return "\n".join(["### " + table.title, ""] + body) + "\n"
 
 
-def fair_cycle(repeats: int) -> Dict[str, Any]:
-    """A training cycle at batch 8."""
-    return compare("cycle", "baseline cycle", {"train.batch_size": 8}, repeats)
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as handle:
+            named = re.search(r"^model name\s*:\s*(.*)$", handle.read(), re.MULTILINE)
+        if named:
+            return named.group(1)
+    return platform.processor() or platform.machine()
 
 
-def pool(repeats: int) -> Dict[str, Any]:
-    """BN re-estimation and EPE of the pool of twelve, one batch of 2 each."""
-    return compare("pool", "baseline pool", {"train.batch_size": 2, "eval.batch_size": 2}, repeats)
+def _parser() -> argparse.ArgumentParser:
+    parts = "\n".join("  {:12}{}".format(name, (part.__doc__ or "").strip()) for name, part in PARTS.items())
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog="parts:\n" + parts)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure (default: all)")
+    parser.add_argument("--repeats", type=positive, default=5, help="measured units per subject (default %(default)s)")
+    parser.add_argument("--output", metavar="DIR", default=os.path.join("outputs", "benchmarks"), help="default: %(default)s")
+    parser.add_argument("--amp", action="store_true", help="mixed precision, as the trainer's --amp (on a GPU)")
+    parser.add_argument("--xla", action="store_true", help="compile with XLA, as the trainer's --xla")
+    return parser
 
 
-def first_step(repeats: int) -> Dict[str, Any]:
-    """From nothing to the first update at batch 4, TensorFlow's import left out; and graph construction alone."""
-    runs: Dict[str, List[Tuple[float, float]]] = {"cycle": [], "baseline cycle": []}
-    for _ in range(repeats):
-        for name, values in runs.items():
-            worker = Worker(name, {"train.batch_size": 4})
-            values.append((worker.first["build"]["wall"], sum(worker.first[part]["wall"] for part in ("build", "start", "first"))))
-            worker.close()
-    build, ours = [statistics.median(values) for values in zip(*runs["cycle"])]
-    base = statistics.median(total for _, total in runs["baseline cycle"])
-    return {"build": build, "ours": ours, "baseline": base, "ratio": ours / base}
+def _about(first: Dict[str, Any], arguments: argparse.Namespace) -> Dict[str, Any]:
+    return {"tensorflow": first["tensorflow"], "device": first["device"], "processor": processor(), "cores": os.cpu_count(),
+            "repeats": arguments.repeats, "amp": arguments.amp, "xla": arguments.xla,
+            "command": "python -m benchmarks.run " + " ".join(map(shlex.quote, sys.argv[1:]))}
 
 
-MEMORY = [("baseline cycle", {}), ("cycle", {}), ("cycle", {"train.cycle_mode": "sequential"}),
-          ("cycle", {"train.micro_batch_size": 4}), ("cycle", {"train.cycle_mode": "sequential", "train.micro_batch_size": 4})]
+def _write(folder: str, about: Dict[str, Any], measured: Dict[str, Part]) -> None:
+    path = os.path.join(folder, "results.json")
+    with os_errors("write {}".format(path)):
+        os.makedirs(folder, exist_ok=True)
+        with open(path, "w", encoding="utf-8") as handle:
+            json.dump(dict(about, parts={name: part._asdict() for name, part in measured.items()}), handle, indent=1)
+        with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as handle:
+            handle.write("\n".join([_heading(about)] + [markdown(table) for part in measured.values() for table in part.tables]))
+        if "scaling" in measured:
+            from benchmarks.plot import draw_scaling
+            draw_scaling(measured["scaling"].raw, _heading(about).split("\n")[0].strip("# "), os.path.join(folder, "scaling.svg"))
 
 
-def memory(_: int) -> Dict[str, Any]:
-    """Peak memory in MB at batch 16, what the process had before the graph was built taken off."""
-    peaks = {}
-    for subject, settings in MEMORY:
-        worker = Worker(subject, dict(settings, **{"train.batch_size": 16}))
-        peaks["{} {}".format(subject, json.dumps(settings))] = worker.unit()["megabytes"] - worker.first["megabytes_before"]
-        worker.close()
-    return peaks
-
-
-def batches(repeats: int) -> Dict[str, Any]:
-    """Seconds per cycle against the batch size."""
-    seconds = {}
-    for size in (1, 2, 4, 8, 16):
-        worker = Worker("cycle", {"train.batch_size": size})
-        worker.unit()
-        seconds[size] = statistics.median(worker.unit()["wall"] for _ in range(repeats))
-        worker.close()
-    return {"seconds": seconds}
-
-
-def ceiling(repeats: int) -> Dict[str, Any]:
-    """The cycle's convolutions timed alone, as a share of the cycle at batch 8, and the rates in GFLOP/s."""
-    from benchmarks.ceiling import cycle_convolutions, time_alone
-    from edgeflownas.config import load
-    found = {convolution: count for convolution, count in cycle_convolutions(load(None, {"train.batch_size": 8})[0]).items()
-             if not (convolution.kind == "input gradient" and convolution.image[3] == 6)}
-    alone = sum(count * time_alone(convolution, None, repeats) for convolution, count in found.items())
-    flops = sum(count * convolution.flops for convolution, count in found.items())
-    worker = Worker("cycle", {"train.batch_size": 8})
-    worker.unit()
-    cycle = statistics.median(worker.unit()["wall"] for _ in range(repeats))
-    worker.close()
-    return {"convolutions": alone, "cycle": cycle, "share": alone / cycle, "gflops_alone": flops / alone / 1e9,
-            "gflops_cycle": flops / cycle / 1e9}
-
-
-PARTS = {"cycle": fair_cycle, "first_step": first_step, "pool": pool, "memory": memory, "ceiling": ceiling,
-         "batches": batches}
-
-
-def show(name: str, result: Dict[str, Any]) -> None:
-    """A part's figures, one a line."""
-    print(name)
-    for key, value in result.items():
-        if key != "seconds" or name == "batches":
-            print("  {:60} {}".format(key, "{:.3f}".format(value) if isinstance(value, float) else value))
+def _heading(about: Dict[str, Any]) -> str:
+    return "## TensorFlow {tensorflow} on {device}\n\n`{command}`: {cores} cores ({processor}), {repeats} repeats\n".format(**about)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART", help="of: {} (default: all)".format(
-        ", ".join(PARTS)))
-    parser.add_argument("--repeats", type=int, default=5, help="measured units per subject (default %(default)s)")
-    parser.add_argument("--output", default=os.path.join(HERE, "results", "latest.json"), help="default: %(default)s")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     unknown = [part for part in arguments.parts if part not in PARTS]
-    if unknown or arguments.repeats < 1:
-        raise UserError("expected parts of {} and --repeats of at least 1, found {}".format(", ".join(PARTS), unknown))
-    results = {}
-    for part in arguments.parts:
-        results[part] = PARTS[part](arguments.repeats)
-        show(part, results[part])
-    os.makedirs(os.path.dirname(os.path.abspath(arguments.output)), exist_ok=True)
-    with open(arguments.output, "w", encoding="utf-8") as handle:
-        json.dump({"cores": os.cpu_count(), "repeats": arguments.repeats, "results": results}, handle, indent=1)
-        handle.write("\n")
+    if unknown:
+        raise UserError("no part {!r}; parts are {}".format(unknown[0], ", ".join(PARTS)))
+    settings: Settings = {"train.amp": arguments.amp, "runtime.xla": arguments.xla}
+    with Worker("nothing", settings) as worker:
+        about = _about(worker.first, arguments)
+    print(_heading(about), flush=True)
+    measured: Dict[str, Part] = {}
+    for name in arguments.parts or PARTS:
+        started = time.monotonic()
+        measured[name] = PARTS[name](settings, arguments.repeats)
+        for table in measured[name].tables:
+            print(markdown(table), flush=True)
+        print("({} took {:.0f} s)\n".format(name, time.monotonic() - started), flush=True)
+        _write(arguments.output, about, measured)  # after every part, so that a stop loses nothing
     return 0
 
 

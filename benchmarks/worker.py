@@ -3,26 +3,34 @@
     python -m benchmarks.worker SUBJECT '{"train.batch_size": 8}'
 
 Answers one JSON object a line: first what it took to build and to do the first unit, then seconds per unit (of the wall
-clock, and of all threads' processor time, which other processes on the machine disturb less) and peak memory so far.
+clock, and of all threads' processor time, which other processes on the machine disturb less) and the peak memory so far.
+The line `trace` asks for a unit under TensorFlow's own profiler.
 """
 import json
 import resource
 import sys
+import tempfile
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 
 from benchmarks.baseline import MaskedSupernet
+from benchmarks.ceiling import Alone, cycle_convolutions
+from benchmarks.trace import Tracer
 from edgeflownas.config import Config, load
+from edgeflownas.data.fc2_index import build_index
+from edgeflownas.data.pipeline import TrainPipeline
 from edgeflownas.engine.cycle import CycleGraph
 from edgeflownas.engine.evaluate import Scorer, score_codes
+from edgeflownas.engine.trainer import Limits, Trainer, session_config
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import fair_cycle
 from edgeflownas.network.MultiScaleResNet_supernet import Supernet
-from edgeflownas.tfcompat import tf
+from edgeflownas.tfcompat import device_names, tf
 
-Unit = Callable[[int], Any]  # does the work of step t
+Unit = Callable[[int], Any]  # does the work of step t; figures of its own, if it has some, as a dictionary
+Ready = Callable[[Any], Unit]  # what there is to do with a session before the first unit
 SEED = 42
 
 
@@ -33,18 +41,27 @@ def random_batch(config: Config, size: int) -> Any:
             rng.normal(0.0, 5.0, (size, height, width, 2)).astype(np.float32))
 
 
-def cycle(config: Config, make: Callable[[Config], Any]) -> Callable[[Any], Unit]:
-    """One cycle of training: forward and backward of all its paths, clip, Adam."""
+def cycle(config: Config, make: Callable[[Config], Any], codes: Optional[np.ndarray] = None) -> Ready:
+    """One cycle of training: forward and backward of all its paths, clip, Adam. Without `codes`, those of step t."""
     graph = make(config)
 
     def ready(session: Any) -> Unit:
         graph.initialize(session, SEED)
-        batch = random_batch(config, config.train.batch_size)
-        return lambda t: graph.run(session, fair_cycle(SEED, t), batch[0], batch[1], 1e-4)
+        images, flow = random_batch(config, config.train.batch_size)
+
+        def unit(t: int) -> None:
+            graph.run(session, fair_cycle(SEED, t) if codes is None else codes, images, flow, 1e-4)
+        return unit
     return ready
 
 
-def pool(config: Config, make: Callable[[Config, np.ndarray], Any]) -> Callable[[Any], Unit]:
+def paths(config: Config, depth: str) -> Ready:
+    """Three times one path whose depth blocks have these options (`0122`); the largest head kernels."""
+    code = [int(digit) for digit in depth] + [0] * 5
+    return cycle(config, CycleGraph, np.array([code] * 3, np.int32))
+
+
+def pool(config: Config, make: Callable[[Config, np.ndarray], Any]) -> Ready:
     """BN re-estimation and EPE of the pool: one batch of each, so that their costs weigh the same."""
     codes = build_pool(SEED, config.eval.pool_size)
     net, score = make(config, codes)
@@ -52,7 +69,10 @@ def pool(config: Config, make: Callable[[Config, np.ndarray], Any]) -> Callable[
     def ready(session: Any) -> Unit:
         net.initialize(session, SEED)
         batches = [random_batch(config, config.eval.batch_size)]
-        return lambda t: score(session, codes, batches, batches)
+
+        def unit(t: int) -> None:
+            score(session, codes, batches, batches)
+        return unit
     return ready
 
 
@@ -67,11 +87,54 @@ def _pool_masked(config: Config, codes: np.ndarray) -> Any:
     return masked, masked.score
 
 
-SUBJECTS: Dict[str, Callable[[Config], Callable[[Any], Unit]]] = {
+def convolutions(config: Config) -> Ready:
+    """Every kind of convolution of a cycle, alone, one after the other."""
+    found = cycle_convolutions(config)
+    alone = Alone(list(found))
+    return lambda session: alone.ready(session, list(found.values()))
+
+
+def reading(config: Config) -> Ready:
+    """The input pipeline alone: one epoch of the data set."""
+    data, train, runtime = config.data, config.train, config.runtime
+    index = build_index(data, train.seed)
+    pipeline = TrainPipeline(index.train, train.batch_size, data.input_height, data.input_width, train.seed,
+                             runtime.num_workers, runtime.prefetch_batches)
+
+    def ready(session: Any) -> Unit:
+        def unit(t: int) -> Dict[str, Any]:
+            pipeline.start_epoch(session, t)
+            for _ in range(pipeline.steps_per_epoch):
+                session.run([pipeline.images, pipeline.flow])
+            return {"samples": pipeline.steps_per_epoch * train.batch_size}
+        return unit
+    return ready
+
+
+def training(config: Config) -> Ready:
+    """The trainer as it is, records and all: one step of the first epoch, and the seconds of it that waited for data."""
+    folder = tempfile.TemporaryDirectory()
+    trainer = Trainer(config, folder.name, build_index(config.data, config.train.seed), Limits())
+
+    def ready(_: Any) -> Unit:
+        trainer.start(None)
+        trainer.pipeline.start_epoch(trainer.session, 0)
+
+        def unit(t: int) -> Dict[str, Any]:
+            before = trainer._input_seconds
+            trainer._train_cycle(0, t)
+            return {"waited": trainer._input_seconds - before, "folder": folder.name}
+        return unit
+    return ready
+
+
+SUBJECTS: Dict[str, Callable[[Config], Ready]] = {
     "cycle": lambda config: cycle(config, CycleGraph),
     "baseline cycle": lambda config: cycle(config, MaskedSupernet),
     "pool": lambda config: pool(config, _pool_at_once),
-    "baseline pool": lambda config: pool(config, _pool_masked)}
+    "baseline pool": lambda config: pool(config, _pool_masked),
+    "nothing": lambda config: lambda session: lambda t: None,
+    "convolutions": convolutions, "reading": reading, "training": training}
 
 
 def peak_megabytes() -> float:
@@ -79,26 +142,37 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
 
 
-def timed(work: Callable[[], Any]) -> Dict[str, float]:
-    """Seconds of the wall clock and of the processor."""
+def timed(work: Callable[[], Any]) -> Dict[str, Any]:
+    """Seconds of the wall clock and of the processor, and what the work has to say."""
     wall, processor = time.perf_counter(), time.process_time()
-    work()
-    return {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+    said = work()
+    return dict(said or {}, wall=time.perf_counter() - wall, processor=time.process_time() - processor)
+
+
+def answer(figures: Dict[str, Any]) -> None:
+    """One line to the process that asked."""
+    print(json.dumps(dict(figures, megabytes=peak_megabytes())), flush=True)
 
 
 def main() -> None:
     """Runs until its input ends."""
-    config = load(None, json.loads(sys.argv[2]))[0]
+    name, config = sys.argv[1], load(None, json.loads(sys.argv[2]))[0]
+    make = SUBJECTS[name] if name in SUBJECTS else lambda config: paths(config, name)
     before = peak_megabytes()
     parts: Dict[str, Any] = {}
-    built = timed(lambda: parts.update(ready=SUBJECTS[sys.argv[1]](config)))
-    session = tf.Session(config=tf.ConfigProto())
+    built = timed(lambda: parts.update(ready=make(config)))
+    session = Tracer(tf.Session(config=session_config(config)))
     started = timed(lambda: parts.update(unit=parts["ready"](session)))
     first = timed(lambda: parts["unit"](0))
-    print(json.dumps({"build": built, "start": started, "first": first, "megabytes_before": before,
-                      "megabytes": peak_megabytes(), "tensorflow": tf.__version__}), flush=True)
-    for t, _ in enumerate(sys.stdin, start=1):
-        print(json.dumps(dict(timed(lambda: parts["unit"](t)), megabytes=peak_megabytes())), flush=True)  # noqa: B023
+    answer({"build": built, "start": started, "first": first, "megabytes_before": before, "tensorflow": tf.__version__,
+            "device": device_names()})
+    for t, line in enumerate(sys.stdin, start=1):
+        if line.strip() == "trace":
+            with session.tracing():
+                parts["unit"](t)
+            answer({"ops": session.seconds_by_type(), "device_megabytes": session.device_megabytes()})
+        else:
+            answer(timed(lambda: parts["unit"](t)))  # noqa: B023
 
 
 if __name__ == "__main__":

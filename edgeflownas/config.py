@@ -72,6 +72,8 @@ class TrainConfig:
                             flag="--grad_clip")
     loss: str = _opt("linear_softplus", "linear_softplus: multiscale loss with uncertainty; l1: its first term only",
                      flag="--loss", choices=("linear_softplus", "l1"))
+    amp: bool = _opt(False, "mixed precision: on a GPU convolutions compute in float16, with a loss scale; changes nothing on a "
+                     "CPU", flag="--amp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +97,8 @@ class RuntimeConfig:
     """Where and how the run is carried out; none of it changes what is computed, none of it is in the hash."""
     gpu_device: str = _opt("0", "GPU number (CUDA_VISIBLE_DEVICES); -1 or empty: CPU", flag="--gpu_device")
     deterministic: bool = _opt(False, "one thread on the CPU: the same bits on every run", flag="--deterministic")
+    xla: bool = _opt(False, "compile the graph with XLA; on a CPU only under TF_XLA_FLAGS=--tf_xla_cpu_global_jit, and then "
+                     "slower", flag="--xla")
     fast_mode: bool = _opt(False, "TensorBoard scalars every 100 steps instead of every 10, flushed every 200, "
                            "8 prefetched batches", flag="--fast_mode")
     debug_trace: bool = _opt(False, "write debug_trace.jsonl: a line per cycle, evaluation and subnet",
@@ -204,6 +208,9 @@ def _build(values: Dict[str, Any]) -> Config:
     if micro and batch % micro:
         raise UserError("train.micro_batch_size: {} does not divide train.batch_size {}; choose a divisor or 0".format(
             micro, batch))
+    if config.runtime.deterministic and config.runtime.xla:
+        raise UserError("runtime.deterministic and runtime.xla: XLA decides while it runs what it compiles, which changes last "
+                        "bits; leave one of them out")
     if re.search(r"[/\\\0]|^\.", config.runtime.experiment_name):
         raise UserError("runtime.experiment_name: {!r} must be a plain folder name, without slashes or a leading dot"
                         .format(config.runtime.experiment_name))

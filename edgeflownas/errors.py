@@ -22,6 +22,10 @@ class RunFailed(UserError):
     exit_code = 1
 
 
+class GradientNotFinite(RunFailed):
+    """A cycle's gradient overflowed, while its losses were finite."""
+
+
 def run_cli(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[List[str]] = None) -> None:
     """Runs an entry point and exits with its status; a `UserError` becomes one line on stderr and its exit code.
 

@@ -31,7 +31,7 @@ GATE_3 = (
      "tf.add_n(by_path) / (len(by_path) * self.pieces)",
      "(by_path[-1] + 0.0 * tf.add_n(by_path)) / self.pieces"),
     ("clip-before-averaging", _CYCLE, "G3.3", "each path's gradient is clipped before the average",
-     "self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained)",
+     "self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained, scale)",
      "self.gradients = [tf.add_n(each) / (len(by_path) * self.pieces) for each in zip(*[tf.clip_by_global_norm("
      "tf.gradients(loss, self.trained), 5.0)[0] for loss in by_path])]"),
     ("fused-leak", _ROUTING, "G3.3", "in the fused graph another option leaks into the one chosen",

@@ -1,8 +1,8 @@
 """One fair cycle: the gradients of all its paths at the same weights and batch, averaged, clipped once, applied once.
 
-    start   zero the accumulators
+    start   zero the accumulators, set the loss scale (mixed precision only)
     accumulate, once per piece (all paths of a micro-batch, or one path of it): forward, backward, add
-    apply   add weight decay, clip by the global norm, Adam, moving averages of batch norm, step + 1
+    apply   divide by the loss scale, add weight decay, clip by the global norm, Adam, moving averages of batch norm, step + 1
 """
 import hashlib
 from typing import Any, List, NamedTuple, Tuple
@@ -10,7 +10,7 @@ from typing import Any, List, NamedTuple, Tuple
 import numpy as np
 
 from edgeflownas.config import Config
-from edgeflownas.errors import RunFailed
+from edgeflownas.errors import GradientNotFinite, RunFailed
 from edgeflownas.nas.search_space import SPACE, SearchSpace
 from edgeflownas.network.layers import BatchStatistics, convolution_gradients
 from edgeflownas.network.losses import multiscale_loss, target_pyramid
@@ -59,6 +59,8 @@ class CycleGraph:
         self.codes = tf.placeholder(tf.int32, [self.paths_per_piece, len(space.blocks)], "codes")
         self.lr = tf.placeholder(tf.float32, [], "learning_rate")
         self.pieces = space.num_paths // self.paths_per_piece * (train.batch_size // self.piece_size)
+        self._new_loss_scale = tf.placeholder_with_default(1.0, [], "loss_scale")
+        self._loss_scale = _local(self._new_loss_scale, "loss_scale")
         self._build_accumulate()
         self._build_apply()
 
@@ -68,18 +70,18 @@ class CycleGraph:
         session.run([variable.initializer for variable in self._optimizer_state])
         self.clear(session)
 
-    def clear(self, session: tf.Session) -> None:
-        """Zeroes the accumulators, which are in no checkpoint."""
-        session.run(self._zero_ops)
+    def clear(self, session: tf.Session, loss_scale: float = 1.0) -> None:
+        """Zeroes the accumulators, which are in no checkpoint; the loss is multiplied by `loss_scale` in `train.amp` only."""
+        session.run(self._start, {self._new_loss_scale: loss_scale})
 
     def run(self, session: tf.Session, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float,
-            digest: bool = False) -> CycleResult:
+            digest: bool = False, loss_scale: float = 1.0) -> CycleResult:
         """Trains one cycle: `codes` [P, blocks], `images` uint8 [B, H, W, 6], `flow` float32 [B, H, W, 2].
 
-        `digest` asks for `batches_seen`. Raises `RunFailed`, with the weights untouched, if a loss or the gradient is not
-        finite.
+        `digest` asks for `batches_seen`. Raises, with the weights untouched, `RunFailed` if a loss is not finite and
+        `GradientNotFinite` if the gradient is not.
         """
-        self.clear(session)
+        self.clear(session, loss_scale)
         losses: List[List[float]] = [[] for _ in codes]
         seen = ["" for _ in codes]
         for start in range(0, len(images), self.piece_size):
@@ -106,7 +108,7 @@ class CycleGraph:
         except tf.errors.InvalidArgumentError as error:
             if "gradient norm" not in str(error):
                 raise
-            raise RunFailed("the gradient is not finite")
+            raise GradientNotFinite("the gradient is not finite")
 
     def _build_accumulate(self) -> None:
         variables = self.net.variables
@@ -118,22 +120,25 @@ class CycleGraph:
         targets = target_pyramid(self.flow, sizes, self.config.data.flow_clip)
         by_path = [multiscale_loss(path, targets, self.config.train.loss) for path in zip(*outputs)]
         self.losses = tf.stack(by_path)
+        # Starts the gradients in the place of 1.
+        scale = [self._loss_scale.read_value()] if self.config.train.amp else None
         with convolution_gradients():
-            self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained)
+            self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained, scale)
         statistics = _total_statistics(norm)
-        self.gradient_sums = [_local(weight.shape, "gradient_sum") for weight in self.trained]
+        self.gradient_sums = [_local(tf.zeros(weight.shape), "gradient_sum") for weight in self.trained]
         channels, layers = sum(variables.norms.values()), len(variables.norms)
-        self._statistics_sums = [_local([size], "statistics_sum") for size in (channels, channels, layers)]
+        self._statistics_sums = [_local(tf.zeros([size]), "statistics_sum") for size in (channels, channels, layers)]
         sums = self.gradient_sums + self._statistics_sums
-        self._zero_ops = [total.initializer for total in sums]
+        self._start = tf.group(*[variable.initializer for variable in sums + [self._loss_scale]])
         self._accumulate = tf.group(*[total.assign_add(value, read_value=False)
                                       for total, value in zip(sums, self.gradients + statistics)])
 
     def _build_apply(self) -> None:
         train = self.config.train
         kernels = {variable.name for variable in self.net.variables.kernels}
-        gradients = [total.read_value() + train.wd * weight if weight.name in kernels else total.read_value()
-                     for total, weight in zip(self.gradient_sums, self.trained)]
+        sums = [total.read_value() / self._loss_scale if train.amp else total.read_value() for total in self.gradient_sums]
+        gradients = [total + train.wd * weight if weight.name in kernels else total
+                     for total, weight in zip(sums, self.trained)]
         before = tf.global_norm(gradients)
         scale = tf.minimum(1.0, train.grad_clip * (1.0 - CLIP_MARGIN) / before)
         self.clipped = [gradient * scale for gradient in gradients]
@@ -166,9 +171,9 @@ class CycleGraph:
         return updates
 
 
-def _local(shape: Any, name: str) -> Any:
-    """A variable of zeros that no checkpoint holds."""
-    return tf.Variable(tf.zeros(shape), trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES], name=name,
+def _local(first: Any, name: str) -> Any:
+    """A variable that no checkpoint holds."""
+    return tf.Variable(first, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES], name=name,
                        use_resource=True)
 
 

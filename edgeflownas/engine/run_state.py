@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Optional
 
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
+from edgeflownas.engine.loss_scale import LossScale
 from edgeflownas.errors import UserError
 
 DATASET_KEY = "data.fingerprint"  # the samples themselves, named like a key in `--allow_changed`
@@ -27,6 +28,7 @@ class RunState:
     evaluations: int = 0           # epochs evaluated
     steps_per_epoch: int = 0       # of the data set and batch size of the run
     sums: EpochSums = dataclasses.field(default_factory=EpochSums)
+    loss_scale: LossScale = dataclasses.field(default_factory=LossScale)  # used with train.amp only
     early_stop: Dict[str, Any] = dataclasses.field(default_factory=dict)
     early_stopped: bool = False
     best: Optional[Dict[str, Any]] = None
@@ -43,10 +45,11 @@ class RunState:
     def from_dict(cls, stored: Dict[str, Any], origin: str) -> "RunState":
         """UserError if the state is not one of this version's."""
         names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(stored, dict) or set(stored) != names or not isinstance(stored["sums"], dict):
+        if not isinstance(stored, dict) or set(stored) != names or not all(
+                isinstance(stored[part], dict) for part in ("sums", "loss_scale")):
             raise UserError("{}: not a state of this version of edgeflownas; resume with the version that wrote it"
                             .format(origin))
-        return cls(**dict(stored, sums=EpochSums(**stored["sums"])))
+        return cls(**dict(stored, sums=EpochSums(**stored["sums"]), loss_scale=LossScale(**stored["loss_scale"])))
 
 
 def changed_keys(state: RunState, config: Config, dataset: str, allowed: List[str]) -> List[str]:

@@ -26,7 +26,7 @@ from edgeflownas.engine.records import Records
 from edgeflownas.engine.run_state import EpochSums, RunState
 from edgeflownas.engine.schedule import cosine_lr
 from edgeflownas.engine.signals import StopSignals
-from edgeflownas.errors import RunFailed, UserError
+from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
 from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_paths
 from edgeflownas.nas.search_space import SPACE
@@ -44,10 +44,16 @@ class Limits(NamedTuple):
 
 
 def session_config(config: Config) -> Any:
-    """One thread in deterministic mode; GPU memory as needed."""
+    """One thread in deterministic mode; GPU memory as needed; mixed precision and XLA if asked for."""
     threads = 1 if config.runtime.deterministic else 0
-    return tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
+    made = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
                           gpu_options=tf.GPUOptions(allow_growth=True))
+    options = made.graph_options
+    if config.train.amp:  # TensorFlow then rewrites every graph of the session, the evaluation's too
+        options.rewrite_options.auto_mixed_precision = options.rewrite_options.ON
+    if config.runtime.xla:
+        options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+    return made
 
 
 class Trainer:
@@ -131,6 +137,8 @@ class Trainer:
     def _ready(self) -> None:
         self.records.open_events(self.state.step)
         self.session.graph.finalize()  # from here on nothing may add to the graph: long runs do not grow
+        if (self.config.train.amp or self.config.runtime.xla) and not tf.config.experimental.list_physical_devices("GPU"):
+            log.warning("TensorFlow sees no GPU: --amp and --xla do not make this run faster (on a CPU all is float32)")
 
     def run(self, stop: StopSignals, on_evaluated: Any) -> str:
         """Trains until the schedule, a limit or a signal ends it; gives the manifest's status.
@@ -179,7 +187,7 @@ class Trainer:
             raise
         read = time.monotonic()
         try:
-            result = self.graph.run(self.session, codes, images, flow, lr, self.records.trace is not None)
+            result = self._run_cycle(codes, images, flow, lr)
         except RunFailed as error:
             files = ", ".join(sample.name for sample, _, _ in self.pipeline.batch(epoch, position))
             raise RunFailed("step {}: {}; codes {}; samples {}; the weights were not changed and the last checkpoint is "
@@ -193,6 +201,20 @@ class Trainer:
         self._epoch_cycles += 1
         self._record_cycle(epoch, position, codes, lr, result)
         self.progress.cycle(epoch, position, result.loss, lr, seconds)
+
+    def _run_cycle(self, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float) -> CycleResult:
+        """One cycle; in mixed precision at half the loss scale again, as often as its gradient overflows."""
+        scale = self.state.loss_scale
+        while True:
+            try:
+                result = self.graph.run(self.session, codes, images, flow, lr, self.records.trace is not None, scale.value)
+            except GradientNotFinite:
+                if not (self.config.train.amp and scale.lower()):
+                    raise
+                log.info("step %d: the gradient overflowed; again with loss scale %g", self.state.step, scale.value)
+            else:
+                scale.fits()
+                return result
 
     def _record_cycle(self, epoch: int, position: int, codes: np.ndarray, lr: float, result: CycleResult) -> None:
         state, sums = self.state, self.state.sums

@@ -1,0 +1,164 @@
+"""The parts of the benchmark: each starts its subjects, lets them take turns, and gives tables and raw figures."""
+import os
+import statistics
+import tempfile
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+
+from benchmarks.subjects import Settings, Turns, Worker
+from edgeflownas.data.synthetic import make_dataset
+
+CHANNELS_OF_SCALING = 16  # half the network's width, so that batches of 32 can be timed on a CPU
+
+
+class Table(NamedTuple):
+    """A table of the results."""
+    title: str
+    header: List[str]
+    rows: List[List[str]]
+
+
+class Part(NamedTuple):
+    """What a part measured."""
+    tables: List[Table]
+    raw: Dict[str, Any]
+
+
+def fair_cycle(settings: Settings, repeats: int) -> Part:
+    """A training cycle against the baseline's"""
+    return _compare("One fair cycle, fused, batch 8", "cycle", dict(settings, **{"train.batch_size": 8}), repeats)
+
+
+def pool(settings: Settings, repeats: int) -> Part:
+    """The evaluation pool at once against twelve single scorings"""
+    sizes = {"train.batch_size": 2, "eval.batch_size": 2}
+    return _compare("Pool of 12 (BN re-estimation and EPE, one batch of 2 each)", "pool", dict(settings, **sizes), repeats)
+
+
+def ceiling(settings: Settings, repeats: int) -> Part:
+    """The cycle's share of the rate that its convolutions reach alone"""
+    batch = dict(settings, **{"train.batch_size": 8})
+    with Turns({"cycle": ("cycle", batch), "convolutions": ("convolutions", batch)}) as turns:
+        seconds = turns.measure(repeats)
+        alone = turns.last["convolutions"]
+        operations = turns.workers["cycle"].ask("trace")["ops"]
+    cycle = statistics.median(seconds["cycle"])
+    rows = [[name, _s(time), "{:.1f}".format(alone["flops"] / time / 1e9)] for name, time in (
+        ("a cycle", cycle), ("its convolutions, each alone at its best", alone["alone"]))]
+    rows.append(["share of the ceiling", "{:.0%}".format(alone["alone"] / cycle), ""])
+    total = sum(operations.values())
+    others = [(name, time) for name, time in operations.items() if "Conv2D" not in name]
+    costs = [["all convolutions", "{:.1%}".format(1 - sum(time for _, time in others) / total)]]
+    costs += [[name, "{:.1%}".format(time / total)] for name, time in others[:8]]
+    return Part([Table("Share of the ceiling, batch 8", ["", "seconds", "GFLOP/s"], rows),
+                 Table("Where a cycle's time goes (one traced cycle)", ["operation", "share of all operations' time"], costs)],
+                {"seconds": seconds, "alone": alone, "operations": operations})
+
+
+def first_step(settings: Settings, repeats: int) -> Part:
+    """Graph construction and the first update against the baseline's"""
+    runs: Dict[str, List[Tuple[float, float]]] = {"cycle": [], "baseline cycle": []}
+    for _ in range(repeats):
+        for name, values in runs.items():
+            with Worker(name, dict(settings, **{"train.batch_size": 4})) as worker:
+                parts = [worker.first[part]["wall"] for part in ("build", "start", "first")]
+            values.append((parts[0], sum(parts)))
+    medians = {name: [statistics.median(column) for column in zip(*values)] for name, values in runs.items()}
+    rows = [[name, _s(build), _s(total)] for name, (build, total) in medians.items()]
+    ratio = medians["cycle"][1] / medians["baseline cycle"][1]
+    return Part([Table("From nothing to the first update, batch 4 (TensorFlow's import left out)",
+                       ["", "graph construction, s", "first update done after, s"],
+                       rows + [["cycle / baseline", "", "{:.2f}".format(ratio)]])], {"runs": runs})
+
+
+MODES: List[Tuple[str, str, Settings]] = [
+    ("baseline", "baseline cycle", {}), ("fused", "cycle", {}), ("sequential", "cycle", {"train.cycle_mode": "sequential"}),
+    ("fused, micro-batches of 4", "cycle", {"train.micro_batch_size": 4}),
+    ("sequential, micro-batches of 4", "cycle", {"train.cycle_mode": "sequential", "train.micro_batch_size": 4})]
+
+
+def memory(settings: Settings, _: int) -> Part:
+    """Peak memory per mode and batch"""
+    peaks: Dict[str, Dict[int, float]] = {}
+    for mode, subject, more in MODES:
+        for batch in (8, 16):
+            with Worker(subject, dict(settings, **dict(more, **{"train.batch_size": batch}))) as worker:
+                on_gpu = worker.first["device"] != "CPU" and worker.ask("trace")["device_megabytes"]
+                peaks.setdefault(mode, {})[batch] = on_gpu or worker.first["megabytes"] - worker.first["megabytes_before"]
+    rows = [[mode] + ["{:.0f}".format(value) for value in sizes.values()] +
+            ["{:.2f}".format(sizes[16] / peaks[other][16]) for other in ("baseline", "fused")] for mode, sizes in peaks.items()]
+    return Part([Table("Peak memory in MB (what a process has before it builds its graph is taken off)",
+                       ["mode", "batch 8", "batch 16", "of the baseline's", "of fused"], rows)], {"megabytes": peaks})
+
+
+def reading(settings: Settings, repeats: int) -> Part:
+    """The input pipeline alone, and what a run waits for it"""
+    with tempfile.TemporaryDirectory() as folder:
+        make_dataset(folder, 8 * (repeats + 3), 1, 1, workers=os.cpu_count() or 1)
+        chosen = dict(settings, **{"data.base_path": folder, "train.batch_size": 8, "eval.num_samples": 1})
+        with Worker("reading", chosen) as worker:
+            epochs = [worker.ask() for _ in range(repeats)]
+        with Worker("training", chosen) as worker:
+            worker.ask()
+            steps = [worker.ask() for _ in range(repeats)]
+    rate, per_core = [statistics.median(epoch["samples"] / epoch[clock] for epoch in epochs) for clock in ("wall", "processor")]
+    waited, whole = [sum(step[name] for step in steps) for name in ("waited", "wall")]
+    rows = [["pipeline alone, samples per second", "{:.0f}".format(rate)],
+            ["per second of one core", "{:.0f}".format(per_core)],
+            ["share of a training step that waits for its batch", "{:.2%}".format(waited / whole)]]
+    return Part([Table("Input: PNG and .flo of 384x512, batch 8 of 180x240", ["", ""], rows)], {"epochs": epochs, "steps": steps})
+
+
+def scaling(settings: Settings, repeats: int) -> Part:
+    """Time against batch size, image area and depth of code"""
+    def with_size(batch: int, height: int, width: int) -> Settings:
+        return dict(settings, **{"network.init_channels": CHANNELS_OF_SCALING, "train.batch_size": batch,
+                                 "data.input_height": height, "data.input_width": width})
+
+    areas = [(90, 120), (120, 160), (180, 240), (270, 360), (360, 480)]
+    single = dict(with_size(2, 180, 240), **{"train.cycle_mode": "sequential"})
+    sweeps = {"batch size": {batch: ("cycle", with_size(batch, 180, 240)) for batch in (1, 2, 4, 8, 16, 32)},
+              "thousand pixels": {height * width / 1000: ("cycle", with_size(2, height, width)) for height, width in areas},
+              "residual blocks in a path": {4 + sum(map(int, depth)): (depth, single)
+                                            for depth in ("0000", "1010", "1111", "2121", "2222")}}
+    tables, raw = [], {}
+    for axis, subjects in sweeps.items():
+        with Turns(subjects) as turns:
+            seconds = turns.measure(repeats)
+        medians = {x: statistics.median(times) for x, times in seconds.items()}
+        slope, fixed = straight_line(list(medians), list(medians.values()))
+        rows = [["{:g}".format(x), _s(y), "{:+.1%}".format(y / (fixed + slope * x) - 1)] for x, y in medians.items()]
+        tables.append(Table("Time of a cycle against {} ({} initial channels): {:.4f} s + {:.5f} s each".format(
+            axis, CHANNELS_OF_SCALING, fixed, slope), [axis, "seconds", "off the line by"], rows))
+        raw[axis] = {"seconds": seconds, "slope": slope, "fixed": fixed}
+    return Part(tables, raw)
+
+
+def straight_line(x: List[float], y: List[float]) -> Tuple[float, float]:
+    """(slope, y at 0) of the line with the least squares of the relative errors."""
+    slope, fixed = np.polyfit(x, y, 1, w=1.0 / np.array(y))
+    return float(slope), float(fixed)
+
+
+PARTS: Dict[str, Callable[[Settings, int], Part]] = {
+    "cycle": fair_cycle, "ceiling": ceiling, "first_step": first_step, "pool": pool, "memory": memory, "input": reading,
+    "scaling": scaling}
+
+
+def _compare(title: str, subject: str, settings: Settings, repeats: int) -> Part:
+    """Ours against the baseline: the figures of both and how many times as fast ours is."""
+    baseline = "baseline " + subject
+    with Turns({subject: (subject, settings), baseline: (baseline, settings)}) as turns:
+        wall = turns.measure(repeats)
+        processor = turns.processor
+    rows = [[name, _s(statistics.median(wall[name])), "{} to {}".format(_s(min(wall[name])), _s(max(wall[name]))),
+             _s(statistics.median(processor[name]))] for name in wall]
+    ratios = [statistics.median(seconds[baseline]) / statistics.median(seconds[subject]) for seconds in (wall, processor)]
+    rows.append(["times as fast", "{:.2f}".format(ratios[0]), "", "{:.2f}".format(ratios[1])])
+    return Part([Table(title, ["", "seconds (median)", "smallest to largest", "processor seconds"], rows)],
+                {"wall": wall, "processor": processor})
+
+
+def _s(seconds: float) -> str:
+    return "{:.3f}".format(seconds)

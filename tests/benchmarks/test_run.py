@@ -1,0 +1,143 @@
+"""The benchmark's arithmetic, with subjects that answer what a test wants, and each kind of subject once as it is."""
+import json
+import os
+
+import pytest
+
+from benchmarks import parts, run, subjects, worker
+from benchmarks.ceiling import Alone, Convolution
+from benchmarks.trace import Tracer
+from edgeflownas.config import load
+from edgeflownas.errors import UserError
+from edgeflownas.tfcompat import tf
+from tests.reliability import tiny
+
+TINY = {"network.init_channels": 2, "data.input_height": 64, "data.input_width": 67}
+
+
+class Fake:
+    """A worker whose units take as long as its subject and batch say, times 1, 3, 2, 1, 3, ..."""
+
+    SECONDS = {"cycle": 1.0, "baseline cycle": 3.0, "pool": 1.0, "baseline pool": 5.0}
+    order = []
+
+    def __init__(self, subject, settings):
+        self.subject, self.units = subject, 0
+        self.batch = settings.get("train.batch_size", 1)
+        self.first = {"build": {"wall": 0.5}, "start": {"wall": 0.25}, "first": {"wall": self.SECONDS.get(subject, 1.0)},
+                      "megabytes": 100.0 + 10 * self.batch * self.SECONDS.get(subject, 1.0), "megabytes_before": 100.0,
+                      "tensorflow": "0.0", "device": "CPU"}
+
+    def ask(self, what="unit"):
+        Fake.order.append(self.subject)
+        if what == "trace":
+            return {"ops": {"Conv2D": 0.6, "_FusedConv2D": 0.2, "Split": 0.15, "Pad": 0.05}, "device_megabytes": 0.0}
+        self.units += 1
+        seconds = (1.0, 3.0, 2.0)[self.units % 3 - 1] * self.SECONDS.get(self.subject, 1.0)
+        return {"wall": seconds, "processor": 2 * seconds, "alone": 1.5, "flops": 3e9, "samples": 40, "waited": 0.01 * seconds}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    Fake.order = []
+    monkeypatch.setattr(parts, "make_dataset", lambda *sizes, **more: None)
+    for module in (parts, subjects, run):
+        monkeypatch.setattr(module, "Worker", Fake)
+
+
+def rows(name, table=0):
+    return {row[0]: row[1:] for row in parts.PARTS[name]({}, 3).tables[table].rows}
+
+
+def test_subjects_take_turns_and_medians_are_compared(fakes):
+    assert rows("cycle")["times as fast"] == ["3.00", "", "3.00"]
+    assert rows("cycle")["cycle"] == ["2.000", "1.000 to 3.000", "4.000"]
+    assert Fake.order[:6] == ["cycle", "baseline cycle"] * 3
+    assert rows("pool")["times as fast"] == ["5.00", "", "5.00"]
+
+
+def test_the_share_of_the_ceiling_is_time_alone_over_time_in_the_cycle(fakes):
+    assert rows("ceiling") == {"a cycle": ["2.000", "1.5"], "its convolutions, each alone at its best": ["1.500", "2.0"],
+                               "share of the ceiling": ["75%", ""]}
+    assert rows("ceiling", 1) == {"all convolutions": ["80.0%"], "Split": ["15.0%"], "Pad": ["5.0%"]}
+
+
+def test_first_step_memory_and_input(fakes):
+    assert rows("first_step")["cycle"] == ["0.500", "1.750"]
+    assert rows("first_step")["cycle / baseline"] == ["", "0.47"]
+    assert rows("memory")["fused"] == ["80", "160", "0.33", "1.00"]
+    assert rows("input") == {"pipeline alone, samples per second": ["20"], "per second of one core": ["10"],
+                             "share of a training step that waits for its batch": ["1.00%"]}
+
+
+def test_scaling_tells_what_is_off_the_line():
+    assert parts.straight_line([1, 2, 4], [3.0, 5.0, 9.0]) == pytest.approx((2.0, 1.0))
+
+
+def test_the_command_writes_tables_figures_and_picture(fakes, tmp_path, capsys):
+    assert run.main(["cycle", "scaling", "--repeats", "3", "--output", str(tmp_path), "--amp"]) == 0
+    with open(str(tmp_path / "results.json"), encoding="utf-8") as handle:
+        stored = json.load(handle)
+    assert stored["amp"] and not stored["xla"] and stored["repeats"] == 3
+    assert stored["parts"]["cycle"]["raw"]["wall"]["baseline cycle"] == [3.0, 9.0, 6.0]
+    with open(str(tmp_path / "results.md"), encoding="utf-8") as handle:
+        written = handle.read()
+    assert "| times as fast  | 3.00" in written and "TensorFlow 0.0 on CPU" in written
+    assert "| times as fast  | 3.00" in capsys.readouterr().out
+    assert os.path.getsize(str(tmp_path / "scaling.svg")) > 1000
+    with pytest.raises(UserError, match="no part 'cycles'; parts are cycle, ceiling"):
+        run.main(["cycles"])
+
+
+def test_a_worker_that_dies_is_an_error():
+    with pytest.raises(UserError, match="a benchmark process died with code 1"):
+        subjects.Worker("no such subject", TINY)
+
+
+def test_a_cycle_in_a_process_of_its_own_can_be_timed_and_traced():
+    with subjects.Worker("cycle", dict(TINY, **{"train.batch_size": 1})) as subject:
+        unit, trace = subject.ask(), subject.ask("trace")
+    assert subject.first["device"] and subject.first["tensorflow"] == tf.__version__
+    assert 0 < unit["wall"] < subject.first["first"]["wall"] and unit["processor"] > 0
+    assert subject.first["megabytes"] > subject.first["megabytes_before"] > 0
+    names = list(trace["ops"])
+    assert any("Conv2DBackpropFilter" in name for name in names) and all(value >= 0 for value in trace["ops"].values())
+
+
+def test_reading_and_training_go_through_the_real_pipeline_and_trainer(tmp_path):
+    config, _ = load(None, dict(TINY, **{"data.base_path": tiny.make_data(tmp_path), "train.batch_size": 2,
+                                         "eval.pool_size": 3, "eval.batch_size": 1}))
+    with tf.Graph().as_default(), tf.Session() as session:
+        assert worker.reading(config)(session)(0) == {"samples": 6}
+    unit = worker.training(config)(None)
+    waited = unit(0)["waited"]
+    assert 0 < waited < worker.timed(lambda: unit(1))["wall"] + waited
+
+
+def test_convolutions_are_timed_alone_and_counted():
+    kinds = [Convolution("forward", (1, 9, 7, 3), (5, 5, 3, 2), (1, 5, 4, 2)),
+             Convolution("input gradient", (1, 9, 7, 3), (5, 5, 3, 2), (1, 5, 4, 2)),
+             Convolution("filter gradient", (1, 9, 7, 3), (3, 3, 3, 2), (1, 9, 7, 2))]
+    with tf.Graph().as_default(), tf.Session() as session:
+        figures = Alone(kinds).ready(session, [1, 2, 3])(0)
+    assert figures["flops"] == 3 * 2 * 5 * 5 * 3 * 2 * 5 * 4 + 3 * 2 * 3 * 3 * 3 * 2 * 9 * 7
+    assert figures["alone"] < 1.0
+
+
+def test_a_gpu_s_trace_counts_its_kernels_and_its_memory():
+    traced = tf.RunMetadata()
+    for device, name, micros in (("/device:GPU:0/stream:all", "a/conv:Conv2D", 3e6), ("/device:GPU:0", "a/conv", 9e6),
+                                 ("/device:GPU:0/stream:all", "b:Mul", 1e6)):
+        node = traced.step_stats.dev_stats.add(device=device).node_stats.add(node_name=name, op_end_rel_micros=int(micros))
+        node.memory.add(allocator_name="GPU_0_bfc", allocator_bytes_in_use=int(micros))
+        node.memory.add(allocator_name="cpu", allocator_bytes_in_use=10 ** 9)
+    tracer = Tracer(None)
+    tracer._traces = [traced]
+    assert tracer.seconds_by_type() == {"Conv2D": 3.0, "Mul": 1.0}
+    assert tracer.device_megabytes() == pytest.approx(9e6 / 2 ** 20)
