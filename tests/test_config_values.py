@@ -167,5 +167,9 @@ def test_a_stored_configuration_is_checked_like_a_file_not_like_a_command_line()
             from_dict(dict(stored, train=dict(stored["train"], **{key: wrong})), "the manifest")
     with pytest.raises(UserError, match="^stored configuration: unknown section 'more'"):
         from_dict(dict(stored, more={}))
+    del stored["eval"]["patience"], stored["train"]["wd"], stored["data"]["holdout"]
+    with pytest.raises(UserError, match="^stored configuration: key data.holdout is missing$"):
+        from_dict(stored)
+    stored = to_dict(load()[0])
     assert from_dict(yaml.safe_load(yaml.safe_dump(stored))) == load()[0]
     assert configuration.diff(load()[0], from_dict(stored)) == [] and set(KEYS) == set(NUMBERS) | set(OTHERS)
