@@ -1,18 +1,13 @@
 """Hypothesis in the gates: the same examples in every run, no database, no deadline. And the runs that the clauses share.
 
-What a fixture makes for the whole session is made once and shared by the workers of pytest-xdist (`runs.once`).
+What a fixture makes for the whole session is made once and shared by the workers of pytest-xdist (`runs.once`). Imports of the
+package stand in the fixtures: an error in it is to fail clauses, not to keep pytest from starting.
 """
 import json
 import shutil
 
 import pytest
 from hypothesis import settings
-
-from edgeflownas.nas import check_manifest
-from gates import chains, deliveries, in_process, runs
-from gates.asserts import assert_equal
-from gates.commands import assert_succeeded
-from gates.tampering import refusals
 
 settings.register_profile("gates", derandomize=True, database=None, deadline=None)
 settings.load_profile("gates")
@@ -24,12 +19,15 @@ settings.load_profile("gates")
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """The folder of the chains."""
+    from gates import chains, runs
     return runs.once(tmp_path_factory, "gate3_chains", chains.make_chains)
 
 
 @pytest.fixture(scope="session")
 def whole(made):
     """The run folder of the uninterrupted run."""
+    from gates import chains, runs
+    from gates.commands import assert_succeeded
     assert_succeeded(runs.ends(made / "whole")[0])
     return made / "whole" / chains.RUN
 
@@ -37,6 +35,8 @@ def whole(made):
 @pytest.fixture(scope="session")
 def resumed(made):
     """The run folder of three epochs and a resume to five."""
+    from gates import chains, runs
+    from gates.commands import assert_succeeded
     for done in runs.ends(made / "resumed"):
         assert_succeeded(done)
     return made / "resumed" / chains.RUN
@@ -45,24 +45,28 @@ def resumed(made):
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory):
     """The folder in which the specification's three commands ran."""
+    from gates import chains, runs
     return runs.once(tmp_path_factory, "gate3_commands", chains.make_three_commands)
 
 
 @pytest.fixture(scope="session")
 def training():
     """A training graph of the small configuration in this process."""
+    from gates import in_process
     return in_process.training_graph()
 
 
 @pytest.fixture(scope="session")
 def evaluated(made, whole, tmp_path_factory):
     """One evaluation of the uninterrupted run's last checkpoint."""
+    from gates import in_process
     return in_process.evaluate_again(made / "data", whole, tmp_path_factory.mktemp("evaluation"))
 
 
 @pytest.fixture(scope="session")
 def scripted(made, tmp_path_factory):
     """A run on scripted scores, ended by early stop."""
+    from gates import in_process
     return in_process.run_script(made / "data", tmp_path_factory.mktemp("scripted"))
 
 
@@ -72,24 +76,32 @@ def scripted(made, tmp_path_factory):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """The folder in which the smoke command ran."""
+    from gates import deliveries, runs
     return runs.once(tmp_path_factory, "gate4_smoke", deliveries.make_smoke)
 
 
 @pytest.fixture(scope="session")
 def manifest(smoke):
     """The manifest of the smoke run."""
+    from gates import deliveries
     return json.loads((smoke / deliveries.RUN / "train_manifest.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def long_run(tmp_path_factory):
     """The folder in which a long run was refused, and then ran with --unsigned."""
+    from gates import deliveries, runs
     return runs.once(tmp_path_factory, "gate4_long_run", deliveries.make_long_run)
 
 
 @pytest.fixture
 def copies(long_run, tmp_path):
     """`copies(change)` gives {check: its words} that refuse a fresh copy after `change(folder)`; none refuses it before."""
+    from edgeflownas.nas import check_manifest
+    from gates import deliveries
+    from gates.asserts import assert_equal
+    from gates.tampering import refusals
+
     number = iter(range(1000))
 
     def refusals_after(change):

@@ -3,6 +3,8 @@
 A default or a bound that changes makes old commands and stored configurations mean something else: it is to change in two places.
 """
 import dataclasses
+import hashlib
+import json
 
 import pytest
 import yaml
@@ -131,6 +133,19 @@ def test_a_file_may_have_a_million_bytes(tmp_path):
                 load(str(path))
 
 
+def test_a_file_that_is_not_there_is_named_with_the_reason(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(str(tmp_path / "none.yaml"))
+    assert str(caught.value) == "cannot read the configuration {}: No such file or directory".format(tmp_path / "none.yaml")
+
+
+def test_the_hash_is_sha_256_of_the_sorted_json_of_the_maths():
+    maths = {name: value for name, value in flat(load()[0]).items()
+             if name not in ("data.base_path", "data.list_dir") and not name.startswith("runtime.")}
+    text = "{" + ", ".join("{}: {}".format(json.dumps(name), json.dumps(maths[name])) for name in sorted(maths)) + "}"
+    assert configuration.config_hash(load()[0]) == hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
 def test_the_parsers_words_are_cut_at_300_characters(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("train: {" + "a" * 400 + ": 1, " + "a" * 400 + ": 2}")
@@ -167,5 +182,9 @@ def test_a_stored_configuration_is_checked_like_a_file_not_like_a_command_line()
             from_dict(dict(stored, train=dict(stored["train"], **{key: wrong})), "the manifest")
     with pytest.raises(UserError, match="^stored configuration: unknown section 'more'"):
         from_dict(dict(stored, more={}))
+    del stored["eval"]["patience"], stored["train"]["wd"], stored["data"]["holdout"]
+    with pytest.raises(UserError, match="^stored configuration: key data.holdout is missing$"):
+        from_dict(stored)
+    stored = to_dict(load()[0])
     assert from_dict(yaml.safe_load(yaml.safe_dump(stored))) == load()[0]
     assert configuration.diff(load()[0], from_dict(stored)) == [] and set(KEYS) == set(NUMBERS) | set(OTHERS)
