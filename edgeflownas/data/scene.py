@@ -102,7 +102,11 @@ def _draw_layers(random: np.random.RandomState, rank: float, height: int, width:
 
 
 def _texture(random: np.random.RandomState) -> np.ndarray:
-    """Smooth colour noise of five octaves, repeating seamlessly: float32 [TEXTURE * TEXTURE, 3] in 0..255."""
+    """Smooth colour noise of five octaves, repeating seamlessly: float32 [TEXTURE * TEXTURE, 3] in 0..255.
+
+    All octaves have the same contrast, as photographs have (an amplitude spectrum of 1/f). Were the fine ones weaker, a
+    shift of a pixel or two would hardly change a frame, and a network would see little but colours and outlines.
+    """
     base = 50.0 + 155.0 * random.random_sample(3)
     contrast = 40.0 + 80.0 * random.random_sample()
     noise = np.zeros((2, 2, 3), np.float32)
@@ -110,7 +114,6 @@ def _texture(random: np.random.RandomState) -> np.ndarray:
         noise = _finer(noise)
         if len(noise) <= NOISE:
             noise = noise + (contrast * (random.random_sample(noise.shape) - 0.5)).astype(np.float32)
-            contrast *= 0.7
     return np.clip(noise + base.astype(np.float32), 0.0, 255.0).reshape(-1, 3)
 
 
