@@ -16,8 +16,8 @@ import numpy as np
 from edgeflownas import rng
 
 TEXTURE = 256  # Side of a texture in pixels, a power of two; it repeats beyond.
-NOISE = 64  # Finest grid of noise in a texture: features of 4 px and more, for which linear sampling will do.
-SHAPES = (5, 10)  # Fewest and most moving shapes of a scene.
+NOISE = 32  # Finest grid of noise in a texture: features of 8 px and more, for which linear sampling will do.
+SHAPES = (10, 16)  # Fewest and most moving shapes of a scene.
 RADIUS = (0.06, 0.26)  # Smallest and largest half-axis of a shape, as a share of the frame's height.
 BACKGROUND_SHIFT, SHAPE_SHIFT = (
     1.9,
@@ -102,15 +102,18 @@ def _draw_layers(random: np.random.RandomState, rank: float, height: int, width:
 
 
 def _texture(random: np.random.RandomState) -> np.ndarray:
-    """Smooth colour noise of five octaves, repeating seamlessly: float32 [TEXTURE * TEXTURE, 3] in 0..255."""
-    base = 50.0 + 155.0 * random.random_sample(3)
-    contrast = 40.0 + 80.0 * random.random_sample()
+    """Smooth colour noise of four octaves, repeating seamlessly: float32 [TEXTURE * TEXTURE, 3] in 0..255.
+
+    All octaves have the same contrast, as photographs have (an amplitude spectrum of 1/f). Were the fine ones weaker, a
+    shift of a pixel or two would hardly change a frame, and a network would see little but colours and outlines.
+    """
+    base = 90.0 + 75.0 * random.random_sample(3)
+    contrast = 120.0 + 120.0 * random.random_sample()
     noise = np.zeros((2, 2, 3), np.float32)
     while len(noise) < TEXTURE:
         noise = _finer(noise)
         if len(noise) <= NOISE:
             noise = noise + (contrast * (random.random_sample(noise.shape) - 0.5)).astype(np.float32)
-            contrast *= 0.7
     return np.clip(noise + base.astype(np.float32), 0.0, 255.0).reshape(-1, 3)
 
 

@@ -23,7 +23,7 @@ from edgeflownas.data.flow_io import write_flo
 from edgeflownas.errors import UserError, run_cli
 
 RECORD = "dataset.json"  # Written last: a set without it is not finished.
-FORMAT = 1  # Raise it when the same parameters make other pixels.
+FORMAT = 2  # Raise it when the same parameters make other pixels.
 MAX_SAMPLES = 10**7  # Names have seven digits.
 MIN_SIDE = 16
 

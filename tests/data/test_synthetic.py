@@ -84,6 +84,21 @@ def test_scenes_have_occlusions_shapes_and_both_kinds_of_edges():
     assert all(one.frame0.std() > 15 for one in drawn)
 
 
+def test_textures_have_equal_contrast_at_every_scale():
+    """As photographs have. Means of neighbouring squares of 32 px must not differ much more than those of 8 px."""
+    for number in range(6):
+        texture = scene._texture(np.random.RandomState(number)).reshape(scene.TEXTURE, scene.TEXTURE, 3)
+        fine, coarse = [_difference_of_neighbours(texture, side) for side in (8, 32)]
+        assert 0.7 * fine < coarse < 1.5 * fine, (number, fine, coarse)
+        assert texture.std(axis=(0, 1)).min() > 35  # Gray levels, of each colour.
+
+
+def _difference_of_neighbours(texture, side):
+    count = scene.TEXTURE // side
+    means = texture.reshape(count, side, count, side, 3).mean(axis=(1, 3))
+    return np.abs(means - np.roll(means, 1, axis=1)).mean()
+
+
 def test_magnitudes_are_like_those_of_fc2(monkeypatch):
     """Mean about 9 px, median about 3, a tail beyond 50. Textures have no part in the flow and are left out."""
     monkeypatch.setattr(scene, "_sample", lambda texture, x, y: np.zeros(x.shape + (3,), np.float32))
@@ -101,7 +116,7 @@ def test_same_bytes_everywhere():
     digest = hashlib.sha256()
     for array in scene.draw(7, 5, HEIGHT, WIDTH):
         digest.update(np.ascontiguousarray(array).tobytes())
-    assert digest.hexdigest() == "e1b4791a85052aa11d72a5ccbda5ffd4d70321076e206edb2acaeec7f9909605"
+    assert digest.hexdigest() == "145fe702f6dba42725ba13b0b31be9a5fab7d0cf60446f5cab10ee5b48bf9d70"
 
 
 def test_another_seed_or_number_is_another_sample():
