@@ -17,12 +17,9 @@ from edgeflownas import rng
 
 TEXTURE = 256  # Side of a texture in pixels, a power of two; it repeats beyond.
 NOISE = 32  # Finest grid of noise in a texture: features of 8 px and more, for which linear sampling will do.
-SHAPES = (10, 16)  # Fewest and most moving shapes of a scene.
+SHAPES = (16, 24)  # Fewest and most moving shapes of a scene, as FlyingChairs has chairs.
 RADIUS = (0.06, 0.26)  # Smallest and largest half-axis of a shape, as a share of the frame's height.
-BACKGROUND_SHIFT, SHAPE_SHIFT = (
-    1.9,
-    3.6,
-)  # Median translations in pixels: of the background, of shapes relative to it.
+SHIFT = 1.5  # Median translation in pixels: of the background, and of shapes relative to it.
 MAX_SHIFT = 160.0  # Longest of either, as long as FC2's.
 SOFT_EDGE = (
     1.5  # Width in pixels over which every second shape's edge fades, on average; the others' edges are hard.
@@ -74,7 +71,7 @@ def _draw_layers(random: np.random.RandomState, rank: float, height: int, width:
         _texture(random),
         middle,
         _matrix(random, 0.007, 0.014, 0.007),
-        _shift(random, BACKGROUND_SHIFT, rank, max_shift),
+        _shift(random, rank, max_shift),
         (0.0, 0.0),
         np.zeros((0, 3)),
         0.0,
@@ -86,7 +83,7 @@ def _draw_layers(random: np.random.RandomState, rank: float, height: int, width:
         radii = tuple(height * (low + (high - low) * random.random_sample()) for _ in range(2))
         # As in FlyingChairs, a shape moves relative to the background, as if seen by a moving camera.
         along = _motion_at(ground, center[0] - middle[0], center[1] - middle[1])
-        own = _shift(random, SHAPE_SHIFT, random.random_sample(), max_shift)
+        own = _shift(random, random.random_sample(), max_shift)
         layers.append(
             Layer(
                 _texture(random),
@@ -127,10 +124,10 @@ def _finer(grid: np.ndarray) -> np.ndarray:
     return grid
 
 
-def _shift(random: np.random.RandomState, median: float, rank: float, max_shift: float) -> Pair:
-    """A translation in any direction; `rank` in [0, 1) picks its length: about this median, a long tail to the longest."""
-    share = rank * max_shift / (max_shift + median)
-    length = median * share / (1.0 - share)
+def _shift(random: np.random.RandomState, rank: float, max_shift: float) -> Pair:
+    """A translation in any direction; `rank` in [0, 1) picks its length: about `SHIFT`, a long tail to the longest."""
+    share = rank * max_shift / (max_shift + SHIFT)
+    length = SHIFT * share / (1.0 - share)
     x, y = _direction(random)
     return length * x, length * y
 
