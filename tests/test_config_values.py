@@ -32,7 +32,8 @@ OTHERS = {
     "data.base_path": "data/FlyingChairs2", "data.list_dir": "", "network.module": "edgeflownas.network.MultiScaleResNet_supernet",
     "train.supernet_mode": "strict_fairness", "train.cycle_mode": "fused", "train.lr_schedule": "cosine", "train.optimizer": "adam",
     "train.loss": "linear_softplus", "train.amp": False, "runtime.gpu_device": "0", "runtime.deterministic": False,
-    "runtime.xla": False, "runtime.fast_mode": False, "runtime.debug_trace": False, "runtime.output_dir": "outputs/supernet", "runtime.experiment_name": "",
+    "runtime.xla": False, "runtime.fast_mode": False, "runtime.debug_trace": False,
+    "runtime.output_dir": "outputs/supernet", "runtime.experiment_name": "",
 }
 
 
