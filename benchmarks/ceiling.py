@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeflownas.config import Config
 from edgeflownas.engine.cycle import CycleGraph
-from edgeflownas.network.layers import convolution_gradients
+from edgeflownas.network.layers import eigen_kernels
 from edgeflownas.tfcompat import tf
 
 _KINDS = {"Conv2D": "forward", "Conv2DBackpropInput": "input gradient", "Conv2DBackpropFilter": "filter gradient"}
@@ -61,7 +61,7 @@ class Alone:
         self.kinds = kinds
         self._tensors: Dict[Tuple[int, ...], Any] = {}
         self._operations = []
-        for choice in (contextlib.nullcontext(), convolution_gradients()):
+        for choice in (contextlib.nullcontext(), eigen_kernels()):
             with choice:
                 self._operations.append([self._operation(kind) for kind in kinds])
         self._nothing = tf.no_op()

@@ -3,7 +3,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any, Dict, Hashable, List, Mapping, Tuple
+from typing import Any, Dict, Hashable, List, Mapping, Optional, Tuple
 
 from edgeflownas.errors import UserError
 
@@ -12,16 +12,23 @@ Settings = Dict[str, Any]  # configuration keys
 
 
 class Worker:
-    """One subject in its own process (`worker.py`), which has done its first unit; to be used in a `with`."""
+    """One subject in its own process (`worker.py`), which starts and does its first unit at once; to be used in a `with`."""
 
     def __init__(self, subject: str, settings: Settings) -> None:
         self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.worker", subject, json.dumps(settings)],
                                          cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
-        self.first = self._answer()
+        self._first: Optional[Dict[str, Any]] = None
+
+    @property
+    def first(self) -> Dict[str, Any]:
+        """What it took to build and to do the first unit; waits for it."""
+        if self._first is None:
+            self._first = self._answer()
+        return self._first
 
     def ask(self, what: str = "unit") -> Dict[str, Any]:
         """A unit of work: seconds, peak memory, and what the subject adds; `trace` for one under the profiler."""
-        assert self._process.stdin is not None
+        assert self.first and self._process.stdin is not None
         self._process.stdin.write(what + "\n")
         self._process.stdin.flush()
         return self._answer()
@@ -50,6 +57,8 @@ class Turns:
 
     def measure(self, repeats: int) -> Dict[Hashable, List[float]]:
         """Seconds of the wall clock of each; the unit that a worker does when it starts is the warm-up."""
+        for worker in self.workers.values():  # they start side by side, and are timed when all are ready
+            assert worker.first
         wall: Dict[Hashable, List[float]] = {name: [] for name in self.workers}
         for _ in range(repeats):
             for name, worker in self.workers.items():

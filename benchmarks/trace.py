@@ -1,8 +1,9 @@
-"""A session that can be asked what its runs did: seconds by type of operation, and memory on a GPU."""
+"""A session that can be asked what its runs did: seconds by type of operation, and the memory of their tensors."""
 import collections
 import contextlib
+import itertools
 import re
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from edgeflownas.tfcompat import tf
 
@@ -39,16 +40,23 @@ class Tracer:
                 seconds[_type(node)] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e6
         return dict(seconds.most_common())
 
-    def device_megabytes(self) -> float:
-        """The most memory that was in use on a GPU; 0 without one."""
-        return max([0.0] + [memory.allocator_bytes_in_use / 2.0 ** 20 for _, node in self._nodes()
-                            for memory in node.memory if memory.allocator_name.startswith("GPU")])
+    def tensor_megabytes(self) -> float:
+        """The most memory that tensors held at one time: on a GPU as its allocator says; on a CPU without variables."""
+        memories = [[memory for _, node in self._nodes([trace]) for memory in node.memory] for trace in self._traces]
+        on_gpu = [memory.allocator_bytes_in_use for run in memories for memory in run if memory.allocator_name.startswith("GPU")]
+        return max(on_gpu or [_most_alive(run) for run in memories]) / 2.0 ** 20
 
-    def _nodes(self) -> Iterator[Tuple[str, Any]]:
-        for trace in self._traces:
+    def _nodes(self, traces: Optional[List[Any]] = None) -> Iterator[Tuple[str, Any]]:
+        for trace in traces or self._traces:
             for device in trace.step_stats.dev_stats:
                 for node in device.node_stats:
                     yield device.device, node
+
+
+def _most_alive(memories: List[Any]) -> int:
+    """Bytes, from the times of one run's allocations and of the releases, which are negative."""
+    changes = sorted((record.alloc_micros, record.alloc_bytes) for memory in memories for record in memory.allocation_records)
+    return max(itertools.accumulate(size for _, size in changes), default=0)
 
 
 def _type(node: Any) -> str:

@@ -170,7 +170,7 @@ def main() -> None:
         if line.strip() == "trace":
             with session.tracing():
                 parts["unit"](t)
-            answer({"ops": session.seconds_by_type(), "device_megabytes": session.device_megabytes()})
+            answer({"ops": session.seconds_by_type(), "tensor_megabytes": session.tensor_megabytes()})
         else:
             answer(timed(lambda: parts["unit"](t)))  # noqa: B023
 

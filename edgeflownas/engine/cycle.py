@@ -12,7 +12,7 @@ import numpy as np
 from edgeflownas.config import Config
 from edgeflownas.errors import GradientNotFinite, RunFailed
 from edgeflownas.nas.search_space import SPACE, SearchSpace
-from edgeflownas.network.layers import BatchStatistics, convolution_gradients
+from edgeflownas.network.layers import BatchStatistics
 from edgeflownas.network.losses import multiscale_loss, target_pyramid
 from edgeflownas.network.MultiScaleResNet_supernet import Supernet
 from edgeflownas.network.routing import FairPaths, SinglePath
@@ -122,8 +122,7 @@ class CycleGraph:
         self.losses = tf.stack(by_path)
         # Starts the gradients in the place of 1.
         scale = [self._loss_scale.read_value()] if self.config.train.amp else None
-        with convolution_gradients():
-            self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained, scale)
+        self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained, scale)
         statistics = _total_statistics(norm)
         self.gradient_sums = [_local(tf.zeros(weight.shape), "gradient_sum") for weight in self.trained]
         channels, layers = sum(variables.norms.values()), len(variables.norms)

@@ -204,17 +204,18 @@ class Trainer:
 
     def _run_cycle(self, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float) -> CycleResult:
         """One cycle; in mixed precision at half the loss scale again, as often as its gradient overflows."""
-        scale = self.state.loss_scale
+        batch, trace, scale = (codes, images, flow, lr), self.records.trace is not None, self.state.loss_scale
+        if not self.config.train.amp:
+            return self.graph.run(self.session, *batch, trace)
         while True:
             try:
-                result = self.graph.run(self.session, codes, images, flow, lr, self.records.trace is not None, scale.value)
-            except GradientNotFinite:
-                if not (self.config.train.amp and scale.lower()):
-                    raise
-                log.info("step %d: the gradient overflowed; again with loss scale %g", self.state.step, scale.value)
-            else:
+                result = self.graph.run(self.session, *batch, trace, scale.value)
                 scale.fits()
                 return result
+            except GradientNotFinite:
+                if not scale.lower():
+                    raise
+                log.info("step %d: the gradient overflowed; again with loss scale %g", self.state.step, scale.value)
 
     def _record_cycle(self, epoch: int, position: int, codes: np.ndarray, lr: float, result: CycleResult) -> None:
         state, sums = self.state, self.state.sums

@@ -75,37 +75,36 @@ class Supernet:
             raise ValueError("images: got {}, want [B, H, W, 6] with H and W of 64 or more".format(images.shape))
         size = stage_sizes(height, width)
 
-        def layer(name: str, paths: Paths, stride: int = 1, grow_to: int = 0) -> Paths:
-            def apply(x: tf.Tensor) -> tf.Tensor:
-                x = upsample(x, *size[grow_to]) if grow_to else x
-                kernel = self.variables.trained["{}/{}/conv/kernel".format(SCOPE, name)]
-                return self._bn_relu(name, conv2d(x, kernel, stride), norm)
-            return each(paths, apply)
+        def bn_relu(name: str, paths: Paths, towards: str) -> Paths:
+            paths = route.towards(towards, paths) if towards else paths
+            return each(paths, lambda x: tf.nn.relu(norm("{}/{}/bn".format(SCOPE, name), x)))
+
+        def layer(name: str, paths: Paths, stride: int = 1, grow_to: int = 0, towards: str = "") -> Paths:
+            kernel = self.variables.trained["{}/{}/conv/kernel".format(SCOPE, name)]
+            convolved = each(paths, lambda x: conv2d(upsample(x, *size[grow_to]) if grow_to else x, kernel, stride))
+            return bn_relu(name, convolved, towards)
 
         def choice(name: str, paths: Paths) -> Paths:
             return route.choose(name, paths, self._option(name), norm, self._norms_inside(name))
 
-        def head(name: str, paths: Paths, grow_to: int) -> Paths:
+        def head(name: str, paths: Paths, grow_to: int, towards: str) -> Paths:
             option = self._option(name)  # paths are reordered before they are upsampled: a quarter of the copying
             paths = route.choose(name, paths, lambda value, x, bn: option(value, upsample(x, *size[grow_to]), bn), norm, ())
-            return each(paths, lambda x: self._bn_relu(name, x, norm))
+            return bn_relu(name, paths, towards)
 
-        x = layer("E0", Paths([images], None), stride=2)     # [B, H/2, W/2, C]
-        x = layer("E1", x, stride=2)                         # [B, H/4, W/4, 2C]
+        x = layer("E0", Paths([images], None), stride=2)                 # [B, H/2, W/2, C]
+        x = layer("E1", x, stride=2)                                     # [B, H/4, W/4, 2C]
         x = choice("EB0", x)
-        x = choice("EB1", layer("Down1", x, stride=2))       # [B, H/8, W/8, 4C]
-        x = choice("DB0", layer("Down2", x, stride=2))       # [B, H/16, W/16, 8C]
-        x = choice("DB1", layer("Up1", x, grow_to=3))        # [B, H/8, W/8, 4C]
-        x = layer("Up2", x, grow_to=2)                       # [B, H/4, W/4, 2C]
-        out_0 = choice("H0Out", x)                           # [B, H/4, W/4, 4]
-        x = head("H1", x, grow_to=1)                         # [B, H/2, W/2, C]
-        out_1 = choice("H1Out", x)                           # [B, H/2, W/2, 4]
-        x = head("H2", x, grow_to=0)                         # [B, H, W, C/2]
-        out_2 = choice("H2Out", x)                           # [B, H, W, 4]
+        x = choice("EB1", layer("Down1", x, stride=2))                   # [B, H/8, W/8, 4C]
+        x = choice("DB0", layer("Down2", x, stride=2, towards="DB0"))    # [B, H/16, W/16, 8C]
+        x = choice("DB1", layer("Up1", x, grow_to=3, towards="DB1"))     # [B, H/8, W/8, 4C]
+        x = layer("Up2", x, grow_to=2, towards="H0Out")                  # [B, H/4, W/4, 2C]
+        out_0 = choice("H0Out", x)                                       # [B, H/4, W/4, 4]
+        x = head("H1", x, grow_to=1, towards="H1Out")                    # [B, H/2, W/2, C]
+        out_1 = choice("H1Out", x)                                       # [B, H/2, W/2, 4]
+        x = head("H2", x, grow_to=0, towards="H2Out")                    # [B, H, W, C/2]
+        out_2 = choice("H2Out", x)                                       # [B, H, W, 4]
         return [route.in_path_order(out) for out in (out_0, out_1, out_2)]
-
-    def _bn_relu(self, name: str, x: tf.Tensor, norm: Norm) -> tf.Tensor:
-        return tf.nn.relu(norm("{}/{}/bn".format(SCOPE, name), x))
 
     def _option(self, name: str) -> Option:
         """The function of a choice block: (value of the code, x, norm) -> result."""

@@ -76,7 +76,33 @@ class Variables:
 
 def conv2d(x: tf.Tensor, kernel: tf.Variable, stride: int = 1) -> tf.Tensor:
     """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), outputs]."""
-    return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
+    with tf.get_default_graph().gradient_override_map({"Conv2D": "EigenConv2D"} if _prefers_eigen() else {}):
+        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
+
+
+def _prefers_eigen() -> bool:
+    return tf.__version__.startswith("1.") and not tf.config.experimental.list_physical_devices("GPU")
+
+
+@contextlib.contextmanager
+def eigen_kernels() -> Iterator[None]:
+    """On TensorFlow 1.15 without a GPU, gradients of convolutions that are made in here run Eigen's kernels.
+
+    The default ones first write out every patch, which on large images with few channels takes 4 to 9 times as long, and
+    as much memory as all that is kept for the gradients.
+    """
+    kinds = ("Conv2DBackpropInput", "Conv2DBackpropFilter") if _prefers_eigen() else ()
+    with tf.get_default_graph()._kernel_label_map(dict.fromkeys(kinds, "eigen_tensor")):
+        yield
+
+
+@tf.RegisterGradient("EigenConv2D")
+def _eigen_gradient(op: tf.Operation, dy: tf.Tensor) -> List[tf.Tensor]:
+    # The kernels are chosen here and not around `tf.gradients`, because a branch of a conditional is a graph of its own.
+    x, kernel = op.inputs
+    with eigen_kernels():
+        return [tf.nn.conv2d_backprop_input(tf.shape(x), kernel, dy, strides=op.get_attr("strides"), padding="SAME"),
+                tf.nn.conv2d_backprop_filter(x, tf.shape(kernel), dy, strides=op.get_attr("strides"), padding="SAME")]
 
 
 def upsample(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -111,20 +137,6 @@ def _halve(dy: tf.Tensor, axis: int) -> tf.Tensor:
     inner, last_but_one, last = tf.split(own, [n - 2, 1, 1], axis=axis)
     before = tf.concat([tf.zeros_like(last), inner, last_but_one + last], axis=axis)
     return even + own + before
-
-
-@contextlib.contextmanager
-def convolution_gradients() -> Iterator[None]:
-    """To call `tf.gradients` in: on TensorFlow 1.15 without a GPU it picks Eigen's kernels for convolutions.
-
-    The default ones first write out every patch, which on large images with few channels takes 4 to 9 times as long.
-    """
-    if tf.__version__.startswith("1.") and not tf.config.experimental.list_physical_devices("GPU"):
-        kinds = ("Conv2DBackpropInput", "Conv2DBackpropFilter")
-        with tf.get_default_graph()._kernel_label_map(dict.fromkeys(kinds, "eigen_tensor")):
-            yield
-    else:
-        yield
 
 
 class BatchStatistics:

@@ -54,8 +54,21 @@ class FairPaths:
             x = paths.tensors[0]
             results = [option(value, x, norm) for value in range(self.space.num_options[block])]
             return Paths([result for result in results for _ in range(repeats)], block)
-        slots = self._arrange(paths, self._path_in[block])
+        slots = self.towards(name, paths).tensors
         return Paths([option(slot // repeats, x, norm) for slot, x in enumerate(slots)], block)
+
+    def towards(self, name: str, paths: Paths) -> Paths:
+        """The paths in the slot order of block `name`, which `choose` then finds as they are.
+
+        To be called ahead of a batch norm: its gradient keeps its input anyway, so the copy that this makes takes the place of
+        the tensor it was made from. Behind the batch norm both would be kept. (Not while paths share tensors: the batch norm
+        would then be computed for each.)
+        """
+        block = self.space.position(name)
+        if paths.block == block:
+            return paths
+        slots = self._arrange(paths, self._path_in[block])
+        return Paths(slots, block)
 
     def in_path_order(self, paths: Paths) -> List[tf.Tensor]:
         """One tensor per path, in the order of `codes`."""
@@ -114,6 +127,10 @@ class SinglePath:
             for i, layer in enumerate(inside):
                 norm.note(layer, *results[1 + 3 * i:4 + 3 * i])
         return Paths([results[0]], block)
+
+    def towards(self, name: str, paths: Paths) -> Paths:
+        """There is only one order."""
+        return paths
 
     def in_path_order(self, paths: Paths) -> List[tf.Tensor]:
         """The one path."""

@@ -31,7 +31,8 @@ class Fake:
     def ask(self, what="unit"):
         Fake.order.append(self.subject)
         if what == "trace":
-            return {"ops": {"Conv2D": 0.6, "_FusedConv2D": 0.2, "Split": 0.15, "Pad": 0.05}, "device_megabytes": 0.0}
+            return {"ops": {"Conv2D": 0.6, "_FusedConv2D": 0.2, "Split": 0.15, "Pad": 0.05},
+                    "tensor_megabytes": 50.0, "megabytes": self.first["megabytes"]}
         self.units += 1
         seconds = (1.0, 3.0, 2.0)[self.units % 3 - 1] * self.SECONDS.get(self.subject, 1.0)
         return {"wall": seconds, "processor": 2 * seconds, "alone": 1.5, "flops": 3e9, "samples": 40, "waited": 0.01 * seconds}
@@ -71,7 +72,9 @@ def test_the_share_of_the_ceiling_is_time_alone_over_time_in_the_cycle(fakes):
 def test_first_step_memory_and_input(fakes):
     assert rows("first_step")["cycle"] == ["0.500", "1.750"]
     assert rows("first_step")["cycle / baseline"] == ["", "0.47"]
-    assert rows("memory")["fused"] == ["80", "160", "0.33", "1.00"]
+    peaks = {tuple(row[:2]): row[2:] for row in parts.memory({}, 1).tables[0].rows}
+    assert peaks["fused", "16"] == ["50", "1.00", "1.00", "160", "0.33", "1.00"]
+    assert ("fused, micro-batches of 4", "16") in peaks and ("fused, micro-batches of 4", "4") not in peaks
     assert rows("input") == {"pipeline alone, samples per second": ["20"], "per second of one core": ["10"],
                              "share of a training step that waits for its batch": ["1.00%"]}
 
@@ -97,7 +100,7 @@ def test_the_command_writes_tables_figures_and_picture(fakes, tmp_path, capsys):
 
 def test_a_worker_that_dies_is_an_error():
     with pytest.raises(UserError, match="a benchmark process died with code 1"):
-        subjects.Worker("no such subject", TINY)
+        assert subjects.Worker("no such subject", TINY).first
 
 
 def test_a_cycle_in_a_process_of_its_own_can_be_timed_and_traced():
@@ -140,4 +143,16 @@ def test_a_gpu_s_trace_counts_its_kernels_and_its_memory():
     tracer = Tracer(None)
     tracer._traces = [traced]
     assert tracer.seconds_by_type() == {"Conv2D": 3.0, "Mul": 1.0}
-    assert tracer.device_megabytes() == pytest.approx(9e6 / 2 ** 20)
+    assert tracer.tensor_megabytes() == pytest.approx(9e6 / 2 ** 20)
+
+
+def test_tensors_of_a_cpu_are_added_up_in_the_order_of_their_lives():
+    traced = tf.RunMetadata()
+    nodes = traced.step_stats.dev_stats.add(device="/device:CPU:0").node_stats
+    for records in (((10, 3), (30, -3)), ((20, 4), (40, -4)), ((30, 5), (50, -5))):
+        memory = nodes.add().memory.add(allocator_name="cpu")
+        for micros, megabytes in records:
+            memory.allocation_records.add(alloc_micros=micros, alloc_bytes=megabytes * 2 ** 20)
+    tracer = Tracer(None)
+    tracer._traces = [traced, tf.RunMetadata()]
+    assert tracer.tensor_megabytes() == 9.0
