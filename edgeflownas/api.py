@@ -59,9 +59,9 @@ class Supernet:
         self._bn_batches: List[Any] = []
         self._graph = tf.Graph()
         with self._graph.as_default():
+            self._session = tf.Session(config=session_config(config))  # ahead of the graph, as in the trainer
             self._net = Network(config.network.init_channels, SPACE)
             self._val, self._bn = self._pipelines()
-            self._session = tf.Session(config=session_config(config))
             saver = tf.train.Saver(self._net.variables.all())
             try:
                 saver.restore(self._session, generation.prefix)

@@ -3,9 +3,10 @@
 The tables are exact: a checkpoint notes their lengths and a resume cuts them back to it. TensorBoard is told by a
 session-start event to forget what came after the restored step.
 """
+import contextlib
 import io
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from edgeflownas.data.flow_io import flow_to_rgb
 from edgeflownas.engine.artifacts import JsonLines, Table
 from edgeflownas.engine.evaluate import Scores
+from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.tfcompat import tf
 
@@ -61,7 +63,7 @@ class Records:
 
     def lengths(self) -> Dict[str, int]:
         """Bytes of each file, all of them on the disk."""
-        self._events.flush()  # TensorBoard keeps what a checkpoint knows of, too
+        self._flush()  # TensorBoard keeps what a checkpoint knows of, too
         return {name: table.length() for name, table in self._files().items()}
 
     def cut_back(self, lengths: Dict[str, int]) -> None:
@@ -84,7 +86,7 @@ class Records:
         if row["step"] % self._scalar_every == 0:
             self._scalars(row["step"], {"train/" + name: row[name] for name in STEP_COLUMNS[2:]})
         if row["step"] % self._flush_every == 0:
-            self._events.flush()
+            self._flush()
 
     def evaluation(self, row: Dict[str, Any], codes: np.ndarray, epe: np.ndarray) -> None:
         """One evaluation: its row of the history and a row per subnet."""
@@ -96,7 +98,7 @@ class Records:
         self.note(dict(row, event="evaluation"))
         # At the step of the cycle before, so that a resume from this evaluation's checkpoint keeps it.
         self._scalars(row["global_step"] - 1, {"eval/" + name: row[name] for name in self.history.columns[2:]})
-        self._events.flush()
+        self._flush()
 
     def pictures(self, step: int, scores: Scores, best: int) -> None:
         """Ground truth and the best subnet's flow of the first validation sample, for TensorBoard."""
@@ -109,7 +111,7 @@ class Records:
             Image.fromarray(flow_to_rgb(flow, largest)).save(buffer, "PNG")
             picture = tf.Summary.Image(height=flow.shape[0], width=flow.shape[1], colorspace=3,
                                        encoded_image_string=buffer.getvalue())
-            self._events.add_summary(tf.Summary(value=[tf.Summary.Value(tag=tag, image=picture)]), step)
+            self._summary([tf.Summary.Value(tag=tag, image=picture)], step)
 
     def note(self, event: Dict[str, Any]) -> None:
         """A line of the debug trace, if it was asked for."""
@@ -117,12 +119,26 @@ class Records:
             self.trace.append(event)
 
     def _scalars(self, step: int, values: Dict[str, Any]) -> None:
-        self._events.add_summary(tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=float(value))
-                                                   for tag, value in values.items()]), step)
+        self._summary([tf.Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()], step)
+
+    def _summary(self, values: List[Any], step: int) -> None:
+        with self._writing_events():
+            self._events.add_summary(tf.Summary(value=values), step)
+
+    def _flush(self) -> None:
+        with self._writing_events():
+            self._events.flush()
+
+    @contextlib.contextmanager
+    def _writing_events(self) -> Iterator[None]:
+        # TensorFlow 2's writer hands the error of its thread to whoever calls it next, as a RuntimeError.
+        with os_errors("write {}".format(os.path.join(self.folder, "tensorboard")), (RuntimeError, tf.errors.OpError)):
+            yield
 
     def close(self) -> None:
         """Flushes and closes everything."""
         for table in self._files().values():
             table.close()
         if self._events is not None:
-            self._events.close()
+            with self._writing_events():
+                self._events.close()

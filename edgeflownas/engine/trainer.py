@@ -66,6 +66,9 @@ class Trainer:
         size = (data.input_height, data.input_width)
         self.pool = build_pool(train.arch_seed, evaluation.pool_size, SPACE)
         tf.reset_default_graph()
+        # Ahead of the graph: TensorFlow has one pool of threads per process, of the size that whoever comes first asks for,
+        # and on TensorFlow 2 building a graph already takes one of all cores.
+        self.session = tf.Session(config=session_config(config))
         self.pipeline = TrainPipeline(index.train, train.batch_size, size[0], size[1], train.seed, runtime.num_workers,
                                       prefetch)
         val = index.val[:evaluation.num_samples] if evaluation.num_samples else index.val
@@ -75,7 +78,6 @@ class Trainer:
         self.graph = CycleGraph(config)
         self.scorer = Scorer(self.graph.net, size[0], size[1], len(self.pool))
         self.saver = tf.train.Saver(self.graph.saved, max_to_keep=0)
-        self.session = tf.Session(config=session_config(config))
         self.num_train, self.steps_per_epoch = len(index.train), self.pipeline.steps_per_epoch
         self.total_steps = train.num_epochs * self.steps_per_epoch
         self.state = RunState(config=configuration.to_dict(config), config_hash=configuration.config_hash(config),
