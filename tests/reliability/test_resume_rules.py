@@ -32,7 +32,7 @@ def manifest(folder):
 
 
 @pytest.mark.parametrize("key, value, was", [
-    ("train.lr", "0.02", "0.05"), ("train.grad_clip", "7.0", "5.0"), ("eval.patience", "3", "15"),
+    ("train.lr", "0.02", "0.5"), ("train.grad_clip", "7.0", "5.0"), ("eval.patience", "3", "15"),
     ("train.arch_seed", "7", "42"), ("data.flow_clip", "0.0", "50.0")])
 def test_other_training_maths_is_refused_by_name_before_anything_is_written(lab, folder, key, value, was):
     before = contents(folder)
