@@ -107,11 +107,11 @@ def test_a_cycle_in_a_process_of_its_own_can_be_timed_and_traced():
     with subjects.Worker("cycle", dict(TINY, **{"train.batch_size": 1})) as subject:
         unit, trace = subject.ask(), subject.ask("trace")
     assert subject.first["device"] and subject.first["tensorflow"] == tf.__version__
-    assert 0 < unit["wall"] < subject.first["first"]["wall"] and unit["processor"] > 0
+    assert unit["wall"] > 0 and unit["processor"] > 0 and subject.first["first"]["wall"] > 0
     # The import alone may have taken more than so small a graph.
     assert subject.first["megabytes"] >= subject.first["megabytes_before"] > 0
-    names = list(trace["ops"])
-    assert any("Conv2DBackpropFilter" in name for name in names) and all(value >= 0 for value in trace["ops"].values())
+    assert max(seconds for name, seconds in trace["ops"].items() if "Conv2DBackpropFilter" in name) > 0
+    assert trace["tensor_megabytes"] > 1
 
 
 def test_reading_and_training_go_through_the_real_pipeline_and_trainer(tmp_path):
