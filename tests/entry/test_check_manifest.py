@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -30,22 +29,7 @@ from run_tampering import (
 from edgeflownas.errors import UserError
 from edgeflownas.nas.check_manifest import CHECKS, main, run_checks
 
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    """A completed run; tests copy it."""
-    folder = tmp_path_factory.mktemp("pristine") / "run"
-    write_run(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def run(pristine, tmp_path):
-    """A copy of the completed run; gives its folder."""
-    folder = str(tmp_path / "run")
-    shutil.copytree(pristine, folder, symlinks=True)
-    return folder
-
+pytest_plugins = ["run_copies"]
 
 HISTORY, ARCH, STEPS = "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv"
 HASH = "ab" * 32

@@ -1,7 +1,6 @@
 """check_manifest at the edge: what is just allowed passes, what is just not is refused; runs and resumes under way."""
 
 import os
-import shutil
 
 import pytest
 from consistent_run import write_run
@@ -10,23 +9,9 @@ from run_tampering import RESUME, both, cell, counts, failed, manifest, read, re
 from edgeflownas.errors import UserError
 from edgeflownas.nas.check_manifest import run_checks
 
+pytest_plugins = ["run_copies"]
+
 HISTORY, ARCH, STEPS = "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    """A completed run; tests copy it."""
-    folder = tmp_path_factory.mktemp("edges") / "run"
-    write_run(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def run(pristine, tmp_path):
-    """A copy of the completed run; gives its folder."""
-    folder = str(tmp_path / "run")
-    shutil.copytree(pristine, folder, symlinks=True)
-    return folder
 
 
 # ---- just allowed, just not

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 
 import pytest
 from consistent_run import write_run
@@ -13,23 +12,9 @@ from edgeflownas.errors import UserError
 from edgeflownas.nas.check_manifest import CHECKS, main
 from edgeflownas.run_checks.folder import Wrong, expect, expect_close
 
+pytest_plugins = ["run_copies"]
+
 HISTORY, ARCH, STEPS = "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    """A completed run; tests copy it."""
-    folder = tmp_path_factory.mktemp("words") / "run"
-    write_run(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def run(pristine, tmp_path):
-    """A copy of the completed run; gives its folder."""
-    folder = str(tmp_path / "run")
-    shutil.copytree(pristine, folder, symlinks=True)
-    return folder
 
 
 # ---- a good run
