@@ -42,7 +42,7 @@ usage: edgeflownas COMMAND [ARGUMENTS]      (or: python -m edgeflownas COMMAND [
 edgeflownas COMMAND --help explains a command, edgeflownas --version prints the version.
 
 from nothing to a scored supernet:
-  edgeflownas data synthetic --out data/synthetic_fc2_small --train 640 --test 64 --seed 1 --height 96 --width 128 --max_shift 12
+  edgeflownas data synthetic --out data/synthetic_fc2_small --train 640 --test 64 --seed 1 --height 96 --width 128 --max_shift 6
   edgeflownas doctor --config configs/supernet_quick.yaml
   edgeflownas train --config configs/supernet_quick.yaml --max_epochs 2
   edgeflownas eval --config configs/supernet_quick.yaml --checkpoint best

@@ -9,7 +9,7 @@ no sum whose order a library may choose. The same (seed, number) therefore gives
 machine and NumPy.
 """
 
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -19,8 +19,8 @@ TEXTURE = 256  # Side of a texture in pixels, a power of two; it repeats beyond.
 NOISE = 32  # Finest grid of noise in a texture: features of 8 px and more, for which linear sampling will do.
 SHAPES = (16, 24)  # Fewest and most moving shapes of a scene, as FlyingChairs has chairs.
 RADIUS = (0.06, 0.26)  # Smallest and largest half-axis of a shape, as a share of the frame's height.
-SHIFT = 1.5  # Median translation in pixels: of the background, and of shapes relative to it.
-MAX_SHIFT = 160.0  # Longest of either, as long as FC2's.
+SHIFT = 1.5  # Median translation in pixels, of the background and of shapes relative to it, if it is drawn as in FC2.
+LONGEST = 160.0  # Longest of either, as in FC2.
 SOFT_EDGE = (
     1.5  # Width in pixels over which every second shape's edge fades, on average; the others' edges are hard.
 )
@@ -51,8 +51,12 @@ class Scene(NamedTuple):
     layer1: np.ndarray  # uint8 [H, W], the same of frame 1
 
 
-def draw(seed: int, number: int, height: int, width: int, max_shift: float = MAX_SHIFT) -> Scene:
-    """Sample `number` of the synthetic set `seed`. Shifts do not scale with the frame's size; `max_shift` bounds them."""
+def draw(seed: int, number: int, height: int, width: int, max_shift: Optional[float] = None) -> Scene:
+    """Sample `number` of the synthetic set `seed`.
+
+    Shifts do not scale with the frame's size. Their lengths are FC2's, mostly short with a long tail, or, with
+    `max_shift`, spread evenly up to so many pixels.
+    """
     # The share of backgrounds slower than this one's, spread evenly over consecutive samples by the golden
     # ratio, so that a set of twenty already has the distribution of a large one.
     turn = rng.stream("synthetic", seed).random_sample() + number * 0.6180339887498949
@@ -64,7 +68,7 @@ def draw(seed: int, number: int, height: int, width: int, max_shift: float = MAX
 
 
 def _draw_layers(random: np.random.RandomState, rank: float, height: int, width: int,
-                 max_shift: float) -> List[Layer]:
+                 max_shift: Optional[float]) -> List[Layer]:
     """The background and then the shapes, back to front."""
     middle = (width - 1) / 2.0, (height - 1) / 2.0
     ground = Layer(
@@ -124,10 +128,13 @@ def _finer(grid: np.ndarray) -> np.ndarray:
     return grid
 
 
-def _shift(random: np.random.RandomState, rank: float, max_shift: float) -> Pair:
-    """A translation in any direction; `rank` in [0, 1) picks its length: about `SHIFT`, a long tail to the longest."""
-    share = rank * max_shift / (max_shift + SHIFT)
-    length = SHIFT * share / (1.0 - share)
+def _shift(random: np.random.RandomState, rank: float, max_shift: Optional[float]) -> Pair:
+    """A translation in any direction; `rank` in [0, 1) picks its length."""
+    if max_shift is None:  # about SHIFT, with a long tail
+        share = rank * LONGEST / (LONGEST + SHIFT)
+        length = SHIFT * share / (1.0 - share)
+    else:
+        length = rank * max_shift
     x, y = _direction(random)
     return length * x, length * y
 

@@ -10,7 +10,7 @@ import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from PIL import Image
 from tqdm import tqdm
@@ -23,7 +23,7 @@ from edgeflownas.data.flow_io import write_flo
 from edgeflownas.errors import UserError, run_cli
 
 RECORD = "dataset.json"  # Written last: a set without it is not finished.
-FORMAT = 2  # Raise it when the same parameters make other pixels.
+FORMAT = 3  # Raise it when the same parameters make other pixels.
 MAX_SAMPLES = 10**7  # Names have seven digits.
 MIN_SIDE = 16
 
@@ -37,10 +37,10 @@ def make_dataset(
     width: int = 512,
     workers: int = 1,
     show_progress: bool = False,
-    max_shift: float = scene.MAX_SHIFT,
+    max_shift: Optional[float] = None,
 ) -> bool:
-    """Writes a set of `train` + `test` samples with frames of height x width pixels to the folder `out`;
-    no layer is shifted by more than `max_shift` pixels.
+    """Writes a set of `train` + `test` samples with frames of height x width pixels to the folder `out`; `max_shift` as
+    in `scene.draw`.
 
     Byte for byte the same for the same parameters, whatever `workers` (processes). Returns False, and writes
     nothing, if `out` already holds exactly this set; any other content in `out` is a UserError, and so is a
@@ -70,7 +70,8 @@ def make_dataset(
     return True
 
 
-def _record(train: int, test: int, seed: int, height: int, width: int, max_shift: float) -> Dict[str, float]:
+def _record(train: int, test: int, seed: int, height: int, width: int,
+            max_shift: Optional[float]) -> Dict[str, Any]:
     """The parameters as dataset.json stores them; UserError if there can be no such set."""
     if train < 1 or test < 0 or train + test > MAX_SAMPLES:
         raise UserError(
@@ -81,13 +82,13 @@ def _record(train: int, test: int, seed: int, height: int, width: int, max_shift
         raise UserError(f"expected --seed in 0..{2**32 - 1}, found {seed}")
     if min(height, width) < MIN_SIDE:
         raise UserError(f"expected --height and --width of at least {MIN_SIDE}, found {height} and {width}")
-    if not 0.0 < max_shift <= 1000.0:
+    if max_shift is not None and not 0.0 < max_shift <= 1000.0:
         raise UserError(f"expected --max_shift above 0 and up to 1000, found {max_shift}")
     return {"format": FORMAT, "train": train, "test": test, "seed": seed, "height": height, "width": width,
             "max_shift": max_shift}
 
 
-def _is_finished(out: str, wanted: Dict[str, float]) -> bool:
+def _is_finished(out: str, wanted: Dict[str, Any]) -> bool:
     """Whether `out` holds the wanted set. False if it is empty or missing; UserError for anything else."""
     if not os.path.lexists(out) or (os.path.isdir(out) and not os.listdir(out)):
         return False
@@ -119,7 +120,7 @@ def _name(number: int) -> str:
     return f"train/{number:07d}"
 
 
-def _write_sample(out: str, seed: int, height: int, width: int, max_shift: float, number: int) -> None:
+def _write_sample(out: str, seed: int, height: int, width: int, max_shift: Optional[float], number: int) -> None:
     drawn = scene.draw(seed, number, height, width, max_shift)
     img0, img1, flow = sample_files(out, _name(number))
     # Fast compression: noise does not shrink much, and packing it well would take longer than drawing it.
@@ -154,8 +155,9 @@ def _parser() -> Parser:
     parser.add_argument("--seed", required=True, type=int, metavar="S", help="another seed, another set")
     parser.add_argument("--height", type=int, default=384, help="of the frames, pixels (default 384, as FC2)")
     parser.add_argument("--width", type=int, default=512, help="of the frames, pixels (default 512, as FC2)")
-    parser.add_argument("--max_shift", type=float, default=scene.MAX_SHIFT, metavar="PX",
-                        help="longest shift in pixels (default %(default)s, as in FC2); smaller for smaller frames")
+    parser.add_argument("--max_shift", type=float, metavar="PX",
+                        help="shifts spread evenly up to so many pixels (default: as in FC2, mostly short with a long tail, "
+                        "up to {:.0f}); for small frames".format(scene.LONGEST))
     parser.add_argument(
         "--workers",
         type=int,

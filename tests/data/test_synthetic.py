@@ -78,7 +78,7 @@ def test_scenes_have_occlusions_shapes_and_both_kinds_of_edges():
     drawn = [scene.draw(3, number, 192, 257) for number in range(6)]
     assert all(len(np.unique(one.layer0)) >= 4 for one in drawn)
     assert all(0.3 < (one.layer0 == 0).mean() < 0.95 for one in drawn)
-    scenes = [scene._draw_layers(np.random.RandomState(number), 0.5, 192, 257, 1.0) for number in range(6)]
+    scenes = [scene._draw_layers(np.random.RandomState(number), 0.5, 192, 257, None) for number in range(6)]
     layers = [layer for layers in scenes for layer in layers[1:]]
     assert {layer.softness for layer in layers} == {0.0, scene.SOFT_EDGE}
     assert all(one.frame0.std() > 15 for one in drawn)
@@ -229,10 +229,15 @@ def test_command_line(tmp_path):
     assert again.returncode == 2 and again.stderr.startswith("error: ") and again.stderr.count("\n") == 1
 
 
-def test_max_shift_bounds_the_shifts_and_is_part_of_the_set(tmp_path):
-    short, full = [max(np.abs(scene.draw(3, number, 96, 128, longest).flow).max() for number in range(8))
-                   for longest in (4.0, scene.MAX_SHIFT)]
-    assert 4.0 < short < 14.0 < full  # Background, shape, and what rotation and zoom add.
+def test_max_shift_spreads_the_shifts_evenly():
+    random = np.random.RandomState(0)
+    lengths = [np.hypot(*scene._shift(random, rank, 4.0)) for rank in (0.0, 0.25, 0.5, 0.75)]
+    assert lengths == pytest.approx([0.0, 1.0, 2.0, 3.0])
+    flow = np.concatenate([scene.draw(3, number, 96, 128, 4.0).flow.ravel() for number in range(8)])
+    assert 4.0 < np.abs(flow).max() < 14.0  # Background, shape, and what rotation and zoom add.
+
+
+def test_max_shift_is_part_of_the_set(tmp_path):
     out = str(tmp_path / "set")
     assert synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH, max_shift=4.0)
     assert not synthetic.make_dataset(out, train=1, test=0, seed=1, height=HEIGHT, width=WIDTH, max_shift=4.0)
