@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from gates import oracles, runs
 from gates.asserts import assert_close, assert_equal
+from gates.commands import assert_succeeded
 
 RUN = Path("outputs") / "supernet"
 EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP = 5, 3, 5  # step 5 lies in the second epoch of 3 steps
@@ -25,37 +25,31 @@ EXACT_FILES = ("eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
 
 
-def make_chains(folder: Path) -> None:
-    """Makes `data`, `whole`, `resumed` and `midway` in `folder`, two commands at a time."""
-    data = runs.small_data(folder / "data")
-    train = "{} {}".format(runs.small_train(data), FLAGS)
-    for name in ("whole", "resumed", "midway"):
-        (folder / name).mkdir()
-        runs.workplace(folder / name)
-    with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(chain, folder, train) for chain in (_midway, _whole_and_resumed)]
-        for future in futures:
-            future.result()
+def make_whole(folder: Path, data: Path) -> None:
+    """Trains without a break."""
+    runs.logged(folder, "{} --max_epochs {}".format(_train(data), EPOCHS))
 
 
-def _whole_and_resumed(folder: Path, train: str) -> None:
-    runs.logged(folder / "whole", "{} --max_epochs {}".format(train, EPOCHS))
-    place = folder / "resumed"
-    runs.logged(place, "{} --max_epochs {}".format(train, FIRST_EPOCHS))
-    runs.snapshot(place / RUN, place / "after_three")
-    runs.logged(place, "{} --resume --max_epochs {}".format(train, EPOCHS))
+def make_resumed(folder: Path, data: Path) -> None:
+    """Stops after an epoch and goes on."""
+    assert_succeeded(runs.logged(folder, "{} --max_epochs {}".format(_train(data), FIRST_EPOCHS)))
+    runs.snapshot(folder / RUN, folder / "after_three")
+    runs.logged(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS))
 
 
-def _midway(folder: Path, train: str) -> None:
+def make_midway(folder: Path, data: Path) -> None:
     """Stops by --max_steps in mid-epoch, then by SIGTERM wherever it falls, then goes on to the end."""
-    place = folder / "midway"
-    steps = place / RUN / "train_steps.csv"
-    runs.logged(place, "{} --max_steps {}".format(train, MID_EPOCH_STEP))
-    runs.snapshot(place / RUN, place / "mid_epoch")
-    runs.logged_until(place, "{} --resume --max_epochs {}".format(train, EPOCHS),
+    steps = folder / RUN / "train_steps.csv"
+    assert_succeeded(runs.logged(folder, "{} --max_steps {}".format(_train(data), MID_EPOCH_STEP)))
+    runs.snapshot(folder / RUN, folder / "mid_epoch")
+    runs.logged_until(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS),
                       lambda: steps.exists() and len(runs.table(steps)) > MID_EPOCH_STEP, signal.SIGTERM)
-    runs.snapshot(place / RUN, place / "after_sigterm")
-    runs.logged(place, "{} --resume --max_epochs {}".format(train, EPOCHS))
+    runs.snapshot(folder / RUN, folder / "after_sigterm")
+    runs.logged(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS))
+
+
+def _train(data: Path) -> str:
+    return "{} {}".format(runs.small_train(data), FLAGS)
 
 
 def make_three_commands(folder: Path) -> None:

@@ -17,29 +17,44 @@ settings.load_profile("gates")
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """The folder of the chains."""
-    from gates import chains, runs
-    return runs.once(tmp_path_factory, "gate3_chains", chains.make_chains)
+def data(tmp_path_factory):
+    """The data set of the small runs."""
+    from gates import runs
+    return runs.once(tmp_path_factory, "gate3_data", lambda folder: runs.small_data(folder / "data")) / "data"
 
 
 @pytest.fixture(scope="session")
-def whole(made):
+def whole(data, tmp_path_factory):
     """The run folder of the uninterrupted run."""
     from gates import chains, runs
     from gates.commands import assert_succeeded
-    assert_succeeded(runs.ends(made / "whole")[0])
-    return made / "whole" / chains.RUN
+    folder = runs.once(tmp_path_factory, "gate3_whole", lambda folder: chains.make_whole(folder, data))
+    assert_succeeded(runs.ends(folder)[0])
+    return folder / chains.RUN
 
 
 @pytest.fixture(scope="session")
-def resumed(made):
+def resumed(data, tmp_path_factory):
     """The run folder of three epochs and a resume to five."""
     from gates import chains, runs
     from gates.commands import assert_succeeded
-    for done in runs.ends(made / "resumed"):
+    folder = runs.once(tmp_path_factory, "gate3_resumed", lambda folder: chains.make_resumed(folder, data))
+    for done in runs.ends(folder):
         assert_succeeded(done)
-    return made / "resumed" / chains.RUN
+    return folder / chains.RUN
+
+
+@pytest.fixture(scope="session")
+def after_three(resumed):
+    """That run folder as it was after the three epochs."""
+    return resumed.parents[1] / "after_three"
+
+
+@pytest.fixture(scope="session")
+def midway(data, tmp_path_factory):
+    """The folder of the run that was stopped twice in mid-run."""
+    from gates import chains, runs
+    return runs.once(tmp_path_factory, "gate3_midway", lambda folder: chains.make_midway(folder, data))
 
 
 @pytest.fixture(scope="session")
@@ -57,17 +72,17 @@ def training():
 
 
 @pytest.fixture(scope="session")
-def evaluated(made, whole, tmp_path_factory):
+def evaluated(data, whole, tmp_path_factory):
     """One evaluation of the uninterrupted run's last checkpoint."""
     from gates import in_process
-    return in_process.evaluate_again(made / "data", whole, tmp_path_factory.mktemp("evaluation"))
+    return in_process.evaluate_again(data, whole, tmp_path_factory.mktemp("evaluation"))
 
 
 @pytest.fixture(scope="session")
-def scripted(made, tmp_path_factory):
+def scripted(data, tmp_path_factory):
     """A run on scripted scores, ended by early stop."""
     from gates import in_process
-    return in_process.run_script(made / "data", tmp_path_factory.mktemp("scripted"))
+    return in_process.run_script(data, tmp_path_factory.mktemp("scripted"))
 
 
 # ---- gate 4

@@ -1,5 +1,5 @@
 """Gate 3: training and evaluation loop. Runs as in `gates/chains.py`; single cycles and evaluations in this process. The
-fixtures `made`, `whole`, `resumed`, `commands`, `training`, `evaluated` and `scripted` are in `gates/conftest.py`.
+fixtures `data`, `whole`, `resumed`, `after_three`, `midway`, `commands`, `training`, `evaluated` and `scripted` are in `gates/conftest.py`.
 
 What a run says of itself (trace, tables) is set against what it cannot help leaving: Adam's slots and powers in its
 checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restored weights.
@@ -39,9 +39,9 @@ def test_trace_shows_three_passes_and_one_step(whole):
 
 
 @clause("G3.2")
-def test_beta_powers_count_the_cycles(made, whole, resumed):
-    runs_at = [(whole, STEPS), (resumed, STEPS), (made / "resumed" / "after_three", FIRST_EPOCHS * STEPS_PER_EPOCH),
-               (made / "midway" / "mid_epoch", MID_EPOCH_STEP)]
+def test_beta_powers_count_the_cycles(whole, resumed, after_three, midway):
+    runs_at = [(whole, STEPS), (resumed, STEPS), (after_three, FIRST_EPOCHS * STEPS_PER_EPOCH),
+               (midway / "mid_epoch", MID_EPOCH_STEP)]
     for folder, cycles_run in runs_at:
         stored = runs.tensors(runs.prefix(folder, "last"))
         assert_equal(what="rows of train_steps.csv", got=len(runs.table(folder / "train_steps.csv")), want=cycles_run)
@@ -75,13 +75,12 @@ def test_applied_gradient_is_the_mean_of_three_paths(training):
 
 
 @clause("G3.4")
-def test_the_paths_see_the_same_batch(made, whole):
+def test_the_paths_see_the_same_batch(data, whole, midway):
     """By the digests of what was fed, recomputed from the data files; and by the losses, recomputed by NumPy."""
-    data = made / "data"
     for event in runs.trace(whole, "cycle"):
         want = runs.read_crops(data, event["batch"]).digest()
         assert_equal(what="digests of the batch", got=event["batches_seen"], want=[want] * 3, step=event["step"])
-    stored = runs.weights_of(runs.tensors(runs.prefix(made / "midway" / "mid_epoch", "last")))
+    stored = runs.weights_of(runs.tensors(runs.prefix(midway / "mid_epoch", "last")))
     event = runs.trace(whole, "cycle")[MID_EPOCH_STEP]
     batch = runs.read_crops(data, event["batch"])
     for code, got in zip(event["codes"], event["path_losses"]):
@@ -128,9 +127,9 @@ def test_clip_gives_the_smaller_norm_and_keeps_the_direction(training):
 
 
 @clause("G3.7a")
-def test_learning_rate_follows_the_cosine(made, whole):
+def test_learning_rate_follows_the_cosine(whole, midway):
     chains.assert_on_the_cosine(whole)
-    chains.assert_last_rate(made / "midway" / "mid_epoch", MID_EPOCH_STEP)
+    chains.assert_last_rate(midway / "mid_epoch", MID_EPOCH_STEP)
 
 
 @clause("G3.7b")
@@ -246,9 +245,9 @@ def test_pool_is_stratified(whole):
 
 
 @clause("G3.13b")
-def test_pool_is_the_same_throughout(made, whole, resumed):
+def test_pool_is_the_same_throughout(whole, resumed, after_three, midway):
     pool = (whole / "eval_pool_12.json").read_bytes()
-    for folder in (resumed, made / "resumed" / "after_three", made / "midway" / RUN):
+    for folder in (resumed, after_three, midway / RUN):
         assert_equal(what="pool file", got=(folder / "eval_pool_12.json").read_bytes(), want=pool)
     codes = [code.replace(",", "") for code in json.loads(pool.decode("utf-8"))["codes"]]
     for folder in (whole, resumed):
@@ -310,9 +309,9 @@ def test_best_and_last_belong_to_the_right_epochs(whole, scripted):
 
 
 @clause("G3.16a")
-def test_global_step_is_continuous_across_the_resume(made, resumed):
+def test_global_step_is_continuous_across_the_resume(resumed, after_three):
     last = FIRST_EPOCHS * STEPS_PER_EPOCH
-    before = int(runs.tensors(runs.prefix(made / "resumed" / "after_three", "last"))["global_step"])
+    before = int(runs.tensors(runs.prefix(after_three, "last"))["global_step"])
     assert_equal(what="global_step at the stop", got=before, want=last)
     assert_equal(what="steps", got=runs.column(resumed / "train_steps.csv", "step", int).tolist(), want=list(range(STEPS)))
     assert_equal(what="global_step in the trace", got=[event["global_step"] for event in runs.trace(resumed, "cycle")],
@@ -326,7 +325,7 @@ def test_global_step_is_continuous_across_the_resume(made, resumed):
 
 
 @clause("G3.16b")
-def test_no_cycle_and_no_batch_is_repeated_or_skipped(made, whole, resumed):
+def test_no_cycle_and_no_batch_is_repeated_or_skipped(whole, resumed):
     want = [(event["codes"], event["batch"], event["batches_seen"]) for event in runs.trace(whole, "cycle")]
     events = runs.trace(resumed, "cycle")
     for event, (codes, batch, digests) in zip(events, want):
@@ -348,17 +347,17 @@ def test_resumed_run_equals_the_uninterrupted_one(whole, resumed):
 
 
 @clause("G3.18")
-def test_run_stopped_in_mid_epoch_equals_the_uninterrupted_one(made, whole):
-    stop, sigterm, last = runs.ends(made / "midway")
+def test_run_stopped_in_mid_epoch_equals_the_uninterrupted_one(whole, midway):
+    stop, sigterm, last = runs.ends(midway)
     assert_succeeded(stop)
     assert_equal(what="exit code after SIGTERM", got=sigterm.code, want=143, stderr=sigterm.err[-300:])
     assert_succeeded(last)
-    at = runs.generations(made / "midway" / "mid_epoch")[-1][0]
+    at = runs.generations(midway / "mid_epoch")[-1][0]
     assert_equal(what="epoch and position of the stop", got=divmod(at["step"], STEPS_PER_EPOCH),
                  want=divmod(MID_EPOCH_STEP, STEPS_PER_EPOCH))
     assert_true(what="position of the stop", ok=at["step"] % STEPS_PER_EPOCH and at["evaluations"] == 1, got=at["step"],
                 want="a step within an epoch")
-    assert_same_run(made / "midway" / RUN, whole)
+    assert_same_run(midway / RUN, whole)
 
 
 @clause("G3.19")
