@@ -1,5 +1,5 @@
-"""Gate 3: training and evaluation loop. Runs as in `gates/chains.py`; single cycles and evaluations in this process. The
-fixtures `data`, `whole`, `resumed`, `after_three`, `midway`, `commands`, `training`, `evaluated` and `scripted` are in `gates/conftest.py`.
+"""Gate 3: training and evaluation loop. Runs as in `gates/chains.py`; single cycles and evaluations in this process. Their
+fixtures are in `gates/conftest.py`.
 
 What a run says of itself (trace, tables) is set against what it cannot help leaving: Adam's slots and powers in its
 checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restored weights.
