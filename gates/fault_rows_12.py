@@ -26,7 +26,7 @@ GATE_1 = (
      "in configuration.flat(Config()).items()]"),
     ("dry-run-imports-tensorflow", "edgeflownas/train_supernet.py", "G1.3", "the dry run imports TensorFlow",
      "    if request.dry_run:\n",
-     "    from edgeflownas.tfcompat import tf  # noqa: F401\n    if request.dry_run:\n"),
+     "    from edgeflownas.tfcompat import tf  # noqa: F401\n    if request.dry_run:\n", "ImportError: trap"),
     ("yaml-beats-command-line", _CONFIG, "G1.4", "the YAML file beats the command line",
      'layers.append((overrides or {}, "command line"))',
      'layers.insert(0, (overrides or {}, "command line"))'),
