@@ -5,7 +5,7 @@ import os
 import pytest
 
 from benchmarks import parts, run, subjects, worker
-from benchmarks.ceiling import Alone, Convolution
+from benchmarks.ceiling import Alone, Convolution, convolutions
 from benchmarks.trace import Tracer
 from edgeflownas.config import load
 from edgeflownas.errors import UserError
@@ -61,6 +61,20 @@ def test_subjects_take_turns_and_medians_are_compared(fakes):
     assert rows("cycle")["cycle"] == ["2.000", "1.000 to 3.000", "4.000"]
     assert Fake.order[:6] == ["cycle", "baseline cycle"] * 3
     assert rows("pool")["times as fast"] == ["5.00", "", "5.00"]
+
+
+@pytest.mark.parametrize("subject, paths", [("cycle", 3), ("pool", 12)])
+def test_saved_multiplications_are_those_of_the_graphs(subject, paths):
+    """Forward convolutions, counted in the graphs: the masked one runs once for every path, ours once for all."""
+    config = load(None, dict(TINY, **{"train.batch_size": 1, "eval.batch_size": 1}))[0]
+    counts = {}
+    for name in (subject, "baseline " + subject):
+        with tf.Graph().as_default() as graph:
+            worker.SUBJECTS[name](config)
+            counts[name] = sum(count * kind._replace(result=(1,) + kind.result[1:]).flops
+                               for kind, count in convolutions(graph).items() if kind.kind == "forward")
+    want = paths * counts["baseline " + subject] / counts[subject]
+    assert parts.saved_multiplications(paths, 64, 67, 2) == pytest.approx(want, rel=1e-6)
 
 
 def test_the_share_of_the_ceiling_is_time_alone_over_time_in_the_cycle(fakes):
