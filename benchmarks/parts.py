@@ -1,5 +1,4 @@
 """The parts of the benchmark: each starts its subjects, lets them take turns, and gives tables and raw figures."""
-import math
 import os
 import statistics
 import tempfile
@@ -10,9 +9,11 @@ import numpy as np
 
 from benchmarks.subjects import Settings, Turns, Worker
 from edgeflownas.data.synthetic import make_dataset
-from edgeflownas.nas.complexity import places, subnet_cost
+from edgeflownas.nas.complexity import option_costs, places
 
 CHANNELS_OF_SCALING = 16  # half the network's width, so that batches of 32 can be timed on a CPU
+# How often we compute what paths have in common: up to EB0 they share their input, behind it they are as many as its options.
+COMPUTED_FOR_ALL = {"E0": 1, "E1": 1, "EB0": 1, "Down1": 3}
 
 
 class Table(NamedTuple):
@@ -159,21 +160,14 @@ PARTS: Dict[str, Callable[[Settings, int], Part]] = {
 def saved_multiplications(paths: int, height: int, width: int, init_channels: int = 32) -> float:
     """How many times as many multiplications as ours the masked supernet needs for `paths` forward passes, a multiple of 3.
 
-    It computes every option in every pass. We compute an option for the paths that chose it; what is ahead of EB0 and EB0's
-    options once for all; and Down1 once for each of those options. What else costs time is left out, so this is about what a
-    measured ratio can reach.
+    It computes every option in every pass; we compute an option for the paths that chose it. What else costs time is left out,
+    so this is about what a measured ratio can reach.
     """
-    def cost(code: List[int]) -> int:
-        return subnet_cost(code, height, width, init_channels).multiply_adds
-
-    def shared(names: Tuple[str, ...]) -> int:
-        return sum(place.kernel ** 2 * place.inputs * place.outputs * math.ceil(height / 2 ** place.stage) *
-                   math.ceil(width / 2 ** place.stage) for place in places(init_channels) if place.kernel and place.name in names)
-
-    fair, stem = sum(cost([value] * 9) for value in range(3)), shared(("E0", "E1"))
-    first_block = 6 * (cost([1] + [0] * 8) - cost([0] * 9))  # one, two and three times the same block
-    masked = fair - 2 * (stem + shared(("Down1", "Down2", "Up1", "Up2")))
-    ours = paths // 3 * fair - (paths - 1) * stem - (paths // 3 - 1) * first_block - (paths - 3) * shared(("Down1",))
+    masked = ours = 0
+    for place in places(init_channels):
+        options = [cost.multiply_adds for cost in option_costs(place, height, width)]
+        masked += sum(options)
+        ours += sum(options) * COMPUTED_FOR_ALL.get(place.name, paths // len(options))
     return paths * masked / ours
 
 

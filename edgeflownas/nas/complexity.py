@@ -60,14 +60,21 @@ def subnet_cost(code: Any, height: int, width: int, init_channels: int, space: S
     """What the subnet `code` costs for inputs of `height` x `width` pixels. Raises ValueError for a wrong
     code."""
     chosen = dict(zip(space.names, parse(code, space)))
+    costs = [option_costs(place, height, width, space)[chosen.get(place.name, 0)] for place in places(init_channels)]
+    return Cost(sum(cost.parameters for cost in costs), sum(cost.multiply_adds for cost in costs))
+
+
+def option_costs(place: Place, height: int, width: int, space: SearchSpace = SPACE) -> List[Cost]:
+    """What each option of a choice block costs, or a fixed layer as its only one, with the batch norm behind it, for
+    network inputs of `height` x `width` pixels."""
     blocks = _blocks(space)
-    parameters = multiply_adds = 0
-    for place in places(init_channels):
-        kernels = _kernels(place, blocks, chosen.get(place.name, 0))
+    pixels = _ceil(height, place.stage) * _ceil(width, place.stage)
+    costs = []
+    for value in _options(place, blocks):
+        kernels = _kernels(place, blocks, value)
         weights = _weights(place, kernels)
-        parameters += weights + _affine(place, blocks, len(kernels))
-        multiply_adds += weights * _ceil(height, place.stage) * _ceil(width, place.stage)
-    return Cost(parameters, multiply_adds)
+        costs.append(Cost(weights + _affine(place, blocks, len(kernels)), weights * pixels))
+    return costs
 
 
 def supernet_parameters(init_channels: int, space: SearchSpace = SPACE) -> int:
@@ -75,14 +82,18 @@ def supernet_parameters(init_channels: int, space: SearchSpace = SPACE) -> int:
     blocks = _blocks(space)
     total = 0
     for place in places(init_channels):
-        options = range(len(blocks[place.name].options) if place.name in blocks else 1)
-        kernels = [kernel for value in options for kernel in _kernels(place, blocks, value)]
+        kernels = [kernel for value in _options(place, blocks) for kernel in _kernels(place, blocks, value)]
         total += _weights(place, kernels) + _affine(place, blocks, len(kernels))
     return total
 
 
 def _blocks(space: SearchSpace) -> Dict[str, Block]:
     return {block.name: block for block in space.blocks}
+
+
+def _options(place: Place, blocks: Dict[str, Block]) -> range:
+    """Values of a code that there are to choose from; a fixed layer has one."""
+    return range(len(blocks[place.name].options) if place.name in blocks else 1)
 
 
 def _kernels(place: Place, blocks: Dict[str, Block], value: int) -> List[int]:
