@@ -27,14 +27,14 @@ FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
 
 def make_whole(folder: Path, data: Path) -> None:
     """Trains without a break."""
-    runs.logged(folder, "{} --max_epochs {}".format(_train(data), EPOCHS))
+    assert_succeeded(runs.logged(folder, "{} --max_epochs {}".format(_train(data), EPOCHS)))
 
 
 def make_resumed(folder: Path, data: Path) -> None:
-    """Stops after an epoch and goes on."""
+    """Stops after three epochs and goes on."""
     assert_succeeded(runs.logged(folder, "{} --max_epochs {}".format(_train(data), FIRST_EPOCHS)))
     runs.snapshot(folder / RUN, folder / "after_three")
-    runs.logged(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS))
+    assert_succeeded(runs.logged(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS)))
 
 
 def make_midway(folder: Path, data: Path) -> None:
@@ -44,7 +44,6 @@ def make_midway(folder: Path, data: Path) -> None:
     runs.snapshot(folder / RUN, folder / "mid_epoch")
     runs.logged_until(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS),
                       lambda: steps.exists() and len(runs.table(steps)) > MID_EPOCH_STEP, signal.SIGTERM)
-    runs.snapshot(folder / RUN, folder / "after_sigterm")
     runs.logged(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS))
 
 
