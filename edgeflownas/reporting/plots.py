@@ -142,7 +142,7 @@ def ranks(run: Run, taus: List[float]) -> bytes:
                 annotation_clip=False,
             )
         axes[0].set(
-            title="Rank in the pool" + (f", each {every}th evaluation" if every > 1 else ""),
+            title="Rank in the pool" + (f", one evaluation in {every}" if every > 1 else ""),
             yticks=range(1, rank.shape[1] + 1),
             ylim=(rank.shape[1] + 0.6, 0.4),
         )
