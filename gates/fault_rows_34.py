@@ -155,7 +155,7 @@ GATE_3 = (
      "        tf.train.Saver(weights).restore(self.session, generation.prefix)"),
     ("sums-lost", _TRAINER, "G3.18", "a resume in mid-epoch forgets the epoch's running sums",
      "        self.state = state\n",
-     "        self.state = state\n        state.sums = EpochSums()\n"),
+     "        self.state = state\n        state.sums = EpochSums(cycles=state.sums.cycles)\n"),
     ("position-lost", _TRAINER, "G3.18", "a resume in mid-epoch reads the epoch's samples from the front",
      "self.pipeline.start_epoch(self.session, epoch, position)",
      "self.pipeline.start_epoch(self.session, epoch, 0)"),

@@ -143,6 +143,9 @@ def evaluate_again(data: Path, run_folder: Path, scratch: Path):
     flow = np.concatenate([batch.flow for batch in truth])
     try:
         trainer.saver.restore(trainer.session, runs.prefix(run_folder, "last"))
+        # Away from where the run's evaluations may have left them: one that overwrote them would write the same values again.
+        moving = list(trainer.graph.net.variables.moving.values())
+        Cycles(trainer.graph, trainer.session).load(moving, [value + 1 for value in trainer.session.run(moving)])
         before = trainer.session.run(trainer.graph.saved)
         scores, vector, estimated = watched_evaluation(trainer)
         after = trainer.session.run(trainer.graph.saved)
