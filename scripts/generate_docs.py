@@ -3,8 +3,9 @@
     python scripts/generate_docs.py            write them
     python scripts/generate_docs.py --check    exit 1 if they are out of date (tests do this)
 """
+import contextlib
+import io
 import os
-import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -32,7 +33,8 @@ python -m gates verify                       # exit code 0 only if all four hold
 ```
 
 A gate that is passed completely is signed off: `outputs/gates/gateN.json` names commit, source, configuration, versions, device and
-each clause's result. The sign-off holds until a file of `edgeflownas/`, `gates/` or `configs/` changes. How a run can end:
+each clause's result. The sign-off holds until a file of `edgeflownas/`, `gates/` or `configs/` changes, or an earlier gate is run
+completely again. How a run can end:
 
 | outcome | exit code | what it means |
 |---|---:|---|
@@ -61,11 +63,12 @@ def configuration() -> str:
 def gates() -> str:
     """How the gates are run, how they end, and the clause table, as Markdown."""
     from gates import EXIT_CODES, MEANINGS, STATE_CODES
+    from gates.__main__ import clauses
     outcomes = "\n".join("| {} | {} | {} |".format(name, code, MEANINGS[name]) for name, code in EXIT_CODES.items())
     states = ", ".join("{} {}".format(name, code) for name, code in STATE_CODES.items() if code)
-    clauses = subprocess.run([sys.executable, "-m", "gates", "clauses", "--markdown"], cwd=ROOT, check=True,
-                             stdout=subprocess.PIPE).stdout.decode("utf-8")
-    return GATES.format(outcomes=outcomes, states=states) + clauses
+    with contextlib.redirect_stdout(io.StringIO()) as table:
+        clauses(markdown=True)
+    return GATES.format(outcomes=outcomes, states=states) + table.getvalue()
 
 
 def main() -> int:
