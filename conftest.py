@@ -1,4 +1,6 @@
-"""Loads the gate plugin; hypothesis draws new examples in every run of `tests/` (the gates' are fixed: gates/conftest.py)."""
+"""Loads the gate plugin; hypothesis draws new examples in every run of `tests/` (the gates' are fixed:
+gates/conftest.py)."""
+
 from hypothesis import settings
 
 pytest_plugins = ["gates.plugin"]

@@ -1,8 +1,10 @@
 """The usual way to write this supernet, as the yardstick: every option computed, one kept by a one-hot mask.
 
-Three accumulating runs, one per path, then one apply. Written with plain TensorFlow operations and nothing of the package
+Three accumulating runs, one per path, then one apply. Written with plain TensorFlow operations and nothing of the
+package
 but its variables, so that it is an independent oracle of loss and gradients as well.
 """
+
 from typing import Any, List
 
 import numpy as np
@@ -32,8 +34,9 @@ class MaskedSupernet:
         gradients = tf.gradients(self.loss + decay, weights)
         self.sums = [tf.Variable(tf.zeros(weight.shape), trainable=False) for weight in weights]
         self.zero = tf.group(*[total.initializer for total in self.sums])
-        self.accumulate = tf.group(*[total.assign_add(value, read_value=False)
-                                     for total, value in zip(self.sums, gradients)])
+        self.accumulate = tf.group(
+            *[total.assign_add(value, read_value=False) for total, value in zip(self.sums, gradients)]
+        )
         self.mean = [total / SPACE.num_paths for total in self.sums]
         clipped, _ = tf.clip_by_global_norm(self.mean, train.grad_clip)
         self.adam = tf.train.AdamOptimizer(self.lr)
@@ -46,8 +49,12 @@ class MaskedSupernet:
     def run(self, session: Any, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float) -> List[float]:
         """Losses of the paths, weight decay not included."""
         session.run(self.zero)
-        losses = [session.run([self.loss, self.accumulate, self.averages],
-                              {self.code: code, self.images: images, self.flow: flow})[0] for code in codes]
+        losses = [
+            session.run(
+                [self.loss, self.accumulate, self.averages], {self.code: code, self.images: images, self.flow: flow}
+            )[0]
+            for code in codes
+        ]
         session.run(self.apply, {self.lr: lr})
         return losses
 
@@ -57,8 +64,16 @@ class MaskedSupernet:
         for code in codes:
             for images, _ in bn_batches:
                 session.run(self.averages, {self.code: code, self.images: images})
-            scores.append(float(np.mean([session.run(self.epe, {self.code: code, self.images: images, self.flow: flow})
-                                         for images, flow in batches])))
+            scores.append(
+                float(
+                    np.mean(
+                        [
+                            session.run(self.epe, {self.code: code, self.images: images, self.flow: flow})
+                            for images, flow in batches
+                        ]
+                    )
+                )
+            )
         return scores
 
     def initialize(self, session: Any, seed: int) -> None:
@@ -80,18 +95,19 @@ class MaskedSupernet:
 
     def conv(self, name: str, x: Any, stride: int = 1) -> Any:
         """A convolution by its name."""
-        return tf.nn.conv2d(x, self.variables.trained["supernet/" + name + "/kernel"], strides=[1, stride, stride, 1],
-                            padding="SAME")
+        return tf.nn.conv2d(
+            x, self.variables.trained["supernet/" + name + "/kernel"], strides=[1, stride, stride, 1], padding="SAME"
+        )
 
     def norm(self, name: str, x: Any) -> Any:
         """Batch norm: in training by the batch's statistics, which move the averages; in scoring by the averages."""
-        gamma, beta = [self.variables.trained["supernet/{}/{}".format(name, part)] for part in ("gamma", "beta")]
+        gamma, beta = [self.variables.trained[f"supernet/{name}/{part}"] for part in ("gamma", "beta")]
         if not self.training:
-            moving = [self.variables.moving["supernet/{}/moving_{}".format(name, part)] for part in ("mean", "variance")]
+            moving = [self.variables.moving[f"supernet/{name}/moving_{part}"] for part in ("mean", "variance")]
             return tf.nn.fused_batch_norm(x, gamma, beta, *moving, epsilon=1e-5, is_training=False)[0]
         y, mean, variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-5)
         for part, value in (("moving_mean", mean), ("moving_variance", variance)):
-            moving = self.variables.moving["supernet/{}/{}".format(name, part)]
+            moving = self.variables.moving[f"supernet/{name}/{part}"]
             self.averages.append(moving.assign_sub(0.1 * (moving - value), read_value=False))
         return y
 
@@ -106,24 +122,26 @@ class MaskedSupernet:
 
     def depth(self, name: str, x: Any) -> Any:
         """Choice of one, two or three residual blocks."""
+
         def option(depth: int) -> Any:
             y = x
             for i in range(depth):
-                scope = "{}/deep{}/block{}".format(name, depth, i + 1)
+                scope = f"{name}/deep{depth}/block{i + 1}"
                 z = tf.nn.relu(self.norm(scope + "/bn1", self.conv(scope + "/conv1", y)))
                 y = tf.nn.relu(y + self.norm(scope + "/bn2", self.conv(scope + "/conv2", z)))
             return y
+
         return self.masked(name, [option(depth) for depth in (1, 2, 3)])
 
     def head(self, name: str, x: Any) -> Any:
         """Choice of a 7x7, 5x5 or 3x3 convolution."""
-        return self.masked(name, [self.conv("{}/k{}/conv".format(name, k), x) for k in (7, 5, 3)])
+        return self.masked(name, [self.conv(f"{name}/k{k}/conv", x) for k in (7, 5, 3)])
 
 
 def up(x: Any, size: Any) -> Any:
     """Bilinear x2, cropped to `size`."""
     h, w = x.shape.as_list()[1:3]
-    return tf.image.resize_bilinear(x, [2 * h, 2 * w])[:, :size[0], :size[1]]
+    return tf.image.resize_bilinear(x, [2 * h, 2 * w])[:, : size[0], : size[1]]
 
 
 def multiscale_loss(outputs: List[Any], flow: Any) -> Any:

@@ -1,4 +1,5 @@
 """The network's own convolutions, and the time this TensorFlow takes for each of them alone."""
+
 import collections
 import contextlib
 import time
@@ -16,10 +17,11 @@ _KINDS = {"Conv2D": "forward", "Conv2DBackpropInput": "input gradient", "Conv2DB
 
 class Convolution(NamedTuple):
     """One kind of convolution of a graph, NHWC, SAME padding."""
+
     kind: str
-    image: Tuple[int, ...]    # [B, H, W, inputs]
-    kernel: Tuple[int, ...]   # [k, k, inputs, outputs]
-    result: Tuple[int, ...]   # [B, H / stride, W / stride, outputs]
+    image: Tuple[int, ...]  # [B, H, W, inputs]
+    kernel: Tuple[int, ...]  # [k, k, inputs, outputs]
+    result: Tuple[int, ...]  # [B, H / stride, W / stride, outputs]
 
     @property
     def flops(self) -> int:
@@ -39,8 +41,11 @@ def convolutions(graph: Any) -> "collections.Counter":
         if op.type in _KINDS:
             inputs = [tuple(tensor.shape.as_list()) for tensor in op.inputs]
             output = tuple(op.outputs[0].shape.as_list())
-            operands = {"Conv2D": inputs[:2] + [output], "Conv2DBackpropInput": [output] + inputs[1:],
-                        "Conv2DBackpropFilter": [inputs[0], output, inputs[-1]]}[op.type]
+            operands = {
+                "Conv2D": inputs[:2] + [output],
+                "Conv2DBackpropInput": [output] + inputs[1:],
+                "Conv2DBackpropFilter": [inputs[0], output, inputs[-1]],
+            }[op.type]
             found[Convolution(_KINDS[op.type], *operands)] += 1
     return found
 
@@ -50,12 +55,14 @@ def cycle_convolutions(config: Config) -> "collections.Counter":
     with tf.Graph().as_default() as graph:
         CycleGraph(config)
         found = convolutions(graph)
-    return collections.Counter({kind: count for kind, count in found.items()
-                                if not (kind.kind == "input gradient" and kind.image[3] == 6)})
+    return collections.Counter(
+        {kind: count for kind, count in found.items() if not (kind.kind == "input gradient" and kind.image[3] == 6)}
+    )
 
 
 class Alone:
-    """Each of these convolutions as an operation of its own, by the kernels that TensorFlow picks and by those we ask for."""
+    """Each of these convolutions as an operation of its own, by the kernels that TensorFlow picks and by those we ask
+    for."""
 
     def __init__(self, kinds: Sequence[Convolution]) -> None:
         self.kinds = kinds
@@ -76,8 +83,11 @@ class Alone:
             for operations in self._operations:
                 for i, operation in enumerate(operations):
                     best[i] = min(best[i], _seconds(session, operation) - nothing)
-            return {"alone": sum(count * time for count, time in zip(counts, best)),
-                    "flops": sum(count * kind.flops for count, kind in zip(counts, self.kinds))}
+            return {
+                "alone": sum(count * time for count, time in zip(counts, best)),
+                "flops": sum(count * kind.flops for count, kind in zip(counts, self.kinds)),
+            }
+
         return unit
 
     def _operation(self, kind: Convolution) -> Any:
@@ -85,11 +95,13 @@ class Alone:
         if kind.kind == "forward":
             made = tf.nn.conv2d(self._tensor(kind.image), self._tensor(kind.kernel), strides=strides, padding="SAME")
         elif kind.kind == "input gradient":
-            made = tf.nn.conv2d_backprop_input(kind.image, self._tensor(kind.kernel), self._tensor(kind.result),
-                                               strides=strides, padding="SAME")
+            made = tf.nn.conv2d_backprop_input(
+                kind.image, self._tensor(kind.kernel), self._tensor(kind.result), strides=strides, padding="SAME"
+            )
         else:
-            made = tf.nn.conv2d_backprop_filter(self._tensor(kind.image), kind.kernel, self._tensor(kind.result),
-                                                strides=strides, padding="SAME")
+            made = tf.nn.conv2d_backprop_filter(
+                self._tensor(kind.image), kind.kernel, self._tensor(kind.result), strides=strides, padding="SAME"
+            )
         return made.op
 
     def _tensor(self, shape: Tuple[int, ...]) -> Any:

@@ -1,8 +1,10 @@
 """Measures the hot path against the usual masked supernet, on this machine, in one run.
 
-Subjects live in processes of their own and take turns, so that what disturbs the machine disturbs them alike. Figures are
+Subjects live in processes of their own and take turns, so that what disturbs the machine disturbs them alike. Figures
+are
 medians after a warm-up. Prints tables; DIR gets them as results.md, everything as results.json, and scaling.svg.
 """
+
 import argparse
 import json
 import os
@@ -40,37 +42,58 @@ def processor() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parts = "\n".join("  {:12}{}".format(name, (part.__doc__ or "").strip()) for name, part in PARTS.items())
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog="parts:\n" + parts)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="parts:\n" + parts,
+    )
     parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure (default: all)")
     parser.add_argument("--repeats", type=positive, default=5, help="measured units per subject (default %(default)s)")
-    parser.add_argument("--output", metavar="DIR", default=os.path.join("outputs", "benchmarks"), help="default: %(default)s")
+    parser.add_argument(
+        "--output", metavar="DIR", default=os.path.join("outputs", "benchmarks"), help="default: %(default)s"
+    )
     parser.add_argument("--amp", action="store_true", help="mixed precision, as the trainer's --amp (on a GPU)")
     parser.add_argument("--xla", action="store_true", help="compile with XLA, as the trainer's --xla")
     return parser
 
 
 def _about(first: Dict[str, Any], arguments: argparse.Namespace) -> Dict[str, Any]:
-    return {"tensorflow": first["tensorflow"], "device": first["device"], "processor": processor(), "cores": os.cpu_count(),
-            "repeats": arguments.repeats, "amp": arguments.amp, "xla": arguments.xla,
-            "command": "python -m benchmarks.run " + " ".join(map(shlex.quote, sys.argv[1:]))}
+    return {
+        "tensorflow": first["tensorflow"],
+        "device": first["device"],
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "repeats": arguments.repeats,
+        "amp": arguments.amp,
+        "xla": arguments.xla,
+        "command": "python -m benchmarks.run " + " ".join(map(shlex.quote, sys.argv[1:])),
+    }
 
 
 def _write(folder: str, about: Dict[str, Any], measured: Dict[str, Part]) -> None:
     path = os.path.join(folder, "results.json")
-    with os_errors("write {}".format(path)):
+    with os_errors(f"write {path}"):
         os.makedirs(folder, exist_ok=True)
         with open(path, "w", encoding="utf-8") as handle:
             json.dump(dict(about, parts={name: part._asdict() for name, part in measured.items()}), handle, indent=1)
         with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as handle:
-            handle.write("\n".join([_heading(about)] + [markdown(table) for part in measured.values() for table in part.tables]))
+            handle.write(
+                "\n".join([_heading(about)] + [markdown(table) for part in measured.values() for table in part.tables])
+            )
         if "scaling" in measured:
             from benchmarks.plot import draw_scaling
-            draw_scaling(measured["scaling"].raw, _heading(about).split("\n")[0].strip("# "), os.path.join(folder, "scaling.svg"))
+
+            draw_scaling(
+                measured["scaling"].raw, _heading(about).split("\n")[0].strip("# "), os.path.join(folder, "scaling.svg")
+            )
 
 
 def _heading(about: Dict[str, Any]) -> str:
-    return "## TensorFlow {tensorflow} on {device}\n\n`{command}`: {cores} cores ({processor}), {repeats} repeats\n".format(**about)
+    return (
+        "## TensorFlow {tensorflow} on {device}\n\n`{command}`: {cores} cores ({processor}), {repeats} repeats\n"
+    ).format(**about)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -89,7 +112,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         measured[name] = PARTS[name](settings, arguments.repeats)
         for table in measured[name].tables:
             print(markdown(table), flush=True)
-        print("({} took {:.0f} s)\n".format(name, time.monotonic() - started), flush=True)
+        print(f"({name} took {time.monotonic() - started:.0f} s)\n", flush=True)
         _write(arguments.output, about, measured)  # after every part, so that a stop loses nothing
     return 0
 

@@ -1,4 +1,5 @@
 """Subjects in processes of their own, taking turns, so that what disturbs the machine disturbs them alike."""
+
 import json
 import os
 import subprocess
@@ -12,11 +13,17 @@ Settings = Dict[str, Any]  # configuration keys
 
 
 class Worker:
-    """One subject in its own process (`worker.py`), which starts and does its first unit at once; to be used in a `with`."""
+    """One subject in its own process (`worker.py`), which starts and does its first unit at once; to be used in a
+    `with`."""
 
     def __init__(self, subject: str, settings: Settings) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.worker", subject, json.dumps(settings)],
-                                         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", subject, json.dumps(settings)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+        )
         self._first: Optional[Dict[str, Any]] = None
 
     @property
@@ -37,7 +44,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise UserError("a benchmark process died with code {}; was there enough memory?".format(self._process.wait()))
+            raise UserError(f"a benchmark process died with code {self._process.wait()}; was there enough memory?")
         return json.loads(line)
 
     def __enter__(self) -> "Worker":

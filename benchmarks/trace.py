@@ -1,4 +1,5 @@
 """A session that can be asked what its runs did: seconds by type of operation, and the memory of their tensors."""
+
 import collections
 import contextlib
 import itertools
@@ -21,7 +22,9 @@ class Tracer:
         if not self._on:
             return self._session.run(fetches, feed_dict)
         self._traces.append(tf.RunMetadata())
-        return self._session.run(fetches, feed_dict, tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), self._traces[-1])
+        return self._session.run(
+            fetches, feed_dict, tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), self._traces[-1]
+        )
 
     @contextlib.contextmanager
     def tracing(self) -> Iterator[None]:
@@ -43,8 +46,13 @@ class Tracer:
     def tensor_megabytes(self) -> float:
         """The most memory that tensors held at one time: on a GPU as its allocator says; on a CPU without variables."""
         memories = [[memory for _, node in self._nodes([trace]) for memory in node.memory] for trace in self._traces]
-        on_gpu = [memory.allocator_bytes_in_use for run in memories for memory in run if memory.allocator_name.startswith("GPU")]
-        return max(on_gpu or [_most_alive(run) for run in memories]) / 2.0 ** 20
+        on_gpu = [
+            memory.allocator_bytes_in_use
+            for run in memories
+            for memory in run
+            if memory.allocator_name.startswith("GPU")
+        ]
+        return max(on_gpu or [_most_alive(run) for run in memories]) / 2.0**20
 
     def _nodes(self, traces: Optional[List[Any]] = None) -> Iterator[Tuple[str, Any]]:
         for trace in traces or self._traces:
@@ -55,7 +63,9 @@ class Tracer:
 
 def _most_alive(memories: List[Any]) -> int:
     """Bytes, from the times of one run's allocations and of the releases, which are negative."""
-    changes = sorted((record.alloc_micros, record.alloc_bytes) for memory in memories for record in memory.allocation_records)
+    changes = sorted(
+        (record.alloc_micros, record.alloc_bytes) for memory in memories for record in memory.allocation_records
+    )
     return max(itertools.accumulate(size for _, size in changes), default=0)
 
 

@@ -1,11 +1,14 @@
-"""One subject of a measurement in a process of its own: builds it, then does one unit of work for every line it is sent.
+"""One subject of a measurement in a process of its own: builds it, then does one unit of work for every line it is
+sent.
 
     python -m benchmarks.worker SUBJECT '{"train.batch_size": 8}'
 
 Answers one JSON object a line: first what it took to build and to do the first unit, then seconds per unit (of the wall
-clock, and of all threads' processor time, which other processes on the machine disturb less) and the peak memory so far.
+clock, and of all threads' processor time, which other processes on the machine disturb less) and the peak memory so
+far.
 The line `trace` asks for a unit under TensorFlow's own profiler.
 """
+
 import json
 import resource
 import sys
@@ -37,8 +40,10 @@ SEED = 42
 def random_batch(config: Config, size: int) -> Any:
     """Images uint8 [B, H, W, 6] and flow float32 [B, H, W, 2] of noise; the work does not depend on the values."""
     height, width, rng = config.data.input_height, config.data.input_width, np.random.RandomState(SEED)
-    return (rng.randint(0, 256, (size, height, width, 6)).astype(np.uint8),
-            rng.normal(0.0, 5.0, (size, height, width, 2)).astype(np.float32))
+    return (
+        rng.randint(0, 256, (size, height, width, 6)).astype(np.uint8),
+        rng.normal(0.0, 5.0, (size, height, width, 2)).astype(np.float32),
+    )
 
 
 def cycle(config: Config, make: Callable[[Config], Any], codes: Optional[np.ndarray] = None) -> Ready:
@@ -51,7 +56,9 @@ def cycle(config: Config, make: Callable[[Config], Any], codes: Optional[np.ndar
 
         def unit(t: int) -> None:
             graph.run(session, fair_cycle(SEED, t) if codes is None else codes, images, flow, 1e-4)
+
         return unit
+
     return ready
 
 
@@ -72,7 +79,9 @@ def pool(config: Config, make: Callable[[Config, np.ndarray], Any]) -> Ready:
 
         def unit(t: int) -> None:
             score(session, codes, batches, batches)
+
         return unit
+
     return ready
 
 
@@ -98,8 +107,15 @@ def reading(config: Config) -> Ready:
     """The input pipeline alone: one epoch of the data set."""
     data, train, runtime = config.data, config.train, config.runtime
     index = build_index(data, train.seed)
-    pipeline = TrainPipeline(index.train, train.batch_size, data.input_height, data.input_width, train.seed,
-                             runtime.num_workers, runtime.prefetch_batches)
+    pipeline = TrainPipeline(
+        index.train,
+        train.batch_size,
+        data.input_height,
+        data.input_width,
+        train.seed,
+        runtime.num_workers,
+        runtime.prefetch_batches,
+    )
 
     def ready(session: Any) -> Unit:
         def unit(t: int) -> Dict[str, Any]:
@@ -107,12 +123,15 @@ def reading(config: Config) -> Ready:
             for _ in range(pipeline.steps_per_epoch):
                 session.run([pipeline.images, pipeline.flow])
             return {"samples": pipeline.steps_per_epoch * train.batch_size}
+
         return unit
+
     return ready
 
 
 def training(config: Config) -> Ready:
-    """The trainer as it is, records and all: one step of the first epoch, and the seconds of it that waited for data."""
+    """The trainer as it is, records and all: one step of the first epoch, and the seconds of it that waited for
+    data."""
     folder = tempfile.TemporaryDirectory()
     trainer = Trainer(config, folder.name, build_index(config.data, config.train.seed), Limits())
 
@@ -124,7 +143,9 @@ def training(config: Config) -> Ready:
             before = trainer._input_seconds
             trainer._train_cycle(0, t)
             return {"waited": trainer._input_seconds - before, "folder": folder.name}
+
         return unit
+
     return ready
 
 
@@ -134,7 +155,10 @@ SUBJECTS: Dict[str, Callable[[Config], Ready]] = {
     "pool": lambda config: pool(config, _pool_at_once),
     "baseline pool": lambda config: pool(config, _pool_masked),
     "nothing": lambda config: lambda session: lambda t: None,
-    "convolutions": convolutions, "reading": reading, "training": training}
+    "convolutions": convolutions,
+    "reading": reading,
+    "training": training,
+}
 
 
 def peak_megabytes() -> float:
@@ -164,8 +188,16 @@ def main() -> None:
     session = Tracer(tf.Session(config=session_config(config)))
     started = timed(lambda: parts.update(unit=parts["ready"](session)))
     first = timed(lambda: parts["unit"](0))
-    answer({"build": built, "start": started, "first": first, "megabytes_before": before, "tensorflow": tf.__version__,
-            "device": device_names()})
+    answer(
+        {
+            "build": built,
+            "start": started,
+            "first": first,
+            "megabytes_before": before,
+            "tensorflow": tf.__version__,
+            "device": device_names(),
+        }
+    )
     for t, line in enumerate(sys.stdin, start=1):
         if line.strip() == "trace":
             with session.tracing():

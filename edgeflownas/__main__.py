@@ -1,4 +1,5 @@
-"""The command `edgeflownas`: one name for the programs of this package, which are imported only when they are asked for."""
+"""The command `edgeflownas`: one name for the programs of this package, which are imported only when they are asked
+for."""
 
 import difflib
 import importlib
@@ -24,7 +25,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
-    Command("doctor", "edgeflownas.doctor", "what a run needs on this machine: TensorFlow, GPU, data, disk, a first step"),
+    Command(
+        "doctor", "edgeflownas.doctor", "what a run needs on this machine: TensorFlow, GPU, data, disk, a first step"
+    ),
     Command("data synthetic", "edgeflownas.data.synthetic", "make a small synthetic FlyingChairs2"),
     Command("data verify", "edgeflownas.verify_data", "decode every file of a data set"),
     Command("gates", "", "run the acceptance gates (pytest gates ...); gates status, verify, clauses read them"),
@@ -42,7 +45,8 @@ usage: edgeflownas COMMAND [ARGUMENTS]      (or: python -m edgeflownas COMMAND [
 edgeflownas COMMAND --help explains a command, edgeflownas --version prints the version.
 
 from nothing to a scored supernet:
-  edgeflownas data synthetic --out data/synthetic_fc2_small --train 640 --test 64 --seed 1 --height 96 --width 128 --max_shift 6
+  edgeflownas data synthetic --out data/synthetic_fc2_small --train 640 --test 64 --seed 1 --height 96 --width 128
+  --max_shift 6
   edgeflownas doctor --config configs/supernet_quick.yaml
   edgeflownas train --config configs/supernet_quick.yaml --max_epochs 2
   edgeflownas eval --config configs/supernet_quick.yaml --checkpoint best
@@ -63,7 +67,7 @@ def dispatch(argv: Optional[List[str]] = None) -> int:
         print(usage(), end="")
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        print("edgeflownas {}".format(edgeflownas.__version__))
+        print(f"edgeflownas {edgeflownas.__version__}")
         return 0
     command = _find(arguments)
     rest = arguments[len(command.name.split()):]  # fmt: skip
@@ -84,7 +88,7 @@ def _find(arguments: List[str]) -> Command:
     nearest = difflib.get_close_matches(arguments[0], names, n=1, cutoff=0.5)
     raise UserError(
         "unknown command {!r}{}; commands: {}".format(
-            arguments[0], "; did you mean {}?".format(nearest[0]) if nearest else "", ", ".join(names)
+            arguments[0], f"; did you mean {nearest[0]}?" if nearest else "", ", ".join(names)
         )
     )
 
@@ -93,7 +97,7 @@ def run_gates(arguments: List[str]) -> int:
     """`python -m gates` for status, verify and clauses, else `python -m pytest gates`, both in the checkout."""
     root = signoff.project_root()
     if not os.path.isfile(str(root / "gates" / "__main__.py")):
-        raise UserError("there are no gates in {}: they belong to a checkout of the project; run this from one".format(root))
+        raise UserError(f"there are no gates in {root}: they belong to a checkout of the project; run this from one")
     reads = arguments[:1] and arguments[0] in GATE_READERS
     command = [sys.executable, "-m"] + (["gates"] if reads else ["pytest", "gates"]) + arguments
     return subprocess.call(command, cwd=str(root))

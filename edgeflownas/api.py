@@ -68,9 +68,8 @@ class Supernet:
             except tf.errors.OpError as error:
                 self._session.close()
                 raise UserError(
-                    "cannot restore {}: {}; if the run goes on meanwhile, try again".format(
-                        generation.prefix, str(error).splitlines()[0]
-                    )
+                    f"cannot restore {generation.prefix}: {str(error).splitlines()[0]}; if the run goes on meanwhile, "
+                    "try again"
                 ) from error
 
     @classmethod
@@ -95,10 +94,9 @@ class Supernet:
         index = build_index(config.data, config.train.seed, progress=progress)
         if index.fingerprint != state.dataset:
             raise UserError(
-                "{} was trained on other samples than those in {} (fingerprint {}..., found {}...); name its "
-                "data with --base_path and --list_dir".format(
-                    run_folder, config.data.base_path, state.dataset[:12], index.fingerprint[:12]
-                )
+                f"{run_folder} was trained on other samples than those in {config.data.base_path} (fingerprint "
+                f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
+                "data with --base_path and --list_dir"
             )
         return cls(config, generation, state, index)
 
@@ -174,11 +172,7 @@ class Supernet:
         return self._scorers[num_paths]
 
     def _score(
-        self,
-        rows: np.ndarray,
-        num_paths: int,
-        stop: Callable[[], bool],
-        progress: Optional[Callable[[int, int], None]],
+        self, rows: np.ndarray, num_paths: int, stop: Callable[[], bool], progress: Optional[Callable[[int, int], None]]
     ) -> List[Result]:
         def scored(batches: int) -> None:
             if progress is not None:
@@ -198,7 +192,9 @@ class Supernet:
                 stop=stop,
                 progress=scored,
             )
-        costs = [subnet_cost(row, data.input_height, data.input_width, self.config.network.init_channels) for row in rows]
+        costs = [
+            subnet_cost(row, data.input_height, data.input_width, self.config.network.init_channels) for row in rows
+        ]
         return [
             Result(
                 to_digits(row),
@@ -226,8 +222,7 @@ def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) ->
         raise UserError(
             "the run in {} has another configuration: {}; give these keys the values it was trained with, or "
             "leave them out (and --config with them) to take them from the checkpoint".format(
-                run_folder,
-                "; ".join("{} was {!r}, is {!r}".format(name, old[name], new[name]) for name in differing),
+                run_folder, "; ".join(f"{name} was {old[name]!r}, is {new[name]!r}" for name in differing)
             )
         )
     return config

@@ -1,4 +1,6 @@
-"""A command line whose mistakes are one line that names the nearest flag, and whose help fits the terminal. On argparse."""
+"""A command line whose mistakes are one line that names the nearest flag, and whose help fits the terminal. On
+argparse."""
+
 import argparse
 import difflib
 import textwrap
@@ -11,8 +13,10 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     """Paragraphs of one line are wrapped; blocks of several (examples, exit codes) stay as they are written."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        blocks = [block if "\n" in block else textwrap.fill(block, width, initial_indent=indent, subsequent_indent=indent)
-                  for block in text.split("\n\n")]
+        blocks = [
+            block if "\n" in block else textwrap.fill(block, width, initial_indent=indent, subsequent_indent=indent)
+            for block in text.split("\n\n")
+        ]
         return "\n\n".join(blocks)
 
 
@@ -20,8 +24,9 @@ class Parser(argparse.ArgumentParser):
     """argparse without abbreviations, with `--traceback`; a mistake is a UserError instead of a usage text."""
 
     def __init__(self, prog: str, description: str, epilog: Optional[str] = None, usage: Optional[str] = None) -> None:
-        super().__init__(prog=prog, description=description, epilog=epilog, usage=usage, allow_abbrev=False,
-                         formatter_class=_Help)
+        super().__init__(
+            prog=prog, description=description, epilog=epilog, usage=usage, allow_abbrev=False, formatter_class=_Help
+        )
         self.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -33,11 +38,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Raises a UserError with argparse's words."""
-        raise UserError("{} (see --help)".format(message))
+        raise UserError(f"{message} (see --help)")
 
     def _unknown(self, words: List[str]) -> str:
         flags = [word.split("=")[0] for word in words if word.startswith("-")]
         if not flags:
-            return "unexpected {!r}".format(words[0])
+            return f"unexpected {words[0]!r}"
         nearest = difflib.get_close_matches(flags[0], list(self._option_string_actions), n=1, cutoff=0.5)
-        return "unknown flag {}{}".format(flags[0], "; did you mean {}?".format(nearest[0]) if nearest else "")
+        return "unknown flag {}{}".format(flags[0], f"; did you mean {nearest[0]}?" if nearest else "")

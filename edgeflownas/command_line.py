@@ -1,4 +1,5 @@
 """The command line of the trainer: every flag, its help, and the configuration it gives. Imports nothing heavy."""
+
 import argparse
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -33,9 +34,10 @@ exit codes:
 
 class Request(NamedTuple):
     """What one invocation asks for beside the configuration."""
+
     dry_run: bool
     resume: bool
-    resume_from: Optional[str]      # experiment whose weights a new run starts from
+    resume_from: Optional[str]  # experiment whose weights a new run starts from
     max_epochs: Optional[int]
     max_steps: Optional[int]
     allow_changed: List[str]
@@ -46,22 +48,31 @@ class Request(NamedTuple):
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError("expected a whole number of at least 1, found {!r}".format(text))
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return int(text)
 
 
 def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> Parser:
     """A parser with --config, --set and a flag for every configuration key that has one, grouped by section."""
-    parser = Parser(prog, description, epilog, usage="%(prog)s [--config YAML] [--set SECTION.KEY=VALUE ...] [FLAG ...]")
-    parser.add_argument("--config", metavar="YAML", help="configuration file; configs/supernet_fc2_180x240.yaml is the "
-                                                         "specification's")
-    parser.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[], dest="settings",
-                        help="set any configuration key; may be repeated")
+    parser = Parser(
+        prog, description, epilog, usage="%(prog)s [--config YAML] [--set SECTION.KEY=VALUE ...] [FLAG ...]"
+    )
+    parser.add_argument(
+        "--config", metavar="YAML", help="configuration file; configs/supernet_fc2_180x240.yaml is the specification's"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="set any configuration key; may be repeated",
+    )
     sections: Dict[str, List[Key]] = {}
     for key in KEYS.values():
         sections.setdefault(key.name.split(".")[0], []).append(key)
     for section, keys in sections.items():
-        flagless = ["{}={}".format(key.name, _shown(key.default)) for key in keys if key.flag is None]
+        flagless = [f"{key.name}={_shown(key.default)}" for key in keys if key.flag is None]
         group = parser.add_argument_group(section, "Also, by --set: " + ", ".join(flagless) if flagless else None)
         for key in keys:
             if key.flag is not None:
@@ -70,7 +81,7 @@ def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> 
 
 
 def _add_flag(group: Any, key: Key) -> None:
-    text = "{} (default: {}; key: {})".format(key.help, _shown(key.default), key.name).replace("%", "%%")
+    text = f"{key.help} (default: {_shown(key.default)}; key: {key.name})".replace("%", "%%")
     if isinstance(key.default, bool):
         group.add_argument(key.flag, dest=key.name, action="store_const", const=True, help=text)
         return
@@ -82,7 +93,9 @@ def _add_flag(group: Any, key: Key) -> None:
 
 def _shown(default: Any) -> str:
     """A default in a word."""
-    return {True: "on", False: "off"}[default] if isinstance(default, bool) else "empty" if default == "" else str(default)
+    return (
+        {True: "on", False: "off"}[default] if isinstance(default, bool) else "empty" if default == "" else str(default)
+    )
 
 
 def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
@@ -91,7 +104,7 @@ def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
     for setting in arguments.settings:
         name, equals, value = setting.partition("=")
         if not equals:
-            raise UserError("--set {!r}: expected section.key=value".format(setting))
+            raise UserError(f"--set {setting!r}: expected section.key=value")
         values[name.strip()] = value.strip()
     return values
 
@@ -99,22 +112,42 @@ def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
 def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Request]:
     """The trainer's command line: configuration, origin of each key, and the rest."""
     parser = config_parser(
-        "python wrappers/run_supernet_train.py", "Trains the EdgeFlowNAS supernet on FlyingChairs2 with FairNAS strict "
-        "fairness, evaluating a fixed pool of subnets after each epoch.", EPILOG)
+        "python wrappers/run_supernet_train.py",
+        "Trains the EdgeFlowNAS supernet on FlyingChairs2 with FairNAS strict "
+        "fairness, evaluating a fixed pool of subnets after each epoch.",
+        EPILOG,
+    )
     run = parser.add_argument_group("this invocation")
-    run.add_argument("--dry_run", action="store_true", help="print the configuration with the origin of each value; no "
-                                                            "graph, no TensorFlow")
+    run.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="print the configuration with the origin of each value; no graph, no TensorFlow",
+    )
     run.add_argument("--max_epochs", type=positive, metavar="N", help="stop after epoch N; the schedule is not bent")
     run.add_argument("--max_steps", type=positive, metavar="N", help="stop after step N; the schedule is not bent")
-    run.add_argument("--resume", action="store_true", help="go on with the run in the output folder, exactly where its last "
-                                                           "checkpoint was made")
-    run.add_argument("--load_checkpoint", action="store_true", help="with --resume_experiment_name of this experiment (or "
-                     "none): the same as --resume; of another one: start a new run from that one's last weights")
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in the output folder, exactly where its last checkpoint was made",
+    )
+    run.add_argument(
+        "--load_checkpoint",
+        action="store_true",
+        help="with --resume_experiment_name of this experiment (or "
+        "none): the same as --resume; of another one: start a new run from that one's last weights",
+    )
     run.add_argument("--resume_experiment_name", metavar="NAME", help="the experiment that --load_checkpoint means")
-    run.add_argument("--allow_changed", metavar="KEY,...", default="", help="with --resume: accept that these keys of the "
-                     "training maths have changed; the manifest records it")
-    run.add_argument("--unsigned", action="store_true", help="train more than five epochs although gate 3 has no sign-off "
-                                                             "for this source; the manifest records it")
+    run.add_argument(
+        "--allow_changed",
+        metavar="KEY,...",
+        default="",
+        help="with --resume: accept that these keys of the training maths have changed; the manifest records it",
+    )
+    run.add_argument(
+        "--unsigned",
+        action="store_true",
+        help="train more than five epochs although gate 3 has no sign-off for this source; the manifest records it",
+    )
     run.add_argument("--verify_data", action="store_true", help="decode every file of the data set before training")
     arguments = parser.parse_args(argv)
     config, origins = configuration.load(arguments.config, overrides(arguments))
@@ -128,13 +161,28 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
     elif arguments.resume_experiment_name is not None:
         raise UserError("--resume_experiment_name says which run --load_checkpoint means; add --load_checkpoint")
     if resume and resume_from:
-        raise UserError("--resume goes on with this experiment, --resume_experiment_name {} names another one; give one of "
-                        "them".format(resume_from))
+        raise UserError(
+            f"--resume goes on with this experiment, --resume_experiment_name {resume_from} names another one; give "
+            "one of "
+            "them"
+        )
     allowed = [name for name in arguments.allow_changed.split(",") if name]
     if allowed and not resume:
         raise UserError("--allow_changed goes with --resume")
-    return config, origins, Request(arguments.dry_run, resume, resume_from, arguments.max_epochs, arguments.max_steps,
-                                    allowed, arguments.unsigned, arguments.verify_data)
+    return (
+        config,
+        origins,
+        Request(
+            arguments.dry_run,
+            resume,
+            resume_from,
+            arguments.max_epochs,
+            arguments.max_steps,
+            allowed,
+            arguments.unsigned,
+            arguments.verify_data,
+        ),
+    )
 
 
 def describe(config: Config, origins: Dict[str, str]) -> str:
@@ -142,4 +190,4 @@ def describe(config: Config, origins: Dict[str, str]) -> str:
     rows = [(name, repr(value), origins[name]) for name, value in configuration.flat(config).items()]
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
     lines = ["{:{}}  {:{}}  {}".format(name, widths[0], value, widths[1], origin) for name, value, origin in rows]
-    return "\n".join(lines + ["", "config_hash  {}".format(configuration.config_hash(config))])
+    return "\n".join(lines + ["", f"config_hash  {configuration.config_hash(config)}"])

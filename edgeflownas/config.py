@@ -1,9 +1,11 @@
 """Typed configuration: defaults here, then a YAML file, then the command line; the later one wins.
 
 Built on dataclasses and PyYAML. Every field carries its help text, bounds and command line flag, so that `--help`, the
-dry-run table, the configuration reference and the checks cannot disagree. An unknown key, a wrong type or a value out of
+dry-run table, the configuration reference and the checks cannot disagree. An unknown key, a wrong type or a value out
+of
 bounds is a `UserError` that names the key.
 """
+
 import dataclasses
 import difflib
 import hashlib
@@ -22,17 +24,25 @@ _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
-    """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the hash)."""
+    """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the
+    hash)."""
     return dataclasses.field(default=default, metadata=dict(details, help=text))
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where FlyingChairs2 is and what is cut from it."""
-    base_path: str = _opt("data/FlyingChairs2", "folder that holds FlyingChairs2's train/ (and val/)", flag="--base_path",
-                          maths=False)
-    list_dir: str = _opt("", "folder of FC2_dirnames.txt, FC2_train.txt, FC2_test.txt; empty: base_path if they are there, "
-                             "else the folders train/ and val/", flag="--list_dir", maths=False)
+
+    base_path: str = _opt(
+        "data/FlyingChairs2", "folder that holds FlyingChairs2's train/ (and val/)", flag="--base_path", maths=False
+    )
+    list_dir: str = _opt(
+        "",
+        "folder of FC2_dirnames.txt, FC2_train.txt, FC2_test.txt; empty: base_path if they are there, "
+        "else the folders train/ and val/",
+        flag="--list_dir",
+        maths=False,
+    )
     holdout: int = _opt(0, "samples taken from the training list as validation set instead of FC2_test; 0: off", low=0)
     input_height: int = _opt(180, "crop height in pixels", low=64, flag="--input_height")
     input_width: int = _opt(240, "crop width in pixels", low=64, flag="--input_width")
@@ -42,79 +52,131 @@ class DataConfig:
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
     """The supernet."""
-    module: str = _opt("edgeflownas.network.MultiScaleResNet_supernet", "module that defines the supernet",
-                       flag="--network_module", choices=("edgeflownas.network.MultiScaleResNet_supernet",))
-    init_channels: int = _opt(32, "channels of the first layer; all widths follow by doubling and halving", low=2,
-                              high=256)
+
+    module: str = _opt(
+        "edgeflownas.network.MultiScaleResNet_supernet",
+        "module that defines the supernet",
+        flag="--network_module",
+        choices=("edgeflownas.network.MultiScaleResNet_supernet",),
+    )
+    init_channels: int = _opt(
+        32, "channels of the first layer; all widths follow by doubling and halving", low=2, high=256
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """What training computes."""
-    seed: int = _opt(42, "seed of weights, sample order and crops", low=0, high=2 ** 32 - 1, flag="--seed")
-    arch_seed: int = _opt(42, "seed of the fair cycles and of the evaluation pool", low=0, high=2 ** 32 - 1,
-                          flag="--arch_seed")
-    supernet_mode: str = _opt("strict_fairness", "strict_fairness: a cycle uses every option of every block once; "
-                              "uniform: independent random paths (single-path one-shot baseline)",
-                              flag="--supernet_mode", choices=("strict_fairness", "uniform"))
-    cycle_mode: str = _opt("fused", "fused: the paths of a cycle in one run of the graph; sequential: one path per run, "
-                           "for small GPUs", flag="--cycle_mode", choices=("fused", "sequential"))
+
+    seed: int = _opt(42, "seed of weights, sample order and crops", low=0, high=2**32 - 1, flag="--seed")
+    arch_seed: int = _opt(
+        42, "seed of the fair cycles and of the evaluation pool", low=0, high=2**32 - 1, flag="--arch_seed"
+    )
+    supernet_mode: str = _opt(
+        "strict_fairness",
+        "strict_fairness: a cycle uses every option of every block once; "
+        "uniform: independent random paths (single-path one-shot baseline)",
+        flag="--supernet_mode",
+        choices=("strict_fairness", "uniform"),
+    )
+    cycle_mode: str = _opt(
+        "fused",
+        "fused: the paths of a cycle in one run of the graph; sequential: one path per run, for small GPUs",
+        flag="--cycle_mode",
+        choices=("fused", "sequential"),
+    )
     num_epochs: int = _opt(200, "epochs of the learning rate schedule", low=1, flag="--num_epochs")
     batch_size: int = _opt(32, "samples per cycle; all paths of a cycle see the same ones", low=1, flag="--batch_size")
-    micro_batch_size: int = _opt(0, "split a batch into pieces of this many samples to save memory; BN then sees the "
-                                 "piece, not the batch; 0: off", low=0, flag="--micro_batch_size")
+    micro_batch_size: int = _opt(
+        0,
+        "split a batch into pieces of this many samples to save memory; BN then sees the piece, not the batch; 0: off",
+        low=0,
+        flag="--micro_batch_size",
+    )
     lr: float = _opt(1e-4, "learning rate at the start of the cosine", above=0.0, flag="--lr")
     lr_schedule: str = _opt("cosine", "learning rate schedule, per step, to zero", choices=("cosine",))
     optimizer: str = _opt("adam", "optimizer (beta 0.9 and 0.999, epsilon 1e-8)", choices=("adam",))
-    wd: float = _opt(4e-5, "weight decay: this times the sum of l2_loss over all convolution kernels is added to the loss",
-                     low=0.0, flag="--wd")
-    grad_clip: float = _opt(5.0, "bound of the global norm of a cycle's averaged gradient", above=0.0,
-                            flag="--grad_clip")
-    loss: str = _opt("linear_softplus", "linear_softplus: multiscale loss with uncertainty; l1: its first term only",
-                     flag="--loss", choices=("linear_softplus", "l1"))
-    amp: bool = _opt(False, "mixed precision: on a GPU convolutions compute in float16, with a loss scale; changes nothing on a "
-                     "CPU", flag="--amp")
+    wd: float = _opt(
+        4e-5,
+        "weight decay: this times the sum of l2_loss over all convolution kernels is added to the loss",
+        low=0.0,
+        flag="--wd",
+    )
+    grad_clip: float = _opt(
+        5.0, "bound of the global norm of a cycle's averaged gradient", above=0.0, flag="--grad_clip"
+    )
+    loss: str = _opt(
+        "linear_softplus",
+        "linear_softplus: multiscale loss with uncertainty; l1: its first term only",
+        flag="--loss",
+        choices=("linear_softplus", "l1"),
+    )
+    amp: bool = _opt(
+        False,
+        "mixed precision: on a GPU convolutions compute in float16, with a loss scale; changes nothing on a CPU",
+        flag="--amp",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """The evaluation that follows every epoch, and early stop."""
-    pool_size: int = _opt(12, "subnets of the fixed evaluation pool, a multiple of a cycle's paths",
-                          flag="--eval_pool_size", low=1)
-    bn_recal_batches: int = _opt(8, "batches over which a subnet's BN statistics are re-estimated before it is scored",
-                                 flag="--bn_recal_batches", low=1)
+
+    pool_size: int = _opt(
+        12, "subnets of the fixed evaluation pool, a multiple of a cycle's paths", flag="--eval_pool_size", low=1
+    )
+    bn_recal_batches: int = _opt(
+        8,
+        "batches over which a subnet's BN statistics are re-estimated before it is scored",
+        flag="--bn_recal_batches",
+        low=1,
+    )
     batch_size: int = _opt(8, "samples per batch of BN re-estimation and of scoring", flag="--eval_batch_size", low=1)
-    num_samples: int = _opt(0, "validation samples that are scored, from the front of the list; 0: all",
-                            flag="--eval_num_samples", low=0)
-    patience: int = _opt(15, "stop early after this many evaluations in a row without improvement", low=1,
-                         flag="--patience")
-    min_delta: float = _opt(0.002, "an improvement lowers the mean EPE by more than this many pixels", low=0.0,
-                            flag="--min_delta")
+    num_samples: int = _opt(
+        0, "validation samples that are scored, from the front of the list; 0: all", flag="--eval_num_samples", low=0
+    )
+    patience: int = _opt(
+        15, "stop early after this many evaluations in a row without improvement", low=1, flag="--patience"
+    )
+    min_delta: float = _opt(
+        0.002, "an improvement lowers the mean EPE by more than this many pixels", low=0.0, flag="--min_delta"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
     """Where and how the run is carried out; none of it changes what is computed, none of it is in the hash."""
+
     gpu_device: str = _opt("0", "GPU number (CUDA_VISIBLE_DEVICES); -1 or empty: CPU", flag="--gpu_device")
     deterministic: bool = _opt(False, "one thread on the CPU: the same bits on every run", flag="--deterministic")
-    xla: bool = _opt(False, "compile the graph with XLA; on a CPU only under TF_XLA_FLAGS=--tf_xla_cpu_global_jit, and then "
-                     "slower", flag="--xla")
-    fast_mode: bool = _opt(False, "TensorBoard scalars every 100 steps instead of every 10, flushed every 200, "
-                           "8 prefetched batches", flag="--fast_mode")
-    debug_trace: bool = _opt(False, "write debug_trace.jsonl: a line per cycle, evaluation and subnet",
-                             flag="--debug_trace")
+    xla: bool = _opt(
+        False,
+        "compile the graph with XLA; on a CPU only under TF_XLA_FLAGS=--tf_xla_cpu_global_jit, and then slower",
+        flag="--xla",
+    )
+    fast_mode: bool = _opt(
+        False,
+        "TensorBoard scalars every 100 steps instead of every 10, flushed every 200, 8 prefetched batches",
+        flag="--fast_mode",
+    )
+    debug_trace: bool = _opt(
+        False, "write debug_trace.jsonl: a line per cycle, evaluation and subnet", flag="--debug_trace"
+    )
     num_workers: int = _opt(4, "threads that read and decode samples", low=1, high=256, flag="--num_workers")
     prefetch_batches: int = _opt(4, "batches decoded ahead of the step", low=1, high=64, flag="--prefetch_batches")
-    save_every_steps: int = _opt(0, "also commit a checkpoint every so many steps; 0: after each epoch only", low=0,
-                                 flag="--save_every_steps")
+    save_every_steps: int = _opt(
+        0, "also commit a checkpoint every so many steps; 0: after each epoch only", low=0, flag="--save_every_steps"
+    )
     output_dir: str = _opt("outputs/supernet", "folder of the runs", flag="--output_dir")
-    experiment_name: str = _opt("", "sub-folder of output_dir for this run; empty: output_dir itself",
-                                flag="--experiment_name")
+    experiment_name: str = _opt(
+        "", "sub-folder of output_dir for this run; empty: output_dir itself", flag="--experiment_name"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The whole configuration; immutable once loaded."""
+
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -124,6 +186,7 @@ class Config:
 
 class Key(NamedTuple):
     """One configuration key: `name` is `section.key`."""
+
     name: str
     default: Any
     help: str
@@ -142,9 +205,15 @@ def _keys() -> Dict[str, Key]:
         for field in dataclasses.fields(cls):  # type: ignore
             meta = field.metadata
             maths = meta.get("maths", True) and section != "runtime"
-            keys["{}.{}".format(section, field.name)] = Key(
-                "{}.{}".format(section, field.name), field.default, meta["help"], meta.get("flag"), meta.get("choices"),
-                maths, meta)
+            keys[f"{section}.{field.name}"] = Key(
+                f"{section}.{field.name}",
+                field.default,
+                meta["help"],
+                meta.get("flag"),
+                meta.get("choices"),
+                maths,
+                meta,
+            )
     return keys
 
 
@@ -177,7 +246,7 @@ def from_dict(stored: Any, origin: str = "stored configuration") -> Config:
     flat = _flatten(stored, origin)
     missing = sorted(set(KEYS) - set(flat))
     if missing:
-        raise UserError("{}: key {} is missing".format(origin, missing[0]))
+        raise UserError(f"{origin}: key {missing[0]} is missing")
     return _build({name: _checked(_known(name, origin), value, origin) for name, value in flat.items()})
 
 
@@ -202,18 +271,23 @@ def _build(values: Dict[str, Any]) -> Config:
     sections = {}
     for section, cls in _SECTIONS.items():
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore
-        sections[section] = cls(**{name: values["{}.{}".format(section, name)] for name in names})  # type: ignore
+        sections[section] = cls(**{name: values[f"{section}.{name}"] for name in names})  # type: ignore
     config = Config(**sections)
     micro, batch = config.train.micro_batch_size, config.train.batch_size
     if micro and batch % micro:
-        raise UserError("train.micro_batch_size: {} does not divide train.batch_size {}; choose a divisor or 0".format(
-            micro, batch))
+        raise UserError(
+            f"train.micro_batch_size: {micro} does not divide train.batch_size {batch}; choose a divisor or 0"
+        )
     if config.runtime.deterministic and config.runtime.xla:
-        raise UserError("runtime.deterministic and runtime.xla: XLA decides while it runs what it compiles, which changes last "
-                        "bits; leave one of them out")
+        raise UserError(
+            "runtime.deterministic and runtime.xla: XLA decides while it runs what it compiles, which changes last "
+            "bits; leave one of them out"
+        )
     if re.search(r"[/\\\0]|^\.", config.runtime.experiment_name):
-        raise UserError("runtime.experiment_name: {!r} must be a plain folder name, without slashes or a leading dot"
-                        .format(config.runtime.experiment_name))
+        raise UserError(
+            f"runtime.experiment_name: {config.runtime.experiment_name!r} must be a plain folder name, without "
+            "slashes or a leading dot"
+        )
     return config
 
 
@@ -225,8 +299,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, "key {!r} appears twice".format(key),
-                                                        key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -235,35 +308,35 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _read_yaml(path: str) -> Dict[str, Any]:
     try:
         if os.path.getsize(path) > MAX_YAML_BYTES:
-            raise UserError("{}: larger than {} bytes, not a configuration file".format(path, MAX_YAML_BYTES))
+            raise UserError(f"{path}: larger than {MAX_YAML_BYTES} bytes, not a configuration file")
         with open(path, "rb") as handle:
             document = yaml.load(handle, Loader=_UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
-        raise UserError("cannot read the configuration {}: {}".format(path, error.strerror or error))
+        raise UserError(f"cannot read the configuration {path}: {error.strerror or error}")
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
-        raise UserError("{}: not valid YAML: {}".format(path, str(error)[:300]))
+        raise UserError(f"{path}: not valid YAML: {str(error)[:300]}")
     return _flatten({} if document is None else document, path)
 
 
 def _flatten(document: Any, origin: str) -> Dict[str, Any]:
     if not isinstance(document, dict):
-        raise UserError("{}: expected sections ({}), found {}".format(
-            origin, ", ".join(_SECTIONS), type(document).__name__))
+        raise UserError(
+            "{}: expected sections ({}), found {}".format(origin, ", ".join(_SECTIONS), type(document).__name__)
+        )
     flattened = {}
     for section, entries in document.items():
         if section not in _SECTIONS:
-            raise UserError("{}: unknown section {}{}".format(origin, _show(section), _nearest(section, _SECTIONS)))
+            raise UserError(f"{origin}: unknown section {_show(section)}{_nearest(section, _SECTIONS)}")
         if not isinstance(entries, dict):
-            raise UserError("{}: section {} must hold `key: value` lines, found {}".format(
-                origin, section, type(entries).__name__))
+            raise UserError(f"{origin}: section {section} must hold `key: value` lines, found {type(entries).__name__}")
         for name, value in entries.items():
-            flattened["{}.{}".format(section, name)] = value
+            flattened[f"{section}.{name}"] = value
     return flattened
 
 
 def _known(name: str, origin: str) -> Key:
     if name not in KEYS:
-        raise UserError("{}: unknown key {}{}".format(origin, _show(name), _nearest(name, KEYS)))
+        raise UserError(f"{origin}: unknown key {_show(name)}{_nearest(name, KEYS)}")
     return KEYS[name]
 
 
@@ -290,7 +363,7 @@ def _checked(key: Key, value: Any, origin: str) -> Any:
     else:
         result = _number(value, kind, from_text)
     if type(result) is not kind or (kind is str and "\0" in result):
-        raise UserError("{}: {}: expected {}, found {}".format(origin, key.name, _TYPE_NAMES[kind], _show(value)))
+        raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}")
     _check_bounds(key, result, origin)
     return result
 
@@ -303,7 +376,7 @@ def _number(value: Any, kind: type, from_text: bool) -> Any:
     if isinstance(value, str) and len(value) < 40 and (from_text or kind is float) and _SPECIAL.fullmatch(value):
         number = float(value)
         return number if kind is float else (int(value) if re.fullmatch(r"[+-]?\d+", value) else value)
-    if kind is float and type(value) is int and abs(value) < 2 ** 53:
+    if kind is float and type(value) is int and abs(value) < 2**53:
         return float(value)
     return value
 
@@ -322,4 +395,4 @@ def _check_bounds(key: Key, value: Any, origin: str) -> None:
     elif details.get("above") is not None and value <= details["above"]:
         problem = "must be greater than {}".format(details["above"])
     if problem:
-        raise UserError("{}: {}: {}, found {}".format(origin, key.name, problem, _show(value)))
+        raise UserError(f"{origin}: {key.name}: {problem}, found {_show(value)}")

@@ -70,11 +70,13 @@ def check_tensorflow(patient: Patient) -> Iterator[Finding]:
         found = "cannot be imported: {}".format(" ".join(str(error).split())[:200])
         yield Finding(FAIL, "TensorFlow", found, 'install one: pip install -e ".[gpu]", ".[cpu]" or ".[tf2]"')
         return
-    version = "{}, Python {}".format(tf.__version__, sys.version.split()[0])
+    version = f"{tf.__version__}, Python {sys.version.split()[0]}"
     if tf.__version__.startswith("1.") and not tf.__version__.startswith("1.15."):
         yield Finding(FAIL, "TensorFlow", version, "install 1.15 or a current 2.x")
     else:
-        yield Finding(OK, "TensorFlow", version + (", built for CUDA" if tf.test.is_built_with_cuda() else ", CPU only"))
+        yield Finding(
+            OK, "TensorFlow", version + (", built for CUDA" if tf.test.is_built_with_cuda() else ", CPU only")
+        )
     yield from _check_gpus(patient, tf)
 
 
@@ -89,17 +91,19 @@ def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
         yield Finding(FAIL, "GPU", str(error))
         return
     if not found:
-        yield Finding(WARN, "GPU", "no nvidia-smi, so no NVIDIA GPU", "a full run on a CPU takes weeks; try a small one there")
+        yield Finding(
+            WARN, "GPU", "no nvidia-smi, so no NVIDIA GPU", "a full run on a CPU takes weeks; try a small one there"
+        )
         return
     chosen = found[int(device):][:1] if device.isdigit() else found  # fmt: skip
     if not chosen:
-        yield Finding(FAIL, "GPU", "no number {} among {}".format(device, len(found)), "choose another --gpu_device")
+        yield Finding(FAIL, "GPU", f"no number {device} among {len(found)}", "choose another --gpu_device")
         return
     for gpu in chosen:
         verdict = nvidia.judge(gpu, tf.__version__, _is_nvidia_build())
         patient.gpu_is_safe = patient.gpu_is_safe and verdict.works
         level = (WARN if verdict.advice else OK) if verdict.works else FAIL
-        yield Finding(level, "GPU", "{}: {}".format(gpu.name, verdict.reason), verdict.advice)
+        yield Finding(level, "GPU", f"{gpu.name}: {verdict.reason}", verdict.advice)
     if patient.gpu_is_safe:  # else even asking it may hang
         yield _visible_gpu(tf)
 
@@ -115,7 +119,7 @@ def _visible_gpu(tf: Any) -> Finding:
             FAIL, "GPU in TensorFlow", "none: this TensorFlow is built for CPUs", 'pip install -e ".[gpu]" or ".[tf2]"'
         )
     libraries = "CUDA 10.0 and cuDNN 7.6" if tf.__version__.startswith("1.") else 'pip install "tensorflow[and-cuda]"'
-    advice = "make its CUDA libraries findable ({}; see LD_LIBRARY_PATH), or --gpu_device -1".format(libraries)
+    advice = f"make its CUDA libraries findable ({libraries}; see LD_LIBRARY_PATH), or --gpu_device -1"
     return Finding(FAIL, "GPU in TensorFlow", "none is visible", advice)
 
 
@@ -155,7 +159,7 @@ def check_space(patient: Patient) -> Iterator[Finding]:
     epoch = EPOCH_BYTES + (patient.train_samples // train.batch_size) * (STEP_BYTES + trace)
     need = CHECKPOINTS * checkpoint + train.num_epochs * epoch
     free = shutil.disk_usage(patient.output_dir).free
-    found = "{:.1f} GB free in {}, a run needs about {:.2f} GB".format(free / 1e9, patient.output_dir, need / 1e9)
+    found = f"{free / 1e9:.1f} GB free in {patient.output_dir}, a run needs about {need / 1e9:.2f} GB"
     level = OK if free > 2 * need else WARN if free > need else FAIL
     yield Finding(level, "disk space", found, "" if level == OK else "free some space or choose another --output_dir")
 
@@ -169,12 +173,14 @@ def check_file_system(patient: Patient) -> Iterator[Finding]:
             try:
                 attempt(folder)
             except (OSError, NotImplementedError, filelock.Timeout) as error:
-                yield Finding(FAIL, "file system", "{} fails in {}: {}".format(name, patient.output_dir, error),
+                yield Finding(FAIL, "file system", f"{name} fails in {patient.output_dir}: {error}",
                               "choose an --output_dir on another file system")  # fmt: skip
                 return
-        yield Finding(OK, "file system", "{} work in {}".format(", ".join(name for name, _ in _ATTEMPTS), patient.output_dir))
+        yield Finding(
+            OK, "file system", "{} work in {}".format(", ".join(name for name, _ in _ATTEMPTS), patient.output_dir)
+        )
     except OSError as error:
-        found = "{} cannot be written: {}".format(patient.output_dir, error.strerror or error)
+        found = f"{patient.output_dir} cannot be written: {error.strerror or error}"
         yield Finding(FAIL, "file system", found, "choose another --output_dir or mend its permissions")
     finally:
         if folder is not None:
@@ -244,8 +250,8 @@ def check_first_step(patient: Patient) -> Iterator[Finding]:
         )
         return
     graph_time, first, second = [after - before for before, after in zip(seconds, seconds[1:])]
-    size = "{}x{}, batch {}, {} channels".format(data.input_height, data.input_width, batch, config.network.init_channels)
-    found = "graph {:.1f} s, first step {:.1f} s, second {:.2f} s ({})".format(graph_time, first, second, size)
+    size = f"{data.input_height}x{data.input_width}, batch {batch}, {config.network.init_channels} channels"
+    found = f"graph {graph_time:.1f} s, first step {first:.1f} s, second {second:.2f} s ({size})"
     yield Finding(OK, "first step", found, "" if patient.full else "--full times the configuration's own size")
 
 
@@ -261,7 +267,7 @@ def check_gates(patient: Patient) -> Iterator[Finding]:
     try:
         signoff.require_gate(3, signoff.project_root())
     except UserError as error:
-        yield Finding(WARN, "gates", "a run of more than five epochs will be refused: {}".format(error), "or --unsigned")
+        yield Finding(WARN, "gates", f"a run of more than five epochs will be refused: {error}", "or --unsigned")
         return
     yield Finding(OK, "gates", "gate 3 is signed off for this source")
 
@@ -272,7 +278,8 @@ CHECKS = (check_tensorflow, check_data, check_space, check_file_system, check_ga
 def _parser() -> Parser:
     parser = config_parser(
         "python -m edgeflownas.doctor",
-        "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, and a first training step. Give it the "
+        "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, and a first training step. Give "
+        "it the "
         "run's own configuration. Exit code 0: nothing stands in the way; 1: a finding is FAIL.",
     )
     parser.add_argument(
@@ -292,9 +299,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         for finding in check(patient):
             failed += finding.level == FAIL
             advice = "; " + finding.advice if finding.advice else ""
-            print("{:<4}  {}: {}{}".format(finding.level, finding.what, finding.found, advice), flush=True)
+            print(f"{finding.level:<4}  {finding.what}: {finding.found}{advice}", flush=True)
     print(
-        "doctor: {}".format("findings that stand in the way of a run: {}".format(failed) if failed else "nothing stands in the way")
+        "doctor: {}".format(
+            f"findings that stand in the way of a run: {failed}" if failed else "nothing stands in the way"
+        )
     )
     return 1 if failed else 0
 

@@ -1,4 +1,5 @@
 """Errors that are the user's to mend: one line, what is wrong and what to do, exit code 2."""
+
 import sys
 from typing import Callable, List, Optional
 
@@ -37,7 +38,7 @@ def run_cli(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional
     except UserError as error:
         if "--traceback" in arguments:
             raise
-        print("error: {}".format(error), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # ahead of training, or in a command that keeps nothing half done
         if "--traceback" in arguments:

@@ -1,4 +1,5 @@
 """Files that are the old one or the new one, never half a one; the disk's errors as one line for the user."""
+
 from __future__ import annotations
 
 import contextlib
@@ -29,8 +30,8 @@ def os_errors(doing: str, also: Tuple[Type[BaseException], ...] = ()) -> Iterato
         why, hint = _why(error)
         named = getattr(error, "filename", None)
         if named and str(named) not in doing:
-            why = "{} ({})".format(why, named)
-        raise UserError("cannot {}: {}; {}".format(doing, why, hint)) from error
+            why = f"{why} ({named})"
+        raise UserError(f"cannot {doing}: {why}; {hint}") from error
 
 
 def _why(error: BaseException) -> Tuple[str, str]:
@@ -65,8 +66,8 @@ def write_text(path: str, text: str) -> None:
 def atomic_write_text(path: str, text: str) -> None:
     """Replaces `path`: a reader finds the old text or the new, even after a crash. Raises UserError."""
     folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, ".{}.tmp-{}".format(name, os.getpid()))
-    with os_errors("write {}".format(path)):
+    temporary = os.path.join(folder, f".{name}.tmp-{os.getpid()}")
+    with os_errors(f"write {path}"):
         try:
             write_text(temporary, text)
             os.replace(temporary, path)
@@ -87,7 +88,7 @@ def swap_link(target: str, link: str) -> None:
     if os.path.isdir(link) and not os.path.islink(link):
         raise OSError(errno.EISDIR, "a folder stands where a link belongs: delete it", link)
     folder, name = os.path.split(os.path.abspath(link))
-    temporary = os.path.join(folder, ".{}.tmp".format(name))
+    temporary = os.path.join(folder, f".{name}.tmp")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)  # left by a run that was killed here
     os.symlink(target, temporary)

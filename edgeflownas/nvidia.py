@@ -1,4 +1,5 @@
-"""The NVIDIA GPUs of this machine, and whether a TensorFlow can compute on them. Asks `nvidia-smi`; needs no TensorFlow."""
+"""The NVIDIA GPUs of this machine, and whether a TensorFlow can compute on them. Asks `nvidia-smi`; needs no
+TensorFlow."""
 
 import csv
 import subprocess
@@ -34,17 +35,19 @@ class Verdict(NamedTuple):
 def gpus() -> List[Gpu]:
     """All GPUs in the driver's order; empty without `nvidia-smi`. UserError if it is there and does not work."""
     try:
-        done = subprocess.run(QUERY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT, universal_newlines=True)
+        done = subprocess.run(
+            QUERY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT, universal_newlines=True
+        )
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError("nvidia-smi cannot be run: {}; mend the NVIDIA driver".format(error.strerror or error))
+        raise UserError(f"nvidia-smi cannot be run: {error.strerror or error}; mend the NVIDIA driver")
     except subprocess.TimeoutExpired:
-        raise UserError("nvidia-smi gave no answer in {} seconds; restart the NVIDIA driver".format(TIMEOUT))
+        raise UserError(f"nvidia-smi gave no answer in {TIMEOUT} seconds; restart the NVIDIA driver")
     if done.returncode:
         said = " ".join(done.stdout.split()) or "nothing"
         raise UserError(
-            "nvidia-smi failed (exit code {}, it said: {:.200}); mend or update the NVIDIA driver".format(done.returncode, said)
+            f"nvidia-smi failed (exit code {done.returncode}, it said: {said:.200}); mend or update the NVIDIA driver"
         )
     return [_gpu(cells) for cells in csv.reader(done.stdout.splitlines(), skipinitialspace=True) if cells]
 
@@ -62,28 +65,29 @@ def _numbers(text: str) -> Tuple[int, ...]:
 
 
 def judge(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> Verdict:
-    """Whether TensorFlow of version `tensorflow` computes correctly on this GPU; `nvidia_build`: NVIDIA's fork of 1.15."""
+    """Whether TensorFlow of version `tensorflow` computes correctly on this GPU; `nvidia_build`: NVIDIA's fork of
+    1.15."""
     stock_1 = tensorflow.startswith("1.") and not nvidia_build
     oldest = OLDEST_DRIVER[1 if stock_1 else 2]
     if gpu.driver[:2] < oldest:
         return Verdict(
             False,
-            "driver {} is older than {}, which the CUDA of TensorFlow {} needs".format(
-                _dotted(gpu.driver), _dotted(oldest), tensorflow
-            ),
+            f"driver {_dotted(gpu.driver)} is older than {_dotted(oldest)}, which the CUDA of TensorFlow {tensorflow} "
+            "needs",
             "update the NVIDIA driver",
         )
     if gpu.capability is None:
-        return Verdict(True, "the driver does not tell its compute capability", "check that it is below 8.0" if stock_1 else "")
+        return Verdict(
+            True, "the driver does not tell its compute capability", "check that it is below 8.0" if stock_1 else ""
+        )
     if stock_1 and gpu.capability >= FIRST_UNKNOWN_TO_CUDA_10:
         return Verdict(
             False,
-            "compute capability {}: stock TensorFlow {} (CUDA 10.0) hangs or computes wrong results on it".format(
-                _dotted(gpu.capability), tensorflow
-            ),
+            f"compute capability {_dotted(gpu.capability)}: stock TensorFlow {tensorflow} (CUDA 10.0) hangs or "
+            "computes wrong results on it",
             "use the TensorFlow 2 stack (or NVIDIA's build of 1.15), an older GPU, or --gpu_device -1",
         )
-    return Verdict(True, "compute capability {}, driver {}".format(_dotted(gpu.capability), _dotted(gpu.driver)), "")
+    return Verdict(True, f"compute capability {_dotted(gpu.capability)}, driver {_dotted(gpu.driver)}", "")
 
 
 def _dotted(numbers: Tuple[int, ...]) -> str:

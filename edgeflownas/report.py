@@ -1,7 +1,7 @@
 """Report on a run, or on several side by side, from the files of their folders alone.
 
-    python -m edgeflownas.report RUN                          writes supernet_training_report.md and .html into RUN
-    python -m edgeflownas.report RUN1 RUN2 ... --output DIR   writes supernet_comparison.md and .html into DIR
+python -m edgeflownas.report RUN                          writes supernet_training_report.md and .html into RUN
+python -m edgeflownas.report RUN1 RUN2 ... --output DIR   writes supernet_comparison.md and .html into DIR
 """
 
 from typing import List, Optional
@@ -20,7 +20,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     it."""
     parser = Parser(
         "python -m edgeflownas.report",
-        "Report on one run, or compare several: Markdown with plots, and one HTML file with everything inside. Reads only "
+        "Report on one run, or compare several: Markdown with plots, and one HTML file with everything inside. Reads "
+        "only "
         "the files of the run folders; TensorFlow is not needed.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, for example outputs/supernet/my_experiment")

@@ -4,20 +4,21 @@ Nothing in this project keeps a generator alive between calls: whatever is drawn
 `numpy.random.RandomState([seed, stream, t])`, whose stream NumPy has frozen. That is why a resumed run draws what the
 uninterrupted one would have drawn, on every supported NumPy.
 """
+
 import numpy as np
 
 # The numbers are part of the contract: changing one changes every run.
 STREAMS = {
-    "cycle": 0,         # codes of a fair cycle, index = step
-    "pool": 1,          # evaluation pool, index = cycle of the pool
-    "order": 2,         # order of the training samples, index = epoch
-    "crop": 3,          # crop offsets of the training samples, index = epoch
-    "bn": 4,            # samples for BN re-estimation
-    "holdout": 5,       # validation samples held out of the training list
-    "init": 6,          # initial weights, index = CRC-32 of the variable's name
-    "synthetic": 7,     # synthetic FC2, index = sample
+    "cycle": 0,  # codes of a fair cycle, index = step
+    "pool": 1,  # evaluation pool, index = cycle of the pool
+    "order": 2,  # order of the training samples, index = epoch
+    "crop": 3,  # crop offsets of the training samples, index = epoch
+    "bn": 4,  # samples for BN re-estimation
+    "holdout": 5,  # validation samples held out of the training list
+    "init": 6,  # initial weights, index = CRC-32 of the variable's name
+    "synthetic": 7,  # synthetic FC2, index = sample
     "random_codes": 8,  # codes drawn for checks and `--random N`
-    "uniform": 9,       # codes of `supernet_mode: uniform`, index = step
+    "uniform": 9,  # codes of `supernet_mode: uniform`, index = step
 }
 
 

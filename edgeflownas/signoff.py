@@ -1,9 +1,11 @@
 """Sign-offs of the gates: the records `outputs/gates/gateN.json`, what makes one valid, and who may rely on it.
 
 A record says that gate N passed, completely, on exactly this source. It is plain JSON. Its digest and the link to the
-record before it guard against accident (an edit, a stale or mixed-up file); they are not a signature and stop no forger.
+record before it guard against accident (an edit, a stale or mixed-up file); they are not a signature and stop no
+forger.
 Needs neither TensorFlow nor pytest: the trainer reads records here, the gate runner writes them.
 """
+
 import datetime
 import hashlib
 import json
@@ -23,7 +25,8 @@ Record = Dict[str, Any]
 
 
 class State(NamedTuple):
-    """What a gate's record is worth for the present source: `name` is one of `valid missing stale edited broken failed`."""
+    """What a gate's record is worth for the present source: `name` is one of `valid missing stale edited broken
+    failed`."""
 
     name: str
     reason: str
@@ -34,7 +37,8 @@ class State(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """Where a gate ran: git commit and whether files differ from it, versions by name, the device in words, whether a GPU
+    """Where a gate ran: git commit and whether files differ from it, versions by name, the device in words, whether a
+    GPU
     was demanded, hash of the configuration. None = could not be told."""
 
     commit: Optional[str]
@@ -52,7 +56,7 @@ def project_root() -> Path:
 
 def record_path(gate: int, root: Path) -> Path:
     folder = os.environ.get(RECORDS_VARIABLE)
-    return (Path(folder) if folder else Path(root) / "outputs" / "gates") / "gate{}.json".format(gate)
+    return (Path(folder) if folder else Path(root) / "outputs" / "gates") / f"gate{gate}.json"
 
 
 def source_files(root: Path) -> Dict[str, str]:
@@ -71,7 +75,7 @@ def source_files(root: Path) -> Dict[str, str]:
 
 def fingerprint(files: Dict[str, str]) -> str:
     """One SHA-256 over the sorted (path, SHA-256 of the bytes) of `source_files`."""
-    lines = "".join("{}\0{}\n".format(path, files[path]) for path in sorted(files))
+    lines = "".join(f"{path}\0{files[path]}\n" for path in sorted(files))
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
 
@@ -94,26 +98,33 @@ def digest(record: Record) -> str:
 
 
 def read_record(gate: int, root: Path) -> Record:
-    """The gate's record as it stands, unverified. Raises `OSError` if there is none, `ValueError` if it is no JSON object."""
+    """The gate's record as it stands, unverified. Raises `OSError` if there is none, `ValueError` if it is no JSON
+    object."""
     record = json.loads(record_path(gate, root).read_text(encoding="utf-8"))
     if not isinstance(record, dict):
-        raise ValueError("a record is a JSON object, found {}".format(type(record).__name__))
+        raise ValueError(f"a record is a JSON object, found {type(record).__name__}")
     return record
 
 
-def write_record(gate: int, root: Path, outcome: str, clauses: List[Dict[str, Any]], environment: Environment,
-                 files: Dict[str, str]) -> Path:
+def write_record(
+    gate: int, root: Path, outcome: str, clauses: List[Dict[str, Any]], environment: Environment, files: Dict[str, str]
+) -> Path:
     """Writes the record of a complete run of `gate`, atomically, in place of the one before.
 
     `outcome` is "passed" or "failed"; a "failed" record never verifies, so a gate that fails loses its sign-off.
     `files` is `source_files` as it was when the gate ran.
     """
     if outcome not in ("passed", "failed"):
-        raise ValueError("outcome 'passed' or 'failed' required, got {!r}".format(outcome))
+        raise ValueError(f"outcome 'passed' or 'failed' required, got {outcome!r}")
     record: Record = {
-        "format": FORMAT, "gate": gate, "outcome": outcome,
+        "format": FORMAT,
+        "gate": gate,
+        "outcome": outcome,
         "time": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "fingerprint": fingerprint(files), "files": files, "clauses": clauses, "previous": _previous_digest(gate, root),
+        "fingerprint": fingerprint(files),
+        "files": files,
+        "clauses": clauses,
+        "previous": _previous_digest(gate, root),
     }
     record.update(environment._asdict())
     record["digest"] = digest(record)
@@ -137,9 +148,9 @@ def verify(gate: int, root: Path, files: Optional[Dict[str, str]] = None) -> Sta
     try:
         record = read_record(gate, root)
     except FileNotFoundError:
-        return State("missing", "there is no record {}".format(record_path(gate, root)))
+        return State("missing", f"there is no record {record_path(gate, root)}")
     except (OSError, ValueError) as error:
-        return State("edited", "the record cannot be read: {}".format(error))
+        return State("edited", f"the record cannot be read: {error}")
     if record.get("digest") != digest(record):
         return State("edited", "the record does not match its digest")
     if (record.get("format"), record.get("gate")) != (FORMAT, gate):
@@ -156,9 +167,9 @@ def _verify_chain(gate: int, root: Path, record: Record, files: Dict[str, str]) 
     if gate != GATES[0]:
         before = verify(gate - 1, root, files)
         if not before.valid:
-            return State("broken", "gate {} is {}: {}".format(gate - 1, before.name, before.reason))
+            return State("broken", f"gate {gate - 1} is {before.name}: {before.reason}")
         if record["previous"] != read_record(gate - 1, root)["digest"]:
-            return State("broken", "gate {} was signed again after this gate".format(gate - 1))
+            return State("broken", f"gate {gate - 1} was signed again after this gate")
     return State("valid", "signed at {}, commit {}".format(record["time"], str(record["commit"])[:12]))
 
 
@@ -169,8 +180,11 @@ def gate_states(root: Path) -> Dict[int, State]:
 
 
 def require_gate(gate: int, root: Path) -> None:
-    """Raises `UserError`, one line with the command to run, unless `gate` has a valid sign-off for the present source."""
+    """Raises `UserError`, one line with the command to run, unless `gate` has a valid sign-off for the present
+    source."""
     state = verify(gate, root)
     if not state.valid:
-        raise UserError("gate {} has no valid sign-off for this source ({}: {}); run: python -m pytest gates -m gate{}"
-                        .format(gate, state.name, state.reason, gate))
+        raise UserError(
+            f"gate {gate} has no valid sign-off for this source ({state.name}: {state.reason}); run: python -m pytest "
+            f"gates -m gate{gate}"
+        )

@@ -1,8 +1,10 @@
 """The one module that imports TensorFlow: `from edgeflownas.tfcompat import tf` is TensorFlow 1 on both stacks.
 
-TensorFlow 1.15 and 2.x then build the same graphs: no eager mode, resource variables, and the control flow of TensorFlow 1
+TensorFlow 1.15 and 2.x then build the same graphs: no eager mode, resource variables, and the control flow of
+TensorFlow 1
 (Switch and Merge), in which only the chosen branch of a conditional runs.
 """
+
 import contextlib
 import logging
 import os
@@ -58,5 +60,6 @@ __all__ = ["device_names", "tf"]
 def device_names() -> str:
     """What TensorFlow computes on: the names of the visible GPUs, or "CPU"."""
     from tensorflow.python.client import device_lib  # the one way that both stacks share
+
     gpus = [device.physical_device_desc for device in device_lib.list_local_devices() if device.device_type == "GPU"]
     return "; ".join(gpus) if gpus else "CPU"

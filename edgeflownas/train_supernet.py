@@ -1,4 +1,6 @@
-"""Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no TensorFlow."""
+"""Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no
+TensorFlow."""
+
 import fnmatch
 import logging
 import logging.handlers
@@ -18,7 +20,7 @@ from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import SPACE
 
 log = logging.getLogger("edgeflownas")
-FREE_EPOCHS = 5      # a longer run needs gate 3 (execution gates, section 7)
+FREE_EPOCHS = 5  # a longer run needs gate 3 (execution gates, section 7)
 REQUIRED_GATE = 3
 
 
@@ -39,7 +41,7 @@ def run_folder(config: Config) -> str:
     """Where a run keeps its files. UserError for a name that an unnamed run beside it uses for a file of its own."""
     name = config.runtime.experiment_name
     if name == PREVIOUS or any(fnmatch.fnmatch(name, pattern) for pattern in RUN_ARTIFACTS):
-        raise UserError("--experiment_name {!r} is the name of something that a run writes; choose another".format(name))
+        raise UserError(f"--experiment_name {name!r} is the name of something that a run writes; choose another")
     return os.path.join(config.runtime.output_dir, config.runtime.experiment_name).rstrip("/")
 
 
@@ -62,7 +64,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
             if not request.resume:
                 moved = archive_previous(folder)
                 if moved:
-                    print("the run that stood in {} was moved to {}".format(folder, moved), file=sys.stderr)
+                    print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
             _log_to(folder, early)
             fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
             path = os.path.join(folder, "train_manifest.json")
@@ -72,7 +74,9 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
             else:
                 trainer.resume(resumed[0], resumed[1])
                 manifest = Manifest.open(path) if os.path.exists(path) else Manifest.create(path, **fields)
-                manifest.resumed(global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"])
+                manifest.resumed(
+                    global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"]
+                )
                 manifest.update(**fields)
             return _run(trainer, manifest, stop, finish_manifest)
         finally:
@@ -87,8 +91,13 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         _report(trainer.folder)
 
     if trainer.finished:
-        log.info("nothing to do: the run in %s is finished (%d epochs, %d steps%s)", trainer.folder,
-                 trainer.state.evaluations, trainer.state.step, ", stopped early" if trainer.state.early_stopped else "")
+        log.info(
+            "nothing to do: the run in %s is finished (%d epochs, %d steps%s)",
+            trainer.folder,
+            trainer.state.evaluations,
+            trainer.state.step,
+            ", stopped early" if trainer.state.early_stopped else "",
+        )
     _announce(trainer)
     status, fields = "failed", {}
     try:
@@ -98,8 +107,10 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         log.warning("stopped at once; the last checkpoint is good: --resume continues from it")
         return 130
     except tf.errors.ResourceExhaustedError as error:
-        raise UserError("out of memory: {}; use --micro_batch_size, a smaller --batch_size or --cycle_mode sequential".format(
-            str(error).splitlines()[0]))
+        raise UserError(
+            f"out of memory: {str(error).splitlines()[0]}; use --micro_batch_size, a smaller --batch_size or "
+            "--cycle_mode sequential"
+        )
     except UserError as error:
         fields = {"error": str(error)}
         log.debug("failed: %s", error)  # to train.log; the terminal gets it as the one line of the exit
@@ -110,15 +121,20 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
     if stop.requested:
         log.info("stopped by signal %d after step %d, committed; --resume continues", stop.received, trainer.state.step)
         return int(stop.exit_code)
-    log.info("%s after epoch %d, step %d; report: %s",
-             status if trainer.finished else "stopped as asked, --resume goes on,", trainer.state.evaluations,
-             trainer.state.step, os.path.join(trainer.folder, "supernet_training_report.md"))
+    log.info(
+        "%s after epoch %d, step %d; report: %s",
+        status if trainer.finished else "stopped as asked, --resume goes on,",
+        trainer.state.evaluations,
+        trainer.state.step,
+        os.path.join(trainer.folder, "supernet_training_report.md"),
+    )
     return 0
 
 
 def _report(folder: str) -> None:
     """Writes the report. It can always be written again from the run's files, so failing does not stop training."""
     from edgeflownas.reporting.write import write_report
+
     try:
         write_report(folder)
     except UserError as error:
@@ -126,41 +142,52 @@ def _report(folder: str) -> None:
 
 
 def _announce(trainer: Any) -> None:
-    log.info("%d training samples in %d steps per epoch, %d steps in all; %d parameters; starting at step %d",
-             trainer.num_train, trainer.steps_per_epoch, trainer.total_steps,
-             trainer.graph.net.variables.parameter_count, trainer.state.step)
+    log.info(
+        "%d training samples in %d steps per epoch, %d steps in all; %d parameters; starting at step %d",
+        trainer.num_train,
+        trainer.steps_per_epoch,
+        trainer.total_steps,
+        trainer.graph.net.variables.parameter_count,
+        trainer.state.step,
+    )
 
 
 def _resume_point(folder: str) -> Any:
     """(generation, state) of the newest checkpoint that is whole."""
     from edgeflownas.engine.checkpoint import CheckpointStore
     from edgeflownas.engine.run_state import RunState
+
     generation = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning).newest_valid()
     return generation, RunState.from_dict(generation.state, generation.path)
 
 
 def _compare(resumed: Any, config: Config, dataset: str, request: Request) -> List[str]:
     from edgeflownas.engine.run_state import changed_keys
+
     return changed_keys(resumed[1], config, dataset, request.allow_changed) if resumed else []
 
 
 def _weights_from(config: Config, request: Request) -> Any:
     """The last checkpoint of the experiment that `--load_checkpoint` names, or None."""
     from edgeflownas.engine.checkpoint import CheckpointStore
+
     if not request.resume_from:
         return None
     folder = os.path.join(config.runtime.output_dir, request.resume_from, "checkpoints")
     generation = CheckpointStore(folder, log.warning).newest_valid()
     theirs = generation.state["config"]["network"]["init_channels"]
     if theirs != config.network.init_channels:
-        raise UserError("{} was trained with network.init_channels {}, this run has {}".format(
-            request.resume_from, theirs, config.network.init_channels))
+        raise UserError(
+            f"{request.resume_from} was trained with network.init_channels {theirs}, this run has "
+            f"{config.network.init_channels}"
+        )
     return generation
 
 
 def _index(config: Config, request: Request, stop: Any) -> Any:
     from edgeflownas.data.fc2_index import build_index, verify_all
     from edgeflownas.engine.progress import Checking
+
     index = build_index(config.data, config.train.seed, progress=Checking("checking files", stop.check))
     if request.verify_data:
         verify_all(index.train + index.val, progress=Checking("decoding every file", stop.check))
@@ -174,30 +201,55 @@ def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]
         try:
             signoff.require_gate(REQUIRED_GATE, signoff.project_root())
         except UserError as error:
-            raise UserError("a run of more than {} epochs needs gate {}: {}; or train without it: --unsigned".format(
-                FREE_EPOCHS, REQUIRED_GATE, error))
+            raise UserError(
+                f"a run of more than {FREE_EPOCHS} epochs needs gate {REQUIRED_GATE}: {error}; or train without it: "
+                "--unsigned"
+            )
     states = signoff.gate_states(signoff.project_root())
-    return {"gate{}".format(gate): state.name for gate, state in states.items()}
+    return {f"gate{gate}": state.name for gate, state in states.items()}
 
 
-def _manifest_fields(config: Config, origins: Dict[str, str], index: Any, trainer: Any, command: str,
-                     gates: Dict[str, Any]) -> Dict[str, Any]:
+def _manifest_fields(
+    config: Config, origins: Dict[str, str], index: Any, trainer: Any, command: str, gates: Dict[str, Any]
+) -> Dict[str, Any]:
     from edgeflownas.engine.artifacts import git_state, versions
     from edgeflownas.tfcompat import device_names, tf
+
     commit, dirty = git_state(str(signoff.project_root()))
     train = config.train
     return {
-        "seed": train.seed, "arch_seed": train.arch_seed, "config_hash": config_hash(config), "git_commit": commit,
-        "git_dirty": dirty, "input_shape": [config.data.input_height, config.data.input_width, 6],
-        "optimizer": train.optimizer, "lr_schedule": train.lr_schedule, "lr": train.lr, "wd": train.wd,
-        "grad_clip": train.grad_clip, "config": to_dict(config), "config_origins": origins,
-        "versions": versions(tf.__version__), "device": device_names(),
-        "dataset": {"fingerprint": index.fingerprint, "train": len(index.train), "val": len(index.val),
-                    "source": index.source, "base_path": os.path.abspath(config.data.base_path)},
-        "parameter_count": trainer.graph.net.variables.parameter_count, "search_space": SPACE.as_dict(),
-        "num_epochs": train.num_epochs, "steps_per_epoch": trainer.steps_per_epoch, "total_steps": trainer.total_steps,
-        "global_step": trainer.state.step, "epoch": trainer.state.step // trainer.steps_per_epoch,
-        "best": trainer.state.best, "gates": gates, "command": command,
+        "seed": train.seed,
+        "arch_seed": train.arch_seed,
+        "config_hash": config_hash(config),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "input_shape": [config.data.input_height, config.data.input_width, 6],
+        "optimizer": train.optimizer,
+        "lr_schedule": train.lr_schedule,
+        "lr": train.lr,
+        "wd": train.wd,
+        "grad_clip": train.grad_clip,
+        "config": to_dict(config),
+        "config_origins": origins,
+        "versions": versions(tf.__version__),
+        "device": device_names(),
+        "dataset": {
+            "fingerprint": index.fingerprint,
+            "train": len(index.train),
+            "val": len(index.val),
+            "source": index.source,
+            "base_path": os.path.abspath(config.data.base_path),
+        },
+        "parameter_count": trainer.graph.net.variables.parameter_count,
+        "search_space": SPACE.as_dict(),
+        "num_epochs": train.num_epochs,
+        "steps_per_epoch": trainer.steps_per_epoch,
+        "total_steps": trainer.total_steps,
+        "global_step": trainer.state.step,
+        "epoch": trainer.state.step // trainer.steps_per_epoch,
+        "best": trainer.state.best,
+        "gates": gates,
+        "command": command,
     }
 
 
@@ -206,7 +258,7 @@ def _log_to_terminal() -> logging.handlers.MemoryHandler:
     log.setLevel(logging.DEBUG)
     log.propagate = False
     logging.raiseExceptions = False  # a full disk is said by what must be written, not by each line of the log
-    terminal, early = logging.StreamHandler(), logging.handlers.MemoryHandler(10 ** 4, logging.CRITICAL + 1)
+    terminal, early = logging.StreamHandler(), logging.handlers.MemoryHandler(10**4, logging.CRITICAL + 1)
     terminal.setLevel(logging.INFO)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     for handler in (terminal, early):

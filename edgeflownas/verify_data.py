@@ -28,9 +28,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     index = build_index(config.data, config.train.seed, progress=Checking("checking files"))
     verify_all(index.train + index.val, progress=Checking("decoding every file"))
     print(
-        "{}: {} training and {} validation samples, every file decoded and right; fingerprint {}".format(
-            config.data.base_path, len(index.train), len(index.val), index.fingerprint
-        )
+        f"{config.data.base_path}: {len(index.train)} training and {len(index.val)} validation samples, every file "
+        f"decoded and right; fingerprint {index.fingerprint}"
     )
     return 0
 

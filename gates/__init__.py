@@ -4,20 +4,15 @@
 Built on pytest; `python -m gates --help` explains the outcomes and their exit codes.
 """
 
-# Outcome -> exit code and meaning. pytest's own 2, 3, 4 and 6 keep their meaning (interrupted, internal error, usage error).
-EXIT_CODES = {
-    "passed": 0,
-    "failed": 1,
-    "empty": 5,
-    "partial": 10,
-    "blocked": 11,
-    "stale": 12,
-}
+# Outcome -> exit code and meaning. pytest's own 2, 3, 4 and 6 keep their meaning (interrupted, internal error, usage
+# error).
+EXIT_CODES = {"passed": 0, "failed": 1, "empty": 5, "partial": 10, "blocked": 11, "stale": 12}
 MEANINGS = {
     "passed": "every clause ran and passed; the gate is signed off",
     "failed": "a clause failed; the gate loses its sign-off if the run was complete",
     "empty": "no clause ran",
-    "partial": "all that ran passed, but a clause did not, or the run was narrowed (-k, a node id, -x ...): nothing is signed",
+    "partial": "all that ran passed, but a clause did not, or the run was narrowed (-k, a node id, -x ...): nothing "
+    "is signed",
     "blocked": "an earlier gate did not pass, so this one was not run",
     "stale": "the source changed while the gate ran: nothing is signed",
 }

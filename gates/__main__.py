@@ -1,4 +1,6 @@
-"""`python -m gates status | verify | clauses`: reads sign-offs and the clause table; runs no test, imports no TensorFlow."""
+"""`python -m gates status | verify | clauses`: reads sign-offs and the clause table; runs no test, imports no
+TensorFlow."""
+
 import argparse
 from pathlib import Path
 from typing import List, Optional
@@ -12,7 +14,7 @@ from gates.clauses import GATE_TITLES, TABLE
 def status(root: Path) -> int:
     """Prints the state of every gate; always 0."""
     for gate, state in signoff.gate_states(root).items():
-        print("gate {}  {:<8} {}  ({})".format(gate, state.name, GATE_TITLES[gate], state.reason))
+        print(f"gate {gate}  {state.name:<8} {GATE_TITLES[gate]}  ({state.reason})")
     return 0
 
 
@@ -20,7 +22,7 @@ def verify(root: Path) -> int:
     """Prints the first gate without a valid sign-off and returns its state's code; 0 if all are valid."""
     for gate, state in signoff.gate_states(root).items():
         if not state.valid:
-            print("gate {} is {}: {}".format(gate, state.name, state.reason))
+            print(f"gate {gate} is {state.name}: {state.reason}")
             return STATE_CODES[state.name]
     print("all gates are signed off for the present source")
     return 0
@@ -30,7 +32,7 @@ def clauses(markdown: bool) -> int:
     """Prints the clause table."""
     for gate in TABLE.gates:
         if markdown:
-            print("## Gate {}: {}\n\n| id | clause | source |\n|---|---|---|".format(gate, GATE_TITLES[gate]))
+            print(f"## Gate {gate}: {GATE_TITLES[gate]}\n\n| id | clause | source |\n|---|---|---|")
         for clause in TABLE.of(gate):
             row = "| {} | {} | {} |" if markdown else "{:<7} {}  ({})"
             print(row.format(clause.id, clause.sentence, clause.source))
@@ -40,17 +42,24 @@ def clauses(markdown: bool) -> int:
 
 
 def _epilog() -> str:
-    lines = ["run the gates with: python -m pytest gates [-m gateN] [-n auto] [--require_gpu] [--junitxml FILE]", "",
-             "outcomes of a run and their exit codes (pytest's own: 2 interrupted, 3 internal error, 4 usage error):"]
-    lines += ["  {:<8} {:>2}  {}".format(name, code, MEANINGS[name]) for name, code in EXIT_CODES.items()]
-    lines += ["", "exit codes of verify, by the state of the first gate that is not valid:",
-              "  " + ", ".join("{} {}".format(name, code) for name, code in STATE_CODES.items())]
+    lines = [
+        "run the gates with: python -m pytest gates [-m gateN] [-n auto] [--require_gpu] [--junitxml FILE]",
+        "",
+        "outcomes of a run and their exit codes (pytest's own: 2 interrupted, 3 internal error, 4 usage error):",
+    ]
+    lines += [f"  {name:<8} {code:>2}  {MEANINGS[name]}" for name, code in EXIT_CODES.items()]
+    lines += [
+        "",
+        "exit codes of verify, by the state of the first gate that is not valid:",
+        "  " + ", ".join(f"{name} {code}" for name, code in STATE_CODES.items()),
+    ]
     return "\n".join(lines)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser("python -m gates", description=__doc__, epilog=_epilog(),
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m gates", description=__doc__, epilog=_epilog(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", metavar="{status,verify,clauses}")
     commands.required = True
     for name, text in (("status", "table of the four gates"), ("verify", "0 only if all four gates are signed off")):

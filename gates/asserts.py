@@ -3,9 +3,11 @@
     G2.8 <sentence>: EB0 counts got [300, 300, 299], want [300, 300, 300] (tolerance, unit) [seed=42]
       reproduce: python -m pytest gates -m gate2 -k '[G2.8]'
 
-All arguments are keyword-only; `what` names the quantity, further keywords (seed, step, code ...) are printed as context.
+All arguments are keyword-only; `what` names the quantity, further keywords (seed, step, code ...) are printed as
+context.
 Called outside a clause (from a unit test) the helpers leave id and sentence out.
 """
+
 import functools
 from typing import Any, Callable, Dict, List
 
@@ -50,14 +52,14 @@ def heading(clause_id: str) -> str:
 def checked() -> str:
     """What the helpers saw in the clause that ran last: got and want of its first checks."""
     more = len(_checked) - _KEPT
-    return "; ".join(_checked[:_KEPT] + (["{} more".format(more)] if more > 0 else []))
+    return "; ".join(_checked[:_KEPT] + ([f"{more} more"] if more > 0 else []))
 
 
 def _show(value: Any) -> str:
     if isinstance(value, np.ndarray) and value.size > 16:
-        return "array {} {}".format(value.shape, value.dtype)
+        return f"array {value.shape} {value.dtype}"
     text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST else "{}... ({} characters)".format(text[:_LONGEST], len(text))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 
 def _verdict(passed: bool, what: str, got: str, want: str, aside: str, context: Dict[str, Any]) -> None:
@@ -66,13 +68,14 @@ def _verdict(passed: bool, what: str, got: str, want: str, aside: str, context: 
     if passed:
         _checked.append(sentence)
         return
-    message = sentence + (" ({})".format(aside) if aside else "")
+    message = sentence + (f" ({aside})" if aside else "")
     if context:
-        message += " [{}]".format(", ".join("{}={}".format(key, _show(value)) for key, value in context.items()))
+        message += " [{}]".format(", ".join(f"{key}={_show(value)}" for key, value in context.items()))
     if _current:
         clause_id = _current[-1]
         message = "{}: {}\n  reproduce: python -m pytest gates -m gate{} -k '[{}]'".format(
-            heading(clause_id), message, clause_id[1:].split(".")[0], clause_id)
+            heading(clause_id), message, clause_id[1:].split(".")[0], clause_id
+        )
     raise AssertionError(message)
 
 
@@ -90,36 +93,46 @@ def assert_equal(*, got: Any, want: Any, what: str = "", **context: Any) -> None
         return
     left, right = np.asarray(got), np.asarray(want)
     if left.shape != right.shape:
-        _verdict(False, what, "shape {}".format(left.shape), "shape {}".format(right.shape), "exact", context)
+        _verdict(False, what, f"shape {left.shape}", f"shape {right.shape}", "exact", context)
     different = np.argwhere(np.atleast_1d(left != right))
     aside = "exact"
     if len(different):
         first = tuple(int(i) for i in different[0])
-        aside = "exact; {} of {} differ, first at {}: {} and {}".format(
-            len(different), left.size, first, np.atleast_1d(left)[first], np.atleast_1d(right)[first])
+        aside = (
+            f"exact; {len(different)} of {left.size} differ, first at {first}: {np.atleast_1d(left)[first]} and "
+            f"{np.atleast_1d(right)[first]}"
+        )
     _verdict(not len(different), what, _show(got), _show(want), aside, context)
 
 
-def assert_close(*, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, unit: str = "", what: str = "",
-                 **context: Any) -> None:
-    """|got - want| <= atol + rtol * |want| for every element; same shape, not empty, finite. Names the worst element."""
+def assert_close(
+    *, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, unit: str = "", what: str = "", **context: Any
+) -> None:
+    """|got - want| <= atol + rtol * |want| for every element; same shape, not empty, finite. Names the worst
+    element."""
     __tracebackhide__ = True
     left, right = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
     if left.shape != right.shape:
-        _verdict(False, what, "shape {}".format(left.shape), "shape {}".format(right.shape), "", context)
+        _verdict(False, what, f"shape {left.shape}", f"shape {right.shape}", "", context)
     finite = np.isfinite(left) & np.isfinite(right)
     with np.errstate(invalid="ignore"):  # NaN and infinity fail by `finite`
         allowed = atol + rtol * np.abs(right)
         badness = np.where(finite, np.abs(left - right) - allowed, np.inf)
         passed = bool(left.size) and bool(np.all(badness <= 0))
-    aside = "tolerance {:g}{}".format(atol, " + {:g} relative".format(rtol) if rtol else "") + (", " + unit if unit else "")
+    aside = "tolerance {:g}{}".format(atol, f" + {rtol:g} relative" if rtol else "") + (", " + unit if unit else "")
     if left.size == 1:
-        _verdict(passed, what, "{:.9g}".format(left.item()), "{:.9g}".format(right.item()), aside, context)
+        _verdict(passed, what, f"{left.item():.9g}", f"{right.item():.9g}", aside, context)
         return
     worst = np.unravel_index(int(np.argmax(badness)), left.shape) if left.size else ()
-    at = " at {}".format(tuple(int(i) for i in worst)) if left.size else ""
-    _verdict(passed, what, "{:.9g}{} of {}".format(left[worst], at, left.shape) if left.size else "an empty array",
-             "{:.9g}".format(right[worst]) if left.size else "an empty array", aside, context)
+    at = f" at {tuple(int(i) for i in worst)}" if left.size else ""
+    _verdict(
+        passed,
+        what,
+        f"{left[worst]:.9g}{at} of {left.shape}" if left.size else "an empty array",
+        f"{right[worst]:.9g}" if left.size else "an empty array",
+        aside,
+        context,
+    )
 
 
 def assert_le(*, got: Any, want: float, atol: float = 0.0, unit: str = "", what: str = "", **context: Any) -> None:
@@ -127,12 +140,12 @@ def assert_le(*, got: Any, want: float, atol: float = 0.0, unit: str = "", what:
     __tracebackhide__ = True
     values = np.asarray(got, dtype=np.float64)
     passed = bool(values.size) and bool(np.all(np.isfinite(values))) and bool(np.all(values <= want + atol))
-    largest = "{:.9g}".format(values.max()) if values.size else "no value"
-    aside = ", ".join(part for part in ("tolerance {:g}".format(atol) if atol else "", unit) if part)
-    _verdict(passed, what, largest, "at most {:.9g}".format(want), aside, context)
+    largest = f"{values.max():.9g}" if values.size else "no value"
+    aside = ", ".join(part for part in (f"tolerance {atol:g}" if atol else "", unit) if part)
+    _verdict(passed, what, largest, f"at most {want:.9g}", aside, context)
 
 
 def assert_contains(*, got: str, want: str, what: str = "", **context: Any) -> None:
     """The text `got` contains `want`."""
     __tracebackhide__ = True
-    _verdict(want in got, what, _show(got), "text containing {!r}".format(want), "", context)
+    _verdict(want in got, what, _show(got), f"text containing {want!r}", "", context)

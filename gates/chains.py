@@ -1,8 +1,10 @@
-"""The runs of gate 3: one uninterrupted, one stopped between epochs, one stopped twice in mid-run, and the three commands.
+"""The runs of gate 3: one uninterrupted, one stopped between epochs, one stopped twice in mid-run, and the three
+commands.
 
 Each chain of commands works in a folder of its own, with copies of the run taken between the commands. All are
 deterministic and keep a checkpoint of every step (the last two stay), so that single updates can be looked at.
 """
+
 import hashlib
 import itertools
 import json
@@ -20,48 +22,58 @@ from gates.commands import assert_succeeded
 RUN = Path("outputs") / "supernet"
 EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP = 5, 3, 5  # step 5 lies in the second epoch of 3 steps
 STEPS, TOTAL_STEPS = EPOCHS * runs.STEPS_PER_EPOCH, runs.NUM_EPOCHS * runs.STEPS_PER_EPOCH
-EXACT_FILES = ("eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "debug_trace.jsonl", "eval_pool_12.json",
-               "fairness_counts.json")
+EXACT_FILES = (
+    "eval_epe_history.csv",
+    "eval_epe_per_arch.csv",
+    "train_steps.csv",
+    "debug_trace.jsonl",
+    "eval_pool_12.json",
+    "fairness_counts.json",
+)
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
 
 
 def make_whole(folder: Path, data: Path) -> None:
     """Trains without a break."""
-    assert_succeeded(runs.logged(folder, "{} --max_epochs {}".format(_train(data), EPOCHS)))
+    assert_succeeded(runs.logged(folder, f"{_train(data)} --max_epochs {EPOCHS}"))
 
 
 def make_resumed(folder: Path, data: Path) -> None:
     """Stops after three epochs and goes on."""
-    assert_succeeded(runs.logged(folder, "{} --max_epochs {}".format(_train(data), FIRST_EPOCHS)))
+    assert_succeeded(runs.logged(folder, f"{_train(data)} --max_epochs {FIRST_EPOCHS}"))
     runs.snapshot(folder / RUN, folder / "after_three")
-    assert_succeeded(runs.logged(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS)))
+    assert_succeeded(runs.logged(folder, f"{_train(data)} --resume --max_epochs {EPOCHS}"))
 
 
 def make_midway(folder: Path, data: Path) -> None:
     """Stops by --max_steps in mid-epoch, then by SIGTERM wherever it falls, then goes on to the end."""
     steps = folder / RUN / "train_steps.csv"
-    assert_succeeded(runs.logged(folder, "{} --max_steps {}".format(_train(data), MID_EPOCH_STEP)))
+    assert_succeeded(runs.logged(folder, f"{_train(data)} --max_steps {MID_EPOCH_STEP}"))
     runs.snapshot(folder / RUN, folder / "mid_epoch")
-    runs.logged_until(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS),
-                      lambda: steps.exists() and len(runs.table(steps)) > MID_EPOCH_STEP, signal.SIGTERM)
-    runs.logged(folder, "{} --resume --max_epochs {}".format(_train(data), EPOCHS))
+    runs.logged_until(
+        folder,
+        f"{_train(data)} --resume --max_epochs {EPOCHS}",
+        lambda: steps.exists() and len(runs.table(steps)) > MID_EPOCH_STEP,
+        signal.SIGTERM,
+    )
+    runs.logged(folder, f"{_train(data)} --resume --max_epochs {EPOCHS}")
 
 
 def _train(data: Path) -> str:
-    return "{} {}".format(runs.small_train(data), FLAGS)
+    return f"{runs.small_train(data)} {FLAGS}"
 
 
 def make_three_commands(folder: Path) -> None:
     """The three commands of the execution gates, section 5, as they stand there but for names, data and size."""
     data = runs.small_data(folder / "data", train=30, test=2)
     size = dict(runs.SIZE, **{"train.batch_size": 1})
-    small = "--config {} --base_path {} {}".format(runs.CONFIG, data, runs.flags(size))
-    runs.logged(folder, "{} {} --max_epochs 1 --max_steps 30 --debug_trace".format(runs.TRAIN, small))
+    small = f"--config {runs.CONFIG} --base_path {data} {runs.flags(size)}"
+    runs.logged(folder, f"{runs.TRAIN} {small} --max_epochs 1 --max_steps 30 --debug_trace")
     runs.snapshot(folder / RUN, folder / "after_train")
-    runs.logged(folder, "{} {} --eval_only --bn_recal_batches 8".format(runs.EVALUATE, small))
+    runs.logged(folder, f"{runs.EVALUATE} {small} --eval_only --bn_recal_batches 8")
     runs.snapshot(folder / RUN, folder / "after_eval")
-    runs.logged(folder, "{} {} --max_epochs 3".format(runs.TRAIN, small))
-    runs.logged(folder, "{} {} --resume --max_epochs 5".format(runs.TRAIN, small))
+    runs.logged(folder, f"{runs.TRAIN} {small} --max_epochs 3")
+    runs.logged(folder, f"{runs.TRAIN} {small} --resume --max_epochs 5")
 
 
 def contents(folder: Path) -> Dict[str, Any]:
@@ -93,7 +105,8 @@ def assert_on_the_cosine(folder: Path) -> None:
 
 
 def assert_last_rate(folder: Path, steps: int) -> None:
-    """The rate that Adam applied between the checkpoints of step `steps` - 1 and `steps`, the last two, is the cosine's."""
+    """The rate that Adam applied between the checkpoints of step `steps` - 1 and `steps`, the last two, is the
+    cosine's."""
     __tracebackhide__ = True
     (before, earlier), (after, later) = runs.generations(folder)[-2:]
     assert_equal(what="steps of the last two checkpoints", got=[before["step"], after["step"]], want=[steps - 1, steps])
@@ -115,11 +128,11 @@ def assert_same_run(got: Path, want: Path) -> None:
         left, right = runs.tensors(runs.prefix(got, which)), runs.tensors(runs.prefix(want, which))
         assert_equal(what="tensors of " + which, got=sorted(left), want=sorted(right))
         different = [name for name in right if left[name].tobytes() != right[name].tobytes()]
-        assert_equal(what="tensors of {} that differ".format(which), got=different, want=[])
+        assert_equal(what=f"tensors of {which} that differ", got=different, want=[])
     for name in EXACT_FILES:
         left, right = [(folder / name).read_text().splitlines() for folder in (got, want)]
         different = [line for line, pair in enumerate(itertools.zip_longest(left, right), 1) if pair[0] != pair[1]]
-        assert_equal(what="lines of {} that differ".format(name), got=different, want=[])
+        assert_equal(what=f"lines of {name} that differ", got=different, want=[])
     samples = [np.load(str(folder / "eval_samples.npz"), allow_pickle=False) for folder in (got, want)]
     assert_equal(what="arrays of samples", got=sorted(samples[0].files), want=sorted(samples[1].files))
     for name in samples[1].files:

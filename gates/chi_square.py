@@ -1,4 +1,5 @@
 """The chi-square test that judges the sampler, by the closed form for an odd number of degrees of freedom."""
+
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 def tail(x: float, degrees: int) -> float:
     """P(X > x) for a chi-square variable of an odd number of degrees of freedom."""
     if degrees % 2 == 0:
-        raise ValueError("chi-square: an odd number of degrees of freedom, got {}".format(degrees))
+        raise ValueError(f"chi-square: an odd number of degrees of freedom, got {degrees}")
     term, total = math.sqrt(2 * x / math.pi) * math.exp(-x / 2), math.erfc(math.sqrt(x / 2))
     for k in range(3, degrees + 2, 2):
         total += term

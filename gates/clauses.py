@@ -1,6 +1,7 @@
 """The clause table: every pass criterion of the specification as one id, one sentence, one test case. Data only.
 
-How a clause is tested, in `gates/test_gateN.py` (gate N's clauses, nothing else; helpers go into modules not called `test_*`):
+How a clause is tested, in `gates/test_gateN.py` (gate N's clauses, nothing else; helpers go into modules not called
+`test_*`):
 
     from gates.asserts import assert_equal, clause
 
@@ -9,16 +10,22 @@ How a clause is tested, in `gates/test_gateN.py` (gate N's clauses, nothing else
         counts = ...
         assert_equal(what="EB0 counts", got=counts["EB0"], want=[300, 300, 300], seed=42)
 
-- One clause, one test, one case: no `parametrize`; cases that deserve verdicts of their own are sub-clauses (G2.2a, G2.2b).
-- `@clause` is the outermost decorator. The plugin adds the marker `gateN` and puts the id into the test's id: `test_x[G2.8]`.
+- One clause, one test, one case: no `parametrize`; cases that deserve verdicts of their own are sub-clauses (G2.2a,
+  G2.2b).
+- `@clause` is the outermost decorator. The plugin adds the marker `gateN` and puts the id into the test's id:
+  `test_x[G2.8]`.
 - The helpers of `gates/asserts.py` write the message: id, sentence, got, want, and the line that reproduces it. A plain
-  `assert` or any other exception will do too; the plugin puts id and sentence in front. Fixtures and `@given` work as usual.
-- A test function may be called directly: a planted fault in `tests/` calls it under a monkeypatch and expects AssertionError.
+  `assert` or any other exception will do too; the plugin puts id and sentence in front. Fixtures and `@given` work as
+  usual.
+- A test function may be called directly: a planted fault in `tests/` calls it under a monkeypatch and expects
+  AssertionError.
 - Import TensorFlow inside the test or a fixture, not at the top: collection stays fast.
 - A gate run is refused if a clause of its gate has no test or two, or if a test under `gates/` has no clause.
-- A clause that cannot run somewhere goes into `SKIPS` with its reason; a skip that is not listed leaves the gate unsigned,
+- A clause that cannot run somewhere goes into `SKIPS` with its reason; a skip that is not listed leaves the gate
+  unsigned,
   and a listed clause that runs makes it fail.
 """
+
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 GATE_TITLES = {
@@ -39,7 +46,8 @@ class Clause(NamedTuple):
 
 
 class Table:
-    """Clauses in order, and the declared skips (id -> reason). `ValueError`: an id is repeated, misnumbered or unknown."""
+    """Clauses in order, and the declared skips (id -> reason). `ValueError`: an id is repeated, misnumbered or
+    unknown."""
 
     def __init__(self, clauses: Tuple[Clause, ...], skips: Optional[Dict[str, str]] = None) -> None:
         self.clauses = clauses
@@ -48,12 +56,13 @@ class Table:
         if len(self._by_id) != len(clauses):
             raise ValueError("an id is repeated in the clause table")
         for clause in clauses:
-            if not clause.id.startswith("G{}.".format(clause.gate)) or not clause.sentence:
-                raise ValueError("clause {!r} of gate {} needs the id G{}.x and a sentence".format(
-                    clause.id, clause.gate, clause.gate))
+            if not clause.id.startswith(f"G{clause.gate}.") or not clause.sentence:
+                raise ValueError(
+                    f"clause {clause.id!r} of gate {clause.gate} needs the id G{clause.gate}.x and a sentence"
+                )
         for skip in self.skips:
             if skip not in self._by_id:
-                raise ValueError("the declared skip {!r} names no clause".format(skip))
+                raise ValueError(f"the declared skip {skip!r} names no clause")
 
     def get(self, clause_id: str) -> Optional[Clause]:
         return self._by_id.get(clause_id)
@@ -67,7 +76,7 @@ class Table:
 
 
 def _gate(gate: int, *rows: Tuple[str, str, str]) -> Tuple[Clause, ...]:
-    return tuple(Clause("G{}.{}".format(gate, number), gate, sentence, source) for number, sentence, source in rows)
+    return tuple(Clause(f"G{gate}.{number}", gate, sentence, source) for number, sentence, source in rows)
 
 
 GATE_1 = _gate(
@@ -80,8 +89,16 @@ GATE_1 = _gate(
     ("5b", "a configuration value of the wrong type is refused in one line, exit code 2", "DESIGN 13"),
     ("5c", "a YAML file that does not parse is refused in one line, exit code 2", "DESIGN 13"),
     ("6", "the shipped configuration holds the locked choices", "spec/02 3"),
-    ("7", "an architecture code of any wrong length is refused with the length required and the length found", "spec/04 3(3)"),
-    ("8", "an architecture code with any wrong value is refused with the value, its position and its block", "spec/04 3(3)"),
+    (
+        "7",
+        "an architecture code of any wrong length is refused with the length required and the length found",
+        "spec/04 3(3)",
+    ),
+    (
+        "8",
+        "an architecture code with any wrong value is refused with the value, its position and its block",
+        "spec/04 3(3)",
+    ),
     ("9", "each of the 19,683 codes round-trips in every accepted spelling", "spec/04 3(3)"),
     ("10", "every position and value of the code means what the table of the specification says", "spec/02 4"),
     ("11", "arch_codec --self_test passes", "spec/04 3, command 3"),
@@ -97,7 +114,11 @@ GATE_2 = _gate(
     ("3", "changing any single position of the code changes the output", "spec/04 4, task 1"),
     ("4", "the variables do not depend on the code", "DESIGN 6"),
     ("5", "the supernet has 12,122,016 trainable parameters", "DESIGN 6"),
-    ("6", "the baseline code computes what a plainly written EdgeFlowNet-bilinear computes on the same weights", "DESIGN 4"),
+    (
+        "6",
+        "the baseline code computes what a plainly written EdgeFlowNet-bilinear computes on the same weights",
+        "DESIGN 4",
+    ),
     ("7", "the model_shape_check command passes", "spec/04 4, command 1"),
     ("8", "300 cycles use each option of every block exactly 300 times", "spec/04 4(3)"),
     ("9", "fairness_gap is 0 after every cycle", "spec/04 4(3)"),
@@ -111,7 +132,11 @@ GATE_2 = _gate(
 
 GATE_3 = _gate(
     3,
-    ("1", "the debug trace shows three forward and backward passes and one optimizer step in every cycle", "spec/04 5(1)"),
+    (
+        "1",
+        "the debug trace shows three forward and backward passes and one optimizer step in every cycle",
+        "spec/04 5(1)",
+    ),
     ("2", "Adam's beta powers count exactly the cycles run", "spec/04 5(1)"),
     ("3", "the applied gradient is the mean of the three single-path gradients", "spec/02 6(5)"),
     ("4", "the three paths of a cycle see the same batch", "spec/02 6(3)"),
@@ -128,8 +153,11 @@ GATE_3 = _gate(
     ("12", "the EPE is what NumPy computes on the same predictions", "spec/02 7(1)"),
     ("13a", "the pool is 12 distinct codes that use every option of every block four times", "spec/02 3(17)"),
     ("13b", "the pool is the same in every epoch and is reused by a resume", "spec/02 3(10)"),
-    ("14", "early stopping triggers on simulated curves exactly when 15 evaluations did not improve by more than 0.002",
-     "spec/02 7(7)"),
+    (
+        "14",
+        "early stopping triggers on simulated curves exactly when 15 evaluations did not improve by more than 0.002",
+        "spec/02 7(7)",
+    ),
     ("15a", "the best and the last checkpoint both exist and restore", "spec/04 5(6)"),
     ("15b", "the best and the last checkpoint belong to the right epochs", "spec/04 5(6)"),
     ("16a", "global_step is continuous from three epochs through --resume to five", "spec/04 5(5)"),
@@ -143,8 +171,11 @@ GATE_3 = _gate(
 GATE_4 = _gate(
     4,
     ("1", "a two-epoch smoke run leaves every artifact", "spec/04 6(1)"),
-    ("2", "the manifest has seed, config_hash, git_commit, input_shape, optimizer, lr_schedule, wd and grad_clip",
-     "spec/04 6(2)"),
+    (
+        "2",
+        "the manifest has seed, config_hash, git_commit, input_shape, optimizer, lr_schedule, wd and grad_clip",
+        "spec/04 6(2)",
+    ),
     ("3a", "the manifest's commit is the HEAD of the source", "spec/04 6(2)"),
     ("3b", "the manifest's configuration hash recomputes from its configuration", "spec/04 6(2)"),
     ("3c", "the manifest's input shape, optimizer, rates and clip are those that the run used", "spec/04 6(2)"),
@@ -166,7 +197,8 @@ GATE_4 = _gate(
     ("10b", "--unsigned overrides the refusal, and the manifest records the state of every gate", "spec/04 7(3)"),
 )
 
-# Clauses that may be skipped, with the reason; checked both ways. A machine without a GPU needs none: it runs on the CPU.
+# Clauses that may be skipped, with the reason; checked both ways. A machine without a GPU needs none: it runs on the
+# CPU.
 SKIPS: Dict[str, str] = {}
 
 TABLE = Table(GATE_1 + GATE_2 + GATE_3 + GATE_4, SKIPS)

@@ -1,4 +1,5 @@
 """Runs the project's commands as a user would: each in a process of its own, in a folder that is not the project's."""
+
 import os
 import shlex
 import subprocess
@@ -21,7 +22,8 @@ class Done(NamedTuple):
 
 
 def workplace(folder: Path) -> Path:
-    """Makes `folder` look like the project to a command typed in it; what the command writes (`outputs/`) stays in it."""
+    """Makes `folder` look like the project to a command typed in it; what the command writes (`outputs/`) stays in
+    it."""
     for name in ("configs", "wrappers"):
         (folder / name).symlink_to(ROOT / name)
     return folder
@@ -35,8 +37,16 @@ def run_all(commands: Sequence[str], folder: Path, environment: Optional[Dict[st
     for command in commands:
         words = shlex.split(command)
         words[0] = {"python": sys.executable}[words[0]]
-        children.append(subprocess.Popen(words, cwd=str(folder), env=variables, stdout=subprocess.PIPE,
-                                         stderr=subprocess.PIPE, universal_newlines=True))
+        children.append(
+            subprocess.Popen(
+                words,
+                cwd=str(folder),
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                universal_newlines=True,
+            )
+        )
     outputs = [child.communicate() for child in children]
     return [Done(command, child.returncode, *output) for command, child, output in zip(commands, children, outputs)]
 
@@ -59,8 +69,14 @@ def assert_refused(done: Done, *phrases: str) -> None:
     assert_equal(what="exit code", got=done.code, want=2, command=done.command, stderr=done.err[-300:])
     assert_equal(what="stdout", got=done.out, want="", command=done.command)
     lines = done.err.splitlines()
-    assert_true(what="stderr", ok=len(lines) == 1 and lines[0].startswith("error: "), got=lines,
-                want="one line that begins with `error: `", command=done.command)
+    assert_true(
+        what="stderr",
+        ok=len(lines) == 1 and lines[0].startswith("error: "),
+        got=lines,
+        want="one line that begins with `error: `",
+        command=done.command,
+    )
     for phrase in phrases:
-        assert_true(what="the refusal", ok=phrase in lines[0], got=lines[0], want="the words {!r}".format(phrase),
-                    command=done.command)
+        assert_true(
+            what="the refusal", ok=phrase in lines[0], got=lines[0], want=f"the words {phrase!r}", command=done.command
+        )

@@ -1,8 +1,11 @@
-"""Hypothesis in the gates: the same examples in every run, no database, no deadline. And the runs that the clauses share.
+"""Hypothesis in the gates: the same examples in every run, no database, no deadline. And the runs that the clauses
+share.
 
-What a fixture makes for the whole session is made once and shared by the workers of pytest-xdist (`runs.once`). Imports of the
+What a fixture makes for the whole session is made once and shared by the workers of pytest-xdist (`runs.once`).
+Imports of the
 package stand in the fixtures: an error in it is to fail clauses, not to keep pytest from starting.
 """
+
 import json
 import shutil
 
@@ -20,6 +23,7 @@ settings.load_profile("gates")
 def data(tmp_path_factory):
     """The data set of the small runs."""
     from gates import runs
+
     return runs.once(tmp_path_factory, "gate3_data", lambda folder: runs.small_data(folder / "data")) / "data"
 
 
@@ -27,6 +31,7 @@ def data(tmp_path_factory):
 def whole(data, tmp_path_factory):
     """The run folder of the uninterrupted run."""
     from gates import chains, runs
+
     return runs.once(tmp_path_factory, "gate3_whole", lambda folder: chains.make_whole(folder, data)) / chains.RUN
 
 
@@ -34,6 +39,7 @@ def whole(data, tmp_path_factory):
 def resumed(data, tmp_path_factory):
     """The run folder of three epochs and a resume to five."""
     from gates import chains, runs
+
     return runs.once(tmp_path_factory, "gate3_resumed", lambda folder: chains.make_resumed(folder, data)) / chains.RUN
 
 
@@ -47,6 +53,7 @@ def after_three(resumed):
 def midway(data, tmp_path_factory):
     """The folder of the run that was stopped twice in mid-run."""
     from gates import chains, runs
+
     return runs.once(tmp_path_factory, "gate3_midway", lambda folder: chains.make_midway(folder, data))
 
 
@@ -54,6 +61,7 @@ def midway(data, tmp_path_factory):
 def commands(tmp_path_factory):
     """The folder in which the specification's three commands ran."""
     from gates import chains, runs
+
     return runs.once(tmp_path_factory, "gate3_commands", chains.make_three_commands)
 
 
@@ -61,6 +69,7 @@ def commands(tmp_path_factory):
 def training():
     """A training graph of the small configuration in this process."""
     from gates import in_process
+
     return in_process.training_graph()
 
 
@@ -68,6 +77,7 @@ def training():
 def evaluated(data, whole, tmp_path_factory):
     """One evaluation of the uninterrupted run's last checkpoint."""
     from gates import in_process
+
     return in_process.evaluate_again(data, whole, tmp_path_factory.mktemp("evaluation"))
 
 
@@ -75,6 +85,7 @@ def evaluated(data, whole, tmp_path_factory):
 def scripted(data, tmp_path_factory):
     """A run on scripted scores, ended by early stop."""
     from gates import in_process
+
     return in_process.run_script(data, tmp_path_factory.mktemp("scripted"))
 
 
@@ -85,6 +96,7 @@ def scripted(data, tmp_path_factory):
 def smoke(tmp_path_factory):
     """The folder in which the smoke command ran."""
     from gates import deliveries, runs
+
     return runs.once(tmp_path_factory, "gate4_smoke", deliveries.make_smoke)
 
 
@@ -92,6 +104,7 @@ def smoke(tmp_path_factory):
 def manifest(smoke):
     """The manifest of the smoke run."""
     from gates import deliveries
+
     return json.loads((smoke / deliveries.RUN / "train_manifest.json").read_text())
 
 
@@ -99,12 +112,14 @@ def manifest(smoke):
 def long_run(tmp_path_factory):
     """The folder in which a long run was refused, and then ran with --unsigned."""
     from gates import deliveries, runs
+
     return runs.once(tmp_path_factory, "gate4_long_run", deliveries.make_long_run)
 
 
 @pytest.fixture
 def copies(long_run, tmp_path):
-    """`copies(change)` gives {check: its words} that refuse a fresh copy after `change(folder)`; none refuses it before."""
+    """`copies(change)` gives {check: its words} that refuse a fresh copy after `change(folder)`; none refuses it
+    before."""
     from edgeflownas.nas import check_manifest
     from gates import deliveries
     from gates.asserts import assert_equal
@@ -113,7 +128,7 @@ def copies(long_run, tmp_path):
     number = iter(range(1000))
 
     def refusals_after(change):
-        folder = tmp_path / "copy{}".format(next(number))
+        folder = tmp_path / f"copy{next(number)}"
         shutil.copytree(str(long_run / deliveries.RUN), str(folder), symlinks=True)
         assert_equal(what="checks that refuse the copy before it is tampered with", got=refusals(folder), want={})
         change(folder)

@@ -1,8 +1,10 @@
 """Runs gates in order, each in a pytest session of its own, judges each session and signs what may be signed.
 
-The one place that decides: which gates a command line asks for, whether it narrows them, whether an earlier gate blocks,
+The one place that decides: which gates a command line asks for, whether it narrows them, whether an earlier gate
+blocks,
 what the outcome is, and whether a record is written.
 """
+
 import json
 import os
 import re
@@ -20,12 +22,22 @@ from gates import EXIT_CODES, junit
 from gates.clauses import GATE_TITLES, Table
 
 CONFIG = "configs/supernet_fc2_180x240.yaml"
-# From worst to best; a run's outcome is the worst of the gates asked for. "error" is pytest's: interrupted, usage, internal.
+# From worst to best; a run's outcome is the worst of the gates asked for. "error" is pytest's: interrupted, usage,
+# internal.
 SEVERITY = ("error", "failed", "stale", "blocked", "partial", "empty", "passed")
 # Options that leave tests out or change what runs: (attribute, as typed).
-SELECTING = (("keyword", "-k"), ("lf", "--lf"), ("stepwise", "--stepwise"), ("stepwise_skip", "--stepwise-skip"),
-             ("deselect", "--deselect"), ("ignore", "--ignore"), ("ignore_glob", "--ignore-glob"),
-             ("setuponly", "--setup-only"), ("setupplan", "--setup-plan"), ("inifilename", "-c"))
+SELECTING = (
+    ("keyword", "-k"),
+    ("lf", "--lf"),
+    ("stepwise", "--stepwise"),
+    ("stepwise_skip", "--stepwise-skip"),
+    ("deselect", "--deselect"),
+    ("ignore", "--ignore"),
+    ("ignore_glob", "--ignore-glob"),
+    ("setuponly", "--setup-only"),
+    ("setupplan", "--setup-plan"),
+    ("inifilename", "-c"),
+)
 LISTING = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow", "collectonly")
 
 
@@ -87,8 +99,9 @@ def make_plan(config: Any, table: Table) -> Plan:
     single = re.match(r"gate(\d+)$", expression)
     if single:
         if int(single.group(1)) not in table.gates:
-            raise pytest.UsageError("there is no {}; gates: {}".format(
-                expression, ", ".join("gate{}".format(gate) for gate in table.gates)))
+            raise pytest.UsageError(
+                "there is no {}; gates: {}".format(expression, ", ".join(f"gate{gate}" for gate in table.gates))
+            )
         return Plan([int(single.group(1))], selecting, stopping)
     if expression:
         selecting.append("-m " + expression)
@@ -97,15 +110,24 @@ def make_plan(config: Any, table: Table) -> Plan:
     return Plan(named if named and all(files) else table.gates, selecting, stopping)
 
 
-def judge(gate: int, code: int, report: Optional[Dict[str, Any]], narrowing: List[str], skips: Dict[str, str],
-          changed: str, xml: Optional[Path] = None) -> Leg:
+def judge(
+    gate: int,
+    code: int,
+    report: Optional[Dict[str, Any]],
+    narrowing: List[str],
+    skips: Dict[str, str],
+    changed: str,
+    xml: Optional[Path] = None,
+) -> Leg:
     """The outcome of a session that ended with `code` and left `report` (None: it left none)."""
     if report is None:
         interrupted = code in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
-        return Leg(gate, "error" if interrupted else "failed", "the session left no report, exit code {}".format(code), code)
+        return Leg(gate, "error" if interrupted else "failed", f"the session left no report, exit code {code}", code)
     rows = report["clauses"]
-    by_status = {status: [row["id"] for row in rows if row["status"] == status]
-                 for status in ("passed", "failed", "skipped", "not run")}
+    by_status = {
+        status: [row["id"] for row in rows if row["status"] == status]
+        for status in ("passed", "failed", "skipped", "not run")
+    }
     missing = by_status["not run"] + [row for row in by_status["skipped"] if row not in skips]
     if report["problems"]:
         outcome, reason = "error", "; ".join(report["problems"])
@@ -114,15 +136,15 @@ def judge(gate: int, code: int, report: Optional[Dict[str, Any]], narrowing: Lis
     elif code in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         outcome, reason = "error", pytest.ExitCode(code).name.lower().replace("_", " ")
     elif code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        outcome, reason = "failed", "every clause passed, but pytest ended with exit code {}".format(code)
+        outcome, reason = "failed", f"every clause passed, but pytest ended with exit code {code}"
     elif not by_status["passed"]:
         outcome, reason = "empty", "no clause ran"
     elif changed:
-        outcome, reason = "stale", "while the gate ran {}".format(changed)
+        outcome, reason = "stale", f"while the gate ran {changed}"
     elif narrowing or missing:
         outcome, reason = "partial", "; ".join(narrowing + (["without " + ", ".join(missing)] if missing else []))
     else:
-        outcome, reason = "passed", "{} clauses".format(len(rows))
+        outcome, reason = "passed", f"{len(rows)} clauses"
     return Leg(gate, outcome, reason, code, rows, xml)
 
 
@@ -146,7 +168,7 @@ class Run:
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise pytest.UsageError("another gate run is at work on {}; wait for it to end".format(self.root))
+            raise pytest.UsageError(f"another gate run is at work on {self.root}; wait for it to end")
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 self.environment = self._probe()
@@ -165,14 +187,18 @@ class Run:
         if gate not in self.plan.requested:
             state = signoff.verify(gate, self.root)
             if state.valid:
-                print("gate {}: {}; it is not run again".format(gate, state.reason), flush=True)
+                print(f"gate {gate}: {state.reason}; it is not run again", flush=True)
                 return Leg(gate, "passed", state.reason)
         blocker = self._blocker(gate)
         if blocker:
-            print("gate {} is BLOCKED: {}".format(gate, blocker), flush=True)
+            print(f"gate {gate} is BLOCKED: {blocker}", flush=True)
             return Leg(gate, "blocked", blocker)
         leg = self._run_session(gate, scratch)
-        if leg.outcome == "partial" and not self.plan.selecting and all(row["status"] == "passed" for row in leg.clauses):
+        if (
+            leg.outcome == "partial"
+            and not self.plan.selecting
+            and all(row["status"] == "passed" for row in leg.clauses)
+        ):
             self.cleared.add(gate)
         return leg
 
@@ -181,17 +207,17 @@ class Run:
         for earlier in (number for number in self.table.gates if number < gate):
             leg = self.legs.get(earlier)
             if leg and leg.outcome not in ("passed", "partial", "empty"):
-                return "gate {} is {} ({})".format(earlier, leg.outcome, leg.reason)
+                return f"gate {earlier} is {leg.outcome} ({leg.reason})"
             if not self.plan.selecting and earlier not in self.cleared:
                 state = signoff.verify(earlier, self.root)
                 if not state.valid:
-                    return "gate {} has no valid sign-off ({}: {})".format(earlier, state.name, state.reason)
+                    return f"gate {earlier} has no valid sign-off ({state.name}: {state.reason})"
         return ""
 
     def _run_session(self, gate: int, scratch: Path) -> Leg:
         title = GATE_TITLES.get(gate, "")
-        print("\ngate {}: {}".format(gate, title), flush=True)
-        report_path, xml = scratch / "gate{}.json".format(gate), scratch / "gate{}.xml".format(gate)
+        print(f"\ngate {gate}: {title}", flush=True)
+        report_path, xml = scratch / f"gate{gate}.json", scratch / f"gate{gate}.xml"
         before = signoff.source_files(self.root)
         code = self._pytest(gate, report_path, xml)
         changed = signoff.first_difference(before, signoff.source_files(self.root))
@@ -199,19 +225,27 @@ class Run:
         leg = judge(gate, code, report, self.narrowing, self.table.skips, changed, xml if xml.exists() else None)
         if leg.outcome in ("passed", "failed") and not self.narrowing:
             path = signoff.write_record(gate, self.root, leg.outcome, leg.clauses, self.environment, before)
-            print("gate {} {}: {}".format(gate, "is signed off" if leg.outcome == "passed" else "has no sign-off", path))
+            print(
+                "gate {} {}: {}".format(gate, "is signed off" if leg.outcome == "passed" else "has no sign-off", path)
+            )
         return leg
 
     def _pytest(self, gate: int, report: Path, xml: Path) -> int:
         """Runs one gate's session with the user's options, ours after them, where they win. Returns its exit code."""
         expression = self.config.option.markexpr.strip()
-        marker = "gate{}".format(gate)
+        marker = f"gate{gate}"
         narrowed = expression and not re.match(r"gate\d+$", expression)
         command = [sys.executable, "-m", "pytest"] + list(self.config.invocation_params.args)
-        command += ["-m", "({}) and {}".format(expression, marker) if narrowed else marker, "-p", "no:randomly",
-                    "--gate-leg={}".format(gate), "--gate-report={}".format(report)]
+        command += [
+            "-m",
+            f"({expression}) and {marker}" if narrowed else marker,
+            "-p",
+            "no:randomly",
+            f"--gate-leg={gate}",
+            f"--gate-report={report}",
+        ]
         command += ["--gate-selection"] if self.plan.selecting else []
-        command += ["--junitxml={}".format(xml)] if self.config.getoption("xmlpath", None) else []
+        command += [f"--junitxml={xml}"] if self.config.getoption("xmlpath", None) else []
         child = subprocess.Popen(command, cwd=str(self.config.invocation_params.dir))
         while True:
             try:
@@ -220,20 +254,26 @@ class Run:
                 continue
 
     def _probe(self) -> signoff.Environment:
-        """Asks, in a process of its own, where this run takes place. `UsageError` if a GPU is demanded and there is none."""
+        """Asks, in a process of its own, where this run takes place. `UsageError` if a GPU is demanded and there is
+        none."""
         demanded = self.config.option.require_gpu
         if self.narrowing and not demanded:
             return signoff.Environment(None, None, {}, "", False, None)  # nothing will be signed: not worth seconds
-        found = subprocess.run([sys.executable, "-m", "gates.probe", CONFIG], cwd=str(self.root), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, universal_newlines=True)
+        found = subprocess.run(
+            [sys.executable, "-m", "gates.probe", CONFIG],
+            cwd=str(self.root),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
         if found.returncode:
             last = (found.stderr.strip().splitlines() or ["no message"])[-1]
-            environment = signoff.Environment(None, None, {}, "unknown (the probe failed: {})".format(last), demanded, None)
+            environment = signoff.Environment(None, None, {}, f"unknown (the probe failed: {last})", demanded, None)
         else:
             environment = signoff.Environment(require_gpu=demanded, **json.loads(found.stdout.strip().splitlines()[-1]))
         if demanded and (environment.device == "CPU" or environment.device.startswith("unknown")):
-            raise pytest.UsageError("--require_gpu: no visible GPU (device: {}); nothing was run".format(environment.device))
-        print("device: {}".format(environment.device), flush=True)
+            raise pytest.UsageError(f"--require_gpu: no visible GPU (device: {environment.device}); nothing was run")
+        print(f"device: {environment.device}", flush=True)
         return environment
 
     def _conclude(self) -> int:
@@ -245,9 +285,13 @@ class Run:
             junit.write(path, list(self.legs.values()))
         print()
         for leg in self.legs.values():
-            print("gate {}: {} ({})".format(leg.gate, leg.outcome, leg.reason))
-        print("gates: {}: {}".format(worst.outcome.upper(), ", ".join(
-            "gate{} {}".format(leg.gate, leg.outcome) for leg in self.legs.values())), flush=True)
+            print(f"gate {leg.gate}: {leg.outcome} ({leg.reason})")
+        print(
+            "gates: {}: {}".format(
+                worst.outcome.upper(), ", ".join(f"gate{leg.gate} {leg.outcome}" for leg in self.legs.values())
+            ),
+            flush=True,
+        )
         if worst.outcome == "error":
             return worst.code or int(pytest.ExitCode.USAGE_ERROR)
         return EXIT_CODES[worst.outcome]

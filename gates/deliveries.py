@@ -1,4 +1,5 @@
 """The runs of gate 4: the smoke run at full size, and a small long run, refused and then started with --unsigned."""
+
 import json
 import os
 import subprocess
@@ -11,14 +12,17 @@ from gates import runs
 from gates.commands import ROOT
 
 RUN = Path("outputs") / "supernet"
-SMOKE = "{} --gpu_device 0 --num_epochs 2 --batch_size 32 --lr 1e-4 --config {} --fast_mode --base_path data".format(
-    runs.TRAIN, runs.CONFIG)
+SMOKE = (
+    f"{runs.TRAIN} --gpu_device 0 --num_epochs 2 --batch_size 32 --lr 1e-4 --config {runs.CONFIG} --fast_mode "
+    "--base_path data"
+)
 
 
 def git(*words: str) -> List[str]:
     """The words that git prints."""
-    return subprocess.run(("git", "-C", str(ROOT)) + words, stdout=subprocess.PIPE, check=True,
-                          universal_newlines=True).stdout.split()
+    return subprocess.run(
+        ("git", "-C", str(ROOT)) + words, stdout=subprocess.PIPE, check=True, universal_newlines=True
+    ).stdout.split()
 
 
 def make_smoke(folder: Path) -> None:
@@ -27,7 +31,7 @@ def make_smoke(folder: Path) -> None:
     before = git("rev-parse", "HEAD")
     runs.logged(folder, SMOKE)
     # HEAD when the run began; and, should someone commit meanwhile, what it became.
-    (folder / "heads").write_text(" ".join(before + git("rev-list", "{}..HEAD".format(before[0]))))
+    (folder / "heads").write_text(" ".join(before + git("rev-list", f"{before[0]}..HEAD")))
 
 
 def write_record(gate: int, outcome: str, files: Optional[Dict[str, str]] = None) -> None:

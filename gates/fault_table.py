@@ -1,9 +1,11 @@
 """The planted faults as data: what is broken where, and the clause that must fail because of it.
 
-A row is (id, file, clause, sentence, exact old text, new text) and, where the clause must fail otherwise than by comparing
+A row is (id, file, clause, sentence, exact old text, new text) and, where the clause must fail otherwise than by
+comparing
 a value (a fault that stops the program), the words that its failure must contain. The old text occurs exactly once.
 `python -m gates.faults` plants them one at a time; `tests/test_faults_harness.py` checks the table itself.
 """
+
 from typing import NamedTuple, Tuple
 
 from gates.fault_rows_12 import GATE_1, GATE_2

@@ -6,11 +6,13 @@ Only the clause's own test runs in each copy. First the clauses run in a copy wi
 
     caught   the clause named in the table failed, and its message begins with its id and says what the table expects
     missed   the clause passed although the fault was there
-    broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it fails for
+    broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it
+    fails for
              another reason (a command that crashes is one), or no test ran
 
 Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no network and no GPU.
 """
+
 import argparse
 import json
 import os
@@ -30,9 +32,20 @@ from gates.fault_table import COMPARISON, FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the gates need of the project.
-COPIED = ("edgeflownas", "gates", "configs", "wrappers", "scripts", "conftest.py", "pytest.ini", "pyproject.toml", ".gitignore")
+COPIED = (
+    "edgeflownas",
+    "gates",
+    "configs",
+    "wrappers",
+    "scripts",
+    "conftest.py",
+    "pytest.ini",
+    "pyproject.toml",
+    ".gitignore",
+)
 SECONDS = 1800  # a clause that takes longer is broken
-# A comparison of exit codes, after which the command's stderr ends with an exception (a user's error begins with `error: `).
+# A comparison of exit codes, after which the command's stderr ends with an exception (a user's error begins with
+# `error: `).
 _CRASH = re.compile(r"exit code got .*last_line_of_stderr=['\"][\w.]*(Error|Exception|Interrupt)\b")
 
 
@@ -74,22 +87,43 @@ def plant(fault: Fault, copy: Path) -> None:
     path = copy / fault.file
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if text.count(fault.old) != 1:
-        raise Broken("the old text occurs {} times in {}, not once".format(text.count(fault.old), fault.file))
+        raise Broken(f"the old text occurs {text.count(fault.old)} times in {fault.file}, not once")
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
 
 
 def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, ClauseResult]:
     """Runs the tests of these clauses in a copy; {clause: how it ended}. `Broken` if no such run took place."""
     report, scratch = copy / "report.json", copy.parent / (copy.name + "-tmp")
-    command = [sys.executable, "-B", "-m", "pytest", "gates/test_gate{}.py".format(gate), "-q", "--tb=short",
-               "-p", "no:cacheprovider", "--basetemp={}".format(scratch), "--gate-leg={}".format(gate), "--gate-selection",
-               "--gate-report={}".format(report), "-k", " or ".join("[{}]".format(clause) for clause in clauses)]
-    child = subprocess.Popen(command, cwd=str(copy), env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             universal_newlines=True, start_new_session=True)
+    command = [
+        sys.executable,
+        "-B",
+        "-m",
+        "pytest",
+        f"gates/test_gate{gate}.py",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={scratch}",
+        f"--gate-leg={gate}",
+        "--gate-selection",
+        f"--gate-report={report}",
+        "-k",
+        " or ".join(f"[{clause}]" for clause in clauses),
+    ]
+    child = subprocess.Popen(
+        command,
+        cwd=str(copy),
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        start_new_session=True,
+    )
     try:
         output = child.communicate(timeout=SECONDS)[0]
     except subprocess.TimeoutExpired:
-        raise Broken("no end after {} s".format(SECONDS))
+        raise Broken(f"no end after {SECONDS} s")
     finally:
         _end(child)
         shutil.rmtree(str(scratch), ignore_errors=True)
@@ -105,12 +139,12 @@ def judge(fault: Fault, result: ClauseResult) -> Verdict:
     """What the clause's result says about the fault."""
     heading = asserts.heading(fault.clause) + ": "
     if result.status == "passed":
-        return Verdict("missed", "{} passed".format(fault.clause))
+        return Verdict("missed", f"{fault.clause} passed")
     if result.status != "failed" or not result.text.startswith(heading):
-        return Verdict("broken", "{} {}: {}".format(fault.clause, result.status, result.text))
-    said = result.text[len(heading):]
+        return Verdict("broken", f"{fault.clause} {result.status}: {result.text}")
+    said = result.text[len(heading) :]
     if fault.says not in said or (fault.says == COMPARISON and _CRASH.search(said)):
-        return Verdict("broken", "{} fails for another reason: {}".format(fault.clause, said))
+        return Verdict("broken", f"{fault.clause} fails for another reason: {said}")
     return Verdict("caught", said)
 
 
@@ -133,14 +167,17 @@ def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: Th
 
     def one_gate(gate: int) -> Dict[str, str]:
         clauses = sorted({fault.clause for fault in faults if fault.gate == gate})
-        copy = scratch / "gate{}-without-fault".format(gate)
+        copy = scratch / f"gate{gate}-without-fault"
         shutil.copytree(str(clean), str(copy), symlinks=True)
         try:
             results = run_clauses(copy, gate, clauses)
         except Broken as problem:
             return {clause: str(problem) for clause in clauses}
-        return {clause: "without a fault, too: {} ({})".format(*results[clause]) for clause in clauses
-                if results[clause].status != "passed"}
+        return {
+            clause: "without a fault, too: {} ({})".format(*results[clause])
+            for clause in clauses
+            if results[clause].status != "passed"
+        }
 
     unfit: Dict[str, str] = {}
     for problems in pool.map(one_gate, gates):
@@ -154,23 +191,33 @@ def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, Verdict]]:
         scratch = Path(folder)
         clean = copy_project(scratch / "clean")
         unfit = without_faults(faults, clean, scratch, pool)
-        print("{} clauses without a fault: {}".format(
-            len({fault.clause for fault in faults}), "{} do not pass".format(len(unfit)) if unfit else "all pass"), flush=True)
+        print(
+            "{} clauses without a fault: {}".format(
+                len({fault.clause for fault in faults}), f"{len(unfit)} do not pass" if unfit else "all pass"
+            ),
+            flush=True,
+        )
 
         def one(fault: Fault) -> Tuple[Fault, Verdict]:
             started = time.monotonic()
-            verdict = Verdict("broken", unfit[fault.clause]) if fault.clause in unfit else try_fault(fault, clean, scratch)
-            print("{:<7} {:<6} {:<32} {:>5.0f} s  {}".format(verdict.outcome, fault.clause, fault.id,
-                                                            time.monotonic() - started, fault.sentence), flush=True)
+            verdict = (
+                Verdict("broken", unfit[fault.clause]) if fault.clause in unfit else try_fault(fault, clean, scratch)
+            )
+            print(
+                f"{verdict.outcome:<7} {fault.clause:<6} {fault.id:<32} {time.monotonic() - started:>5.0f} s  "
+                f"{fault.sentence}",
+                flush=True,
+            )
             if verdict.outcome != "caught":
-                print("        {}".format(verdict.reason), flush=True)
+                print(f"        {verdict.reason}", flush=True)
             return fault, verdict
 
         return list(pool.map(one, faults))
 
 
 def _environment() -> Dict[str, str]:
-    """Without byte code (two versions of a file may have one time stamp), this project's paths and git's own variables."""
+    """Without byte code (two versions of a file may have one time stamp), this project's paths and git's own
+    variables."""
     kept = {name: value for name, value in os.environ.items() if not re.match("GIT_|PYTEST_|PYTHONPATH$", name)}
     return dict(kept, PYTHONDONTWRITEBYTECODE="1")
 
@@ -189,16 +236,27 @@ def select(gate: Optional[int], only: Sequence[str]) -> List[Fault]:
     unknown = set(only) - {fault.id for fault in FAULTS} - {fault.clause for fault in FAULTS}
     if unknown:
         raise ValueError("no fault and no clause with a fault: {}".format(", ".join(sorted(unknown))))
-    return [fault for fault in FAULTS if (gate is None or fault.gate == gate)
-            and (not only or fault.id in only or fault.clause in only)]
+    return [
+        fault
+        for fault in FAULTS
+        if (gate is None or fault.gate == gate) and (not only or fault.id in only or fault.clause in only)
+    ]
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser("python -m gates.faults", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m gates.faults",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--gate", type=int, choices=(1, 2, 3, 4), help="only the faults of this gate")
-    parser.add_argument("--only", action="append", default=[], metavar="ID", help="only this fault, or those of this clause")
-    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="faults at a time (default %(default)s)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ID", help="only this fault, or those of this clause"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=min(4, os.cpu_count() or 1), help="faults at a time (default %(default)s)"
+    )
     parser.add_argument("--list", action="store_true", help="print the table and run nothing")
     arguments = parser.parse_args(argv)
     try:
@@ -207,17 +265,23 @@ def main(argv: Optional[List[str]] = None) -> int:
         parser.error(str(error))
     if arguments.list:
         for fault in faults:
-            print("{:<6} {:<32} {}".format(fault.clause, fault.id, fault.sentence))
+            print(f"{fault.clause:<6} {fault.id:<32} {fault.sentence}")
         return 0
     if not faults or arguments.jobs < 1:
         parser.error("no fault is selected" if not faults else "--jobs: at least 1")
     verdicts = run(faults, arguments.jobs)
-    counts = {outcome: sum(verdict.outcome == outcome for _, verdict in verdicts) for outcome in ("caught", "missed", "broken")}
+    counts = {
+        outcome: sum(verdict.outcome == outcome for _, verdict in verdicts)
+        for outcome in ("caught", "missed", "broken")
+    }
     for fault, verdict in verdicts:
         if verdict.outcome != "caught":
-            print("{}: {} ({}): {}".format(verdict.outcome.upper(), fault.id, fault.clause, verdict.reason))
-    print("faults: {} of {} caught, {} missed, {} broken".format(counts["caught"], len(verdicts), counts["missed"],
-                                                                 counts["broken"]))
+            print(f"{verdict.outcome.upper()}: {fault.id} ({fault.clause}): {verdict.reason}")
+    print(
+        "faults: {} of {} caught, {} missed, {} broken".format(
+            counts["caught"], len(verdicts), counts["missed"], counts["broken"]
+        )
+    )
     return 0 if counts["caught"] == len(verdicts) else 1
 
 

@@ -1,4 +1,6 @@
-"""The supernet under gate 2: one graph and one session for all its clauses, and the specification's table of variables."""
+"""The supernet under gate 2: one graph and one session for all its clauses, and the specification's table of
+variables."""
+
 from collections import OrderedDict
 
 import numpy as np
@@ -18,7 +20,8 @@ def images(seed, height, width):
 
 
 class Subnets:
-    """Single subnets of one supernet at several input sizes; batch norm's gamma and beta are random, so that they count."""
+    """Single subnets of one supernet at several input sizes; batch norm's gamma and beta are random, so that they
+    count."""
 
     def __init__(self, init_channels, sizes):
         with tf.Graph().as_default():
@@ -43,7 +46,9 @@ class Subnets:
     def run(self, code, pixels):
         """The three outputs [B, h, w, 4] of one code, from coarse to fine."""
         size = pixels.shape[1:3]
-        return [paths[0] for paths in self.session.run(self._outputs[size], {self._images[size]: pixels, self.code: [code]})]
+        return [
+            paths[0] for paths in self.session.run(self._outputs[size], {self._images[size]: pixels, self.code: [code]})
+        ]
 
     def weights(self):
         """{name: array} of every trained variable."""
@@ -51,30 +56,42 @@ class Subnets:
 
 
 def expected_variables(channels=32):
-    """{name: shape} of every variable of the supernet, from the design's table of layers (section 6) and nothing else."""
+    """{name: shape} of every variable of the supernet, from the design's table of layers (section 6) and nothing
+    else."""
     c, shapes = channels, OrderedDict()
 
     def convolution(name, size, inputs, outputs):
-        shapes["supernet/{}/kernel".format(name)] = (size, size, inputs, outputs)
+        shapes[f"supernet/{name}/kernel"] = (size, size, inputs, outputs)
 
     def norm(name, width):
         for part in ("gamma", "beta", "moving_mean", "moving_variance"):
-            shapes["supernet/{}/{}".format(name, part)] = (width,)
+            shapes[f"supernet/{name}/{part}"] = (width,)
 
-    for name, size, inputs, outputs in (("E0", 7, 6, c), ("E1", 5, c, 2 * c), ("Down1", 3, 2 * c, 4 * c),
-                                        ("Down2", 3, 4 * c, 8 * c), ("Up1", 3, 8 * c, 4 * c), ("Up2", 3, 4 * c, 2 * c)):
+    for name, size, inputs, outputs in (
+        ("E0", 7, 6, c),
+        ("E1", 5, c, 2 * c),
+        ("Down1", 3, 2 * c, 4 * c),
+        ("Down2", 3, 4 * c, 8 * c),
+        ("Up1", 3, 8 * c, 4 * c),
+        ("Up2", 3, 4 * c, 2 * c),
+    ):
         convolution(name + "/conv", size, inputs, outputs)
         norm(name + "/bn", outputs)
     for name, width in (("EB0", 2 * c), ("EB1", 4 * c), ("DB0", 8 * c), ("DB1", 4 * c)):
         for depth in (1, 2, 3):
             for block in range(1, depth + 1):
                 for i in (1, 2):
-                    convolution("{}/deep{}/block{}/conv{}".format(name, depth, block, i), 3, width, width)
-                    norm("{}/deep{}/block{}/bn{}".format(name, depth, block, i), width)
-    for name, inputs, outputs in (("H0Out", 2 * c, 4), ("H1", 2 * c, c), ("H1Out", c, 4), ("H2", c, c // 2),
-                                  ("H2Out", c // 2, 4)):
+                    convolution(f"{name}/deep{depth}/block{block}/conv{i}", 3, width, width)
+                    norm(f"{name}/deep{depth}/block{block}/bn{i}", width)
+    for name, inputs, outputs in (
+        ("H0Out", 2 * c, 4),
+        ("H1", 2 * c, c),
+        ("H1Out", c, 4),
+        ("H2", c, c // 2),
+        ("H2Out", c // 2, 4),
+    ):
         for size in (7, 5, 3):
-            convolution("{}/k{}/conv".format(name, size), size, inputs, outputs)
+            convolution(f"{name}/k{size}/conv", size, inputs, outputs)
         if not name.endswith("Out"):
             norm(name + "/bn", outputs)
     return shapes

@@ -1,7 +1,9 @@
-"""The trainer's own parts in this process, watched from outside: single cycles, one evaluation, a run with scripted scores.
+"""The trainer's own parts in this process, watched from outside: single cycles, one evaluation, a run with scripted
+scores.
 
 What they compute is computed again in NumPy, on weights from checkpoints and on crops read from the files.
 """
+
 import itertools
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
@@ -32,8 +34,9 @@ class Cycles(NamedTuple):
     def slots(self):
         """Adam's first and second moments."""
         trained = self.graph.net.variables.trained.items()
-        return self.session.run([{name: self.graph.adam.get_slot(weight, slot) for name, weight in trained}
-                                 for slot in ("m", "v")])
+        return self.session.run(
+            [{name: self.graph.adam.get_slot(weight, slot) for name, weight in trained} for slot in ("m", "v")]
+        )
 
     def load(self, variables, values):
         """Sets variables, in one run."""
@@ -45,6 +48,7 @@ def training_graph():
     """The training graph of the small configuration."""
     from edgeflownas.engine.cycle import CycleGraph
     from edgeflownas.tfcompat import tf
+
     with tf.Graph().as_default():
         graph = CycleGraph(small_config())
         session = tf.Session()
@@ -95,14 +99,14 @@ class Evaluated(NamedTuple):
     """One evaluation of the uninterrupted run's last checkpoint, watched from outside and done again in NumPy."""
 
     codes: List[str]
-    epe: np.ndarray                                     # [12] what the trainer's evaluation gave
-    before: List[np.ndarray]                            # every saved variable, and after the evaluation
+    epe: np.ndarray  # [12] what the trainer's evaluation gave
+    before: List[np.ndarray]  # every saved variable, and after the evaluation
     after: List[np.ndarray]
-    used: Dict[str, List[Any]]                          # layer -> (mean, variance) of each application, as fed for scoring
-    batches_estimated: int                              # batches that were run for re-estimation
-    epe_of_predictions: np.ndarray                      # [12] NumPy on the predictions and the flow files
-    plain_statistics: List[oracles.Statistics]          # per code: the plain mean over eight batches, by NumPy
-    plain_epe: np.ndarray                               # [12] EPE of NumPy's network with them
+    used: Dict[str, List[Any]]  # layer -> (mean, variance) of each application, as fed for scoring
+    batches_estimated: int  # batches that were run for re-estimation
+    epe_of_predictions: np.ndarray  # [12] NumPy on the predictions and the flow files
+    plain_statistics: List[oracles.Statistics]  # per code: the plain mean over eight batches, by NumPy
+    plain_epe: np.ndarray  # [12] EPE of NumPy's network with them
 
 
 def watched_evaluation(trainer):
@@ -128,7 +132,7 @@ def by_layer(vector, applications, channels):
     used, start = {}, 0
     for name, times in applications.items():
         size = channels[name]
-        pieces = [vector[start + i * size:start + (i + 1) * size] for i in range(2 * times)]
+        pieces = [vector[start + i * size : start + (i + 1) * size] for i in range(2 * times)]
         used[name] = list(zip(pieces[::2], pieces[1::2]))
         start += 2 * times * size
     assert_equal(what="length of the statistics", got=len(vector), want=start)
@@ -138,12 +142,13 @@ def by_layer(vector, applications, channels):
 def evaluate_again(data: Path, run_folder: Path, scratch: Path):
     """Evaluates the last checkpoint of `run_folder` with a trainer's own graph, and in NumPy."""
     trainer, applications = watched_trainer(data, scratch)
-    names = [["train/{:07d}".format(runs.SAMPLES + i) for i in part] for part in ((0, 1), (2,))]
+    names = [[f"train/{runs.SAMPLES + i:07d}" for i in part] for part in ((0, 1), (2,))]
     truth = [runs.centre_crops(data, part) for part in names]
     flow = np.concatenate([batch.flow for batch in truth])
     try:
         trainer.saver.restore(trainer.session, runs.prefix(run_folder, "last"))
-        # Away from where the run's evaluations may have left them: one that overwrote them would write the same values again.
+        # Away from where the run's evaluations may have left them: one that overwrote them would write the same values
+        # again.
         moving = list(trainer.graph.net.variables.moving.values())
         Cycles(trainer.graph, trainer.session).load(moving, [value + 1 for value in trainer.session.run(moving)])
         before = trainer.session.run(trainer.graph.saved)
@@ -155,17 +160,29 @@ def evaluate_again(data: Path, run_folder: Path, scratch: Path):
         trainer.close()
     assert_equal(what="images of the re-estimation", got=np.stack(estimated[:8]), want=np.stack([b.images for b in bn]))
     pool = [list(map(int, code)) for code in trainer.pool]
-    statistics, plain_epe = plain_evaluation(runs.weights_of(runs.tensors(runs.prefix(run_folder, "last"))), pool, bn, truth)
-    return Evaluated(["".join(map(str, code)) for code in pool], scores.epe, before, after,
-                     by_layer(vector, applications, trainer.graph.net.variables.norms), len(estimated),
-                     np.array([oracles.epe(path, flow) for path in np.concatenate(predicted, axis=1)]), statistics, plain_epe)
+    statistics, plain_epe = plain_evaluation(
+        runs.weights_of(runs.tensors(runs.prefix(run_folder, "last"))), pool, bn, truth
+    )
+    return Evaluated(
+        ["".join(map(str, code)) for code in pool],
+        scores.epe,
+        before,
+        after,
+        by_layer(vector, applications, trainer.graph.net.variables.norms),
+        len(estimated),
+        np.array([oracles.epe(path, flow) for path in np.concatenate(predicted, axis=1)]),
+        statistics,
+        plain_epe,
+    )
 
 
 def watched_trainer(data: Path, folder: Path):
-    """A trainer of the small configuration, and how often its pool graph applies each layer: the layout of the statistics."""
+    """A trainer of the small configuration, and how often its pool graph applies each layer: the layout of the
+    statistics."""
     from edgeflownas.data.fc2_index import build_index
     from edgeflownas.engine import evaluate
     from edgeflownas.engine.trainer import Limits, Trainer
+
     applications: Dict[str, int] = {}
 
     class Watched(evaluate.StoredStatistics):
@@ -187,14 +204,19 @@ def plain_evaluation(weights, pool, bn, truth):
             network = oracles.Network(weights, code)
             network.forward(batch.images)
             noted.append(network.noted)
-        mean = {name: tuple(np.mean([one[name][part] for one in noted], axis=0) for part in (0, 1)) for name in noted[0]}
+        mean = {
+            name: tuple(np.mean([one[name][part] for one in noted], axis=0) for part in (0, 1)) for name in noted[0]
+        }
         statistics.append(mean)
-        flows = [oracles.residual_sums(oracles.Network(weights, code, mean).forward(batch.images))[-1] for batch in truth]
+        flows = [
+            oracles.residual_sums(oracles.Network(weights, code, mean).forward(batch.images))[-1] for batch in truth
+        ]
         epe.append(oracles.epe(np.concatenate(flows)[..., :2], np.concatenate([batch.flow for batch in truth])))
     return statistics, np.array(epe)
 
 
-# Epoch 3 is the best, although it counts for no improvement; then nothing more, and the patience of 3 ends it after epoch 5.
+# Epoch 3 is the best, although it counts for no improvement; then nothing more, and the patience of 3 ends it after
+# epoch 5.
 SCRIPT, SCRIPT_PATIENCE, SCRIPT_BEST = [5.0, 3.0, 2.999, 3.5, 3.25, 1.0, 0.5], 3, 3
 
 
@@ -212,8 +234,15 @@ def run_script(data: Path, folder: Path):
     from edgeflownas.data.fc2_index import build_index
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer
-    config = small_config(**{"data.base_path": str(data), "eval.patience": SCRIPT_PATIENCE, "train.num_epochs": 7,
-                             "runtime.deterministic": True})
+
+    config = small_config(
+        **{
+            "data.base_path": str(data),
+            "eval.patience": SCRIPT_PATIENCE,
+            "train.num_epochs": 7,
+            "runtime.deterministic": True,
+        }
+    )
     trainer = Trainer(config, str(folder), build_index(config.data, 42), Limits())
     taken: List[Dict[str, np.ndarray]] = []
     scores = itertools.chain(SCRIPT)

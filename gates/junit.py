@@ -1,7 +1,9 @@
-"""Joins the JUnit XML of each gate's session into one file: a suite per gate, its outcome as a property and as a test case.
+"""Joins the JUnit XML of each gate's session into one file: a suite per gate, its outcome as a property and as a test
+case.
 
 Whatever is not `passed` is an error there too, of the type `failed`, `blocked`, `empty`, `partial`, `stale` or `error`.
 """
+
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any, List
@@ -16,7 +18,7 @@ def write(path: Path, legs: List[Any]) -> None:
             suite = ET.parse(str(leg.xml)).getroot().find("testsuite")
         if suite is None:  # a gate that had no session
             suite = ET.Element("testsuite", tests="0", errors="0", failures="0", skipped="0", time="0")
-        suite.set("name", "gate{}".format(leg.gate))
+        suite.set("name", f"gate{leg.gate}")
         root.append(suite)
         properties = suite.find("properties")
         if properties is None:
@@ -29,8 +31,8 @@ def write(path: Path, legs: List[Any]) -> None:
 
 
 def _add_verdict(suite: ET.Element, leg: Any) -> None:
-    case = ET.SubElement(suite, "testcase", classname="gates", name="gate{} outcome".format(leg.gate), time="0")
+    case = ET.SubElement(suite, "testcase", classname="gates", name=f"gate{leg.gate} outcome", time="0")
     suite.set("tests", str(int(suite.get("tests", "0")) + 1))
     if leg.outcome != "passed":
-        ET.SubElement(case, "error", type=leg.outcome, message="{}: {}".format(leg.outcome, leg.reason))
+        ET.SubElement(case, "error", type=leg.outcome, message=f"{leg.outcome}: {leg.reason}")
         suite.set("errors", str(int(suite.get("errors", "0")) + 1))

@@ -3,12 +3,13 @@
 The network is written out layer by layer from the specification's table, one code at a time, with no routing, no
 TensorFlow and no search-space table, so that an error there cannot hide here.
 """
+
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-DEPTH_OF = {0: 1, 1: 2, 2: 3}     # EB0, EB1, DB0, DB1
-KERNEL_OF = {0: 7, 1: 5, 2: 3}    # H0Out, H1, H1Out, H2, H2Out
+DEPTH_OF = {0: 1, 1: 2, 2: 3}  # EB0, EB1, DB0, DB1
+KERNEL_OF = {0: 7, 1: 5, 2: 3}  # H0Out, H1, H1Out, H2, H2Out
 
 Statistics = Dict[str, Tuple[np.ndarray, np.ndarray]]  # batch norm's name -> (mean, biased variance)
 
@@ -29,13 +30,14 @@ def conv(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.ndarray:
     result = np.zeros((x.shape[0], height, width, kernel.shape[3]))
     for i in range(k):
         for j in range(k):
-            window = padded[:, i:i + (height - 1) * stride + 1:stride, j:j + (width - 1) * stride + 1:stride, :]
+            window = padded[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride, :]
             result += window @ kernel[i, j]
     return result
 
 
 def upsample(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear x2: even rows are the input's, odd rows the mean with the next one (the last is repeated); then a crop."""
+    """Bilinear x2: even rows are the input's, odd rows the mean with the next one (the last is repeated); then a
+    crop."""
     for axis in (1, 2):
         following = np.concatenate([np.take(x, range(1, x.shape[axis]), axis), np.take(x, [-1], axis)], axis)
         pairs = np.stack([x, (x + following) / 2], axis + 1)
@@ -64,8 +66,9 @@ class Network:
     `statistics` None: batch statistics, which are noted in `noted`; else these are used.
     """
 
-    def __init__(self, weights: Dict[str, np.ndarray], code: Sequence[int],
-                 statistics: Optional[Statistics] = None) -> None:
+    def __init__(
+        self, weights: Dict[str, np.ndarray], code: Sequence[int], statistics: Optional[Statistics] = None
+    ) -> None:
         self.weights = {name: np.asarray(value, np.float64) for name, value in weights.items()}
         self.code = list(code)
         self.statistics = statistics
@@ -92,18 +95,18 @@ class Network:
         return (x - mean) / np.sqrt(variance + 1e-5) * self.weights[name + "/gamma"] + self.weights[name + "/beta"]
 
     def _bn_relu(self, place: str, x: np.ndarray) -> np.ndarray:
-        return np.maximum(self._norm("supernet/{}/bn".format(place), x), 0)
+        return np.maximum(self._norm(f"supernet/{place}/bn", x), 0)
 
     def _layer(self, place: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
-        return self._bn_relu(place, conv(x, self.weights["supernet/{}/conv/kernel".format(place)], stride))
+        return self._bn_relu(place, conv(x, self.weights[f"supernet/{place}/conv/kernel"], stride))
 
     def _kernel(self, place: str, position: int, x: np.ndarray) -> np.ndarray:
-        return conv(x, self.weights["supernet/{}/k{}/conv/kernel".format(place, KERNEL_OF[self.code[position]])])
+        return conv(x, self.weights[f"supernet/{place}/k{KERNEL_OF[self.code[position]]}/conv/kernel"])
 
     def _deep(self, place: str, position: int, x: np.ndarray) -> np.ndarray:
         depth = DEPTH_OF[self.code[position]]
         for block in range(1, depth + 1):
-            scope = "supernet/{}/deep{}/block{}".format(place, depth, block)
+            scope = f"supernet/{place}/deep{depth}/block{block}"
             y = np.maximum(self._norm(scope + "/bn1", conv(x, self.weights[scope + "/conv1/kernel"])), 0)
             y = self._norm(scope + "/bn2", conv(y, self.weights[scope + "/conv2/kernel"]))
             x = np.maximum(x + y, 0)
@@ -122,7 +125,9 @@ def softplus(x: np.ndarray) -> np.ndarray:
     return np.logaddexp(0, x)
 
 
-def loss(outputs: Sequence[np.ndarray], flow: np.ndarray, flow_clip: float = 50.0, kind: str = "linear_softplus") -> float:
+def loss(
+    outputs: Sequence[np.ndarray], flow: np.ndarray, flow_clip: float = 50.0, kind: str = "linear_softplus"
+) -> float:
     """The training loss of one path; `outputs` from coarse to fine, `flow` [B, H, W, 2] in pixels."""
     target = flow.astype(np.float64)
     if flow_clip > 0:
@@ -146,6 +151,7 @@ def epe(prediction: np.ndarray, flow: np.ndarray) -> float:
 
 class AdamStep(NamedTuple):
     """One update: new weights and slots, and the gradient norms around the clip."""
+
     weights: Dict[str, np.ndarray]
     first: Dict[str, np.ndarray]
     second: Dict[str, np.ndarray]
@@ -153,19 +159,30 @@ class AdamStep(NamedTuple):
     norm_after: float
 
 
-def adam_step(weights: Dict[str, np.ndarray], gradients: Dict[str, np.ndarray], first: Dict[str, Any],
-              second: Dict[str, Any], step: int, lr: float, wd: float = 4e-5, clip: float = 5.0) -> AdamStep:
-    """Adam (0.9, 0.999, 1e-8) on the gradient plus weight decay of kernels, clipped by its global norm; `step` from 0."""
-    total = {name: gradient.astype(np.float64) + (wd * weights[name] if name.endswith("/kernel") else 0.0)
-             for name, gradient in gradients.items()}
-    norm = np.sqrt(sum(float(np.sum(gradient ** 2)) for gradient in total.values()))
+def adam_step(
+    weights: Dict[str, np.ndarray],
+    gradients: Dict[str, np.ndarray],
+    first: Dict[str, Any],
+    second: Dict[str, Any],
+    step: int,
+    lr: float,
+    wd: float = 4e-5,
+    clip: float = 5.0,
+) -> AdamStep:
+    """Adam (0.9, 0.999, 1e-8) on the gradient plus weight decay of kernels, clipped by its global norm; `step` from
+    0."""
+    total = {
+        name: gradient.astype(np.float64) + (wd * weights[name] if name.endswith("/kernel") else 0.0)
+        for name, gradient in gradients.items()
+    }
+    norm = np.sqrt(sum(float(np.sum(gradient**2)) for gradient in total.values()))
     scale = min(1.0, clip / norm)
     rate = lr * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
     new, m, v = {}, {}, {}
     for name, gradient in total.items():
         gradient = gradient * scale
         m[name] = 0.9 * np.asarray(first[name], np.float64) + 0.1 * gradient
-        v[name] = 0.999 * np.asarray(second[name], np.float64) + 0.001 * gradient ** 2
+        v[name] = 0.999 * np.asarray(second[name], np.float64) + 0.001 * gradient**2
         new[name] = weights[name] - rate * m[name] / (np.sqrt(v[name]) + 1e-8)
     return AdamStep(new, m, v, norm, norm * scale)
 

@@ -1,8 +1,12 @@
-"""The pytest plugin of the gates: hands a run of `gates/` to the controller, and records the clauses within one gate's session.
+"""The pytest plugin of the gates: hands a run of `gates/` to the controller, and records the clauses within one gate's
+session.
 
-Loaded by the root `conftest.py`. A *leg* is the session of one gate, started by `gates/controller.py` with `--gate-leg N`.
-Runs that do not touch `gates/` are left alone. `gate_table` in pytest.ini names another clause table (for the plugin's tests).
+Loaded by the root `conftest.py`. A *leg* is the session of one gate, started by `gates/controller.py` with `--gate-leg
+N`.
+Runs that do not touch `gates/` are left alone. `gate_table` in pytest.ini names another clause table (for the plugin's
+tests).
 """
+
 import argparse
 import importlib
 import json
@@ -46,7 +50,7 @@ def pytest_configure(config: Any) -> None:
     table = load_table(config)
     config.addinivalue_line("markers", "clause(id): the one test of a clause; set by @clause of gates/asserts.py")
     for gate in table.gates:
-        config.addinivalue_line("markers", "gate{}: clauses of gate {}; added by the plugin".format(gate, gate))
+        config.addinivalue_line("markers", f"gate{gate}: clauses of gate {gate}; added by the plugin")
     if config.option.gate_leg:
         asserts.table = table
         config.pluginmanager.register(LegRecorder(config, table), "gate-leg")
@@ -87,7 +91,7 @@ def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
     for item in gate_items:
         clause = table.get(clause_of(item.nodeid))
         if clause:
-            item.add_marker("gate{}".format(clause.gate))
+            item.add_marker(f"gate{clause.gate}")
 
 
 def clause_of(nodeid: str) -> str:
@@ -110,20 +114,21 @@ def table_problems(table: Table, gate: int, items: List[Any], selection: bool) -
         if clause and clause_of(item.nodeid) != clause.id:
             problems.append("{} is parametrised: one clause is one case".format(item.nodeid.split("[")[0]))
         elif clause is None:
-            problems.append("{} has no clause of the table".format(item.nodeid))
+            problems.append(f"{item.nodeid} has no clause of the table")
         elif file_gate and int(file_gate.group(1)) != clause.gate:
-            problems.append("{} stands in the file of another gate".format(item.nodeid))
+            problems.append(f"{item.nodeid} stands in the file of another gate")
         elif clause.id in seen:
-            problems.append("{} has two tests: {} and {}".format(clause.id, seen[clause.id], item.nodeid))
+            problems.append(f"{clause.id} has two tests: {seen[clause.id]} and {item.nodeid}")
         else:
             seen[clause.id] = item.nodeid
     if items and not selection:
-        problems += ["{} has no test".format(clause.id) for clause in table.of(gate) if clause.id not in seen]
+        problems += [f"{clause.id} has no test" for clause in table.of(gate) if clause.id not in seen]
     return problems
 
 
 class LegRecorder:
-    """Follows one gate's session: checks tests against the table, collects each clause's result, prints and writes them."""
+    """Follows one gate's session: checks tests against the table, collects each clause's result, prints and writes
+    them."""
 
     def __init__(self, config: Any, table: Table) -> None:
         self.config = config
@@ -182,7 +187,7 @@ class LegRecorder:
         for clause in self.table.of(self.gate):
             result = dict(self.results.get(clause.id, {"status": "not run", "seconds": 0.0, "text": ""}))
             if clause.id in self.table.skips and result["status"] == "passed":
-                result.update(status="failed", text="{} is listed as a skip, but it ran".format(clause.id))
+                result.update(status="failed", text=f"{clause.id} is listed as a skip, but it ran")
             result["seconds"] = round(result["seconds"], 3)
             rows.append(dict(result, id=clause.id, sentence=clause.sentence))
         return rows
@@ -200,7 +205,7 @@ class LegRecorder:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         colours = {"passed": "green", "failed": "red"}
-        terminalreporter.section("clauses of gate {}".format(self.gate))
+        terminalreporter.section(f"clauses of gate {self.gate}")
         for row in self.rows():
             colour = colours.get(row["status"], "yellow")
             terminalreporter.write("{:<7} {:<8}".format(row["id"], row["status"]), **{colour: True})
@@ -213,8 +218,8 @@ class LegRecorder:
 
 def named(message: str, clause: str) -> str:
     """The message with the clause's id and sentence in front, unless they are there."""
-    bare = message[len("AssertionError: "):] if message.startswith("AssertionError: ") else message
-    return bare if bare.startswith(clause + " ") or not clause else "{}: {}".format(asserts.heading(clause), message)
+    bare = message[len("AssertionError: ") :] if message.startswith("AssertionError: ") else message
+    return bare if bare.startswith(clause + " ") or not clause else f"{asserts.heading(clause)}: {message}"
 
 
 def first_line(report: Any) -> str:

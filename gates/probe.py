@@ -3,6 +3,7 @@
 Run as `python -m gates.probe CONFIG.yaml` in the project's folder, in a process of its own, so that the gate runner
 never imports TensorFlow and never holds a GPU.
 """
+
 import json
 import sys
 from typing import Optional, Tuple
@@ -16,7 +17,7 @@ def tensorflow_facts() -> Tuple[str, str]:
     try:
         from edgeflownas.tfcompat import device_names, tf
     except ImportError as error:
-        return "none", "unknown (no TensorFlow: {})".format(error)
+        return "none", f"unknown (no TensorFlow: {error})"
     return tf.__version__, device_names()
 
 
@@ -27,15 +28,24 @@ def config_hash(path: str) -> Optional[str]:
 
         return config.config_hash(config.load(path, {})[0])
     except (ImportError, UserError, OSError) as error:
-        print("configuration {} not hashed: {}".format(path, error), file=sys.stderr)
+        print(f"configuration {path} not hashed: {error}", file=sys.stderr)
         return None
 
 
 def main() -> None:
     version, device = tensorflow_facts()
     commit, dirty = git_state(".")
-    print(json.dumps({"commit": commit, "dirty": dirty, "versions": versions(version), "device": device,
-                      "config_hash": config_hash(sys.argv[1])}))
+    print(
+        json.dumps(
+            {
+                "commit": commit,
+                "dirty": dirty,
+                "versions": versions(version),
+                "device": device,
+                "config_hash": config_hash(sys.argv[1]),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 The runs are the project's own commands in processes of their own. The readers are written against the specification's
 formats and share nothing with the code under test, apart from TensorFlow's reader of checkpoint files.
 """
+
 import csv
 import hashlib
 import json
@@ -29,20 +30,25 @@ EVALUATE = "python -m edgeflownas.nas.supernet_eval"
 # The shipped configuration, made small: 11 training samples in 3 steps of 3 per epoch, 3 for validation, six epochs.
 SAMPLES, VALIDATION, BATCH, STEPS_PER_EPOCH, NUM_EPOCHS = 11, 3, 3, 3, 6
 HEIGHT, WIDTH, CHANNELS, LR = 64, 67, 2, 2e-3
-SIZE = {"data.input_height": HEIGHT, "data.input_width": WIDTH, "network.init_channels": CHANNELS, "eval.batch_size": 2,
-        "train.lr": LR}
+SIZE = {
+    "data.input_height": HEIGHT,
+    "data.input_width": WIDTH,
+    "network.init_channels": CHANNELS,
+    "eval.batch_size": 2,
+    "train.lr": LR,
+}
 REAL = 2e-6  # relative: recorded reals are float32
 SMALL = dict(SIZE, **{"train.batch_size": BATCH, "train.num_epochs": NUM_EPOCHS})
 
 
 def flags(settings: Dict[str, Any]) -> str:
     """Settings as the command line takes them."""
-    return " ".join("--set {}={}".format(key, value) for key, value in settings.items())
+    return " ".join(f"--set {key}={value}" for key, value in settings.items())
 
 
 def small_train(data: Path, settings: Dict[str, Any] = SMALL) -> str:
     """The training command of a small run; more flags may follow."""
-    return "{} --config {} --base_path {} {}".format(TRAIN, CONFIG, shlex.quote(str(data)), flags(settings))
+    return f"{TRAIN} --config {CONFIG} --base_path {shlex.quote(str(data))} {flags(settings)}"
 
 
 def small_data(folder: Path, train: int = SAMPLES, test: int = VALIDATION) -> Path:
@@ -81,8 +87,14 @@ def ends(folder: Path) -> List[Done]:
 def logged_until(folder: Path, command: str, ready: Callable[[], bool], signal: int) -> None:
     """Like `logged`, but sends `signal` as soon as `ready()`."""
     words = shlex.split(command)
-    child = subprocess.Popen([sys.executable] + words[1:], cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             env=dict(os.environ, PYTHONPATH=str(ROOT)), universal_newlines=True)
+    child = subprocess.Popen(
+        [sys.executable] + words[1:],
+        cwd=str(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        universal_newlines=True,
+    )
     while child.poll() is None and not ready():
         time.sleep(0.01)
     child.send_signal(signal)
@@ -118,18 +130,23 @@ def trace(run_folder: Path, event: str) -> List[Dict[str, Any]]:
 
 def generations(run_folder: Path) -> List[Tuple[Dict[str, Any], str]]:
     """(state, prefix) of every checkpoint that is kept, oldest first."""
-    folders = sorted((run_folder / "checkpoints" / "generations").glob("gen-*"), key=lambda path: path.name.split("-")[2])
-    return [(json.loads((folder / "state.json").read_text())["state"], str(folder / "model.ckpt")) for folder in folders]
+    folders = sorted(
+        (run_folder / "checkpoints" / "generations").glob("gen-*"), key=lambda path: path.name.split("-")[2]
+    )
+    return [
+        (json.loads((folder / "state.json").read_text())["state"], str(folder / "model.ckpt")) for folder in folders
+    ]
 
 
 def prefix(run_folder: Path, which: str) -> str:
     """What a user gives to a Saver: `which` is "best" or "last"."""
-    return str(run_folder / "checkpoints" / "supernet_{}.ckpt".format(which))
+    return str(run_folder / "checkpoints" / f"supernet_{which}.ckpt")
 
 
 def tensors(checkpoint: str) -> Dict[str, np.ndarray]:
     """Every tensor of a checkpoint, by name."""
     from edgeflownas.tfcompat import tf
+
     reader = tf.train.load_checkpoint(checkpoint)
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
@@ -137,11 +154,14 @@ def tensors(checkpoint: str) -> Dict[str, np.ndarray]:
 def restored_by_plain_saver(checkpoint: str) -> Dict[str, np.ndarray]:
     """Every variable as a plain `tf.train.Saver` of a graph of nothing but variables restores it."""
     from edgeflownas.tfcompat import tf
+
     with tf.Graph().as_default(), tf.Session() as session:
         reader = tf.train.load_checkpoint(checkpoint)
         types = reader.get_variable_to_dtype_map()
-        variables = {name: tf.Variable(tf.zeros(shape, types[name]), name=name)
-                     for name, shape in reader.get_variable_to_shape_map().items()}
+        variables = {
+            name: tf.Variable(tf.zeros(shape, types[name]), name=name)
+            for name, shape in reader.get_variable_to_shape_map().items()
+        }
         tf.train.Saver(variables).restore(session, checkpoint)
         return session.run(variables)
 
@@ -191,7 +211,7 @@ class Crops(NamedTuple):
 
 def read_frame_pair(data: Path, name: str) -> Tuple[np.ndarray, np.ndarray]:
     """A whole sample: (uint8 [h, w, 6], float32 [h, w, 2]); `name` is like "train/0000003"."""
-    frames = [np.array(Image.open(str(data / (name + "-img_{}.png".format(i))))) for i in (0, 1)]
+    frames = [np.array(Image.open(str(data / (name + f"-img_{i}.png")))) for i in (0, 1)]
     content = (data / (name + "-flow_01.flo")).read_bytes()
     width, height = np.frombuffer(content, "<i4", 2, 4)
     flow = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2)
@@ -200,9 +220,13 @@ def read_frame_pair(data: Path, name: str) -> Tuple[np.ndarray, np.ndarray]:
 
 def read_crops(data: Path, crops: Sequence[Sequence[Any]], height: int = HEIGHT, width: int = WIDTH) -> Crops:
     """The batch of crops [name, top, left]."""
-    pairs = [(read_frame_pair(data, name), slice(top, top + height), slice(left, left + width)) for name, top, left in crops]
-    return Crops(np.stack([pair[0][y, x] for pair, y, x in pairs]),
-                 np.ascontiguousarray(np.stack([pair[1][y, x] for pair, y, x in pairs])))
+    pairs = [
+        (read_frame_pair(data, name), slice(top, top + height), slice(left, left + width)) for name, top, left in crops
+    ]
+    return Crops(
+        np.stack([pair[0][y, x] for pair, y, x in pairs]),
+        np.ascontiguousarray(np.stack([pair[1][y, x] for pair, y, x in pairs])),
+    )
 
 
 def centre_crops(data: Path, names: Sequence[str], height: int = HEIGHT, width: int = WIDTH) -> Crops:

@@ -1,4 +1,5 @@
 """Ways to tamper with a run folder, for the clauses on `check_manifest`: each is a function of the folder of a copy."""
+
 import hashlib
 import json
 import shutil
@@ -16,11 +17,13 @@ def refusals(folder):
 
 def with_json(name, change):
     """A change of the content of a JSON file, as a change of the folder."""
+
     def apply(folder):
         path = folder / name
         fields = json.loads(path.read_text())
         change(fields)
         path.write_text(json.dumps(fields))
+
     return apply
 
 
@@ -37,27 +40,57 @@ def assert_all_refused(found, check, **context):
 
 # A wrong value for every field, well typed where that can be told from the folder itself.
 WRONG = {
-    "seed": [43, "42"], "arch_seed": [7], "config_hash": ["0" * 64, ""], "git_commit": ["unknown", "0" * 40, "1234567"],
-    "git_dirty": ["no"], "input_shape": [[67, 64, 6], [64, 67, 3], [180, 240, 6]], "optimizer": ["sgd"],
-    "lr_schedule": ["step"], "lr": [1e-3], "wd": [4e-4, 0.0], "grad_clip": [1.0, 50.0], "device": [""], "command": [" "],
-    "parameter_count": [12122016], "status": ["interrupted", "early_stopped", "done"],
+    "seed": [43, "42"],
+    "arch_seed": [7],
+    "config_hash": ["0" * 64, ""],
+    "git_commit": ["unknown", "0" * 40, "1234567"],
+    "git_dirty": ["no"],
+    "input_shape": [[67, 64, 6], [64, 67, 3], [180, 240, 6]],
+    "optimizer": ["sgd"],
+    "lr_schedule": ["step"],
+    "lr": [1e-3],
+    "wd": [4e-4, 0.0],
+    "grad_clip": [1.0, 50.0],
+    "device": [""],
+    "command": [" "],
+    "parameter_count": [12122016],
+    "status": ["interrupted", "early_stopped", "done"],
     "started": ["yesterday", "2999-01-01T00:00:00Z"],
-    "updated": ["2001-01-01T00:00:00Z"], "global_step": [17, 19, -1], "epoch": [5, 7], "num_epochs": [5, 7],
-    "steps_per_epoch": [2, 4], "total_steps": [17, 19], "resumes": [[{}], [{"global_step": 3}]], "gates": [{}],
-    "best": [None, {"epoch": 99, "global_step": 297, "mean_epe": 1.0}], "config_origins": [{}], "versions": [{}],
-    "search_space": [{}], "dataset": [{}], "config": [{}],
+    "updated": ["2001-01-01T00:00:00Z"],
+    "global_step": [17, 19, -1],
+    "epoch": [5, 7],
+    "num_epochs": [5, 7],
+    "steps_per_epoch": [2, 4],
+    "total_steps": [17, 19],
+    "resumes": [[{}], [{"global_step": 3}]],
+    "gates": [{}],
+    "best": [None, {"epoch": 99, "global_step": 297, "mean_epe": 1.0}],
+    "config_origins": [{}],
+    "versions": [{}],
+    "search_space": [{}],
+    "dataset": [{}],
+    "config": [{}],
 }
 # The same for values inside a field, by their dotted names.
 INNER = {
-    "config.train.lr": 1e-3, "config.data.input_height": 66, "config.eval.bn_recal_batches": 4, "dataset.fingerprint": "0" * 64,
-    "dataset.train": 12, "dataset.val": 4, "versions.tensorflow": "", "gates.gate3": "perfect", "best.mean_epe": 0.001,
+    "config.train.lr": 1e-3,
+    "config.data.input_height": 66,
+    "config.eval.bn_recal_batches": 4,
+    "dataset.fingerprint": "0" * 64,
+    "dataset.train": 12,
+    "dataset.val": 4,
+    "versions.tensorflow": "",
+    "gates.gate3": "perfect",
+    "best.mean_epe": 0.001,
     "best.epoch": 0,
 }
 
 # The growing tables, and the check that knows what their rows must be.
-TABLES = {"eval_epe_history.csv": "evaluations: none missing, none twice",
-          "eval_epe_per_arch.csv": "evaluations: subnets and ranks",
-          "train_steps.csv": "steps: none missing, none twice"}
+TABLES = {
+    "eval_epe_history.csv": "evaluations: none missing, none twice",
+    "eval_epe_per_arch.csv": "evaluations: subnets and ranks",
+    "train_steps.csv": "steps: none missing, none twice",
+}
 
 
 def assert_tables_refused(copies, change):
@@ -65,10 +98,12 @@ def assert_tables_refused(copies, change):
     __tracebackhide__ = True
     for name, check in TABLES.items():
         for place in ("first", "middle", "last"):
+
             def apply(folder, name=name, place=place):
                 header, *rows = (folder / name).read_text().splitlines()
                 change(rows, {"first": 0, "middle": len(rows) // 2, "last": len(rows) - 1}[place])
                 (folder / name).write_text("\n".join([header] + rows) + "\n")
+
             assert_all_refused(copies(apply), check, table=name, row=place)
 
 
@@ -111,8 +146,9 @@ SWAPS = (swap_tensors, other_data_file, swap_folders, last_link_elsewhere)
 def names_elsewhere(folder):
     for path in (folder / "checkpoints").glob("supernet_last.ckpt.*"):
         path.unlink()
-        path.symlink_to("generations/{}/{}".format(generation_folders(folder)[-2].name,
-                                                    path.name.replace("supernet_last", "model")))
+        path.symlink_to(
+            "generations/{}/{}".format(generation_folders(folder)[-2].name, path.name.replace("supernet_last", "model"))
+        )
 
 
 def other_best(folder):

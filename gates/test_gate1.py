@@ -1,4 +1,5 @@
 """Gate 1: command line, configuration, architecture code. Nothing here needs TensorFlow."""
+
 import itertools
 import os
 import re
@@ -33,11 +34,25 @@ MEANING = [
 
 # The locked choices (spec/02, section 3), as keys of the configuration.
 LOCKED = {
-    "data.input_height": 180, "data.input_width": 240, "data.holdout": 0,
-    "train.supernet_mode": "strict_fairness", "train.num_epochs": 200, "train.seed": 42, "train.arch_seed": 42,
-    "train.optimizer": "adam", "train.lr_schedule": "cosine", "train.lr": 1e-4, "train.wd": 4e-5, "train.grad_clip": 5.0,
-    "train.batch_size": 32, "eval.pool_size": 12, "eval.bn_recal_batches": 8, "eval.num_samples": 0, "eval.patience": 15,
-    "eval.min_delta": 0.002, "network.init_channels": 32,
+    "data.input_height": 180,
+    "data.input_width": 240,
+    "data.holdout": 0,
+    "train.supernet_mode": "strict_fairness",
+    "train.num_epochs": 200,
+    "train.seed": 42,
+    "train.arch_seed": 42,
+    "train.optimizer": "adam",
+    "train.lr_schedule": "cosine",
+    "train.lr": 1e-4,
+    "train.wd": 4e-5,
+    "train.grad_clip": 5.0,
+    "train.batch_size": 32,
+    "eval.pool_size": 12,
+    "eval.bn_recal_batches": 8,
+    "eval.num_samples": 0,
+    "eval.patience": 15,
+    "eval.min_delta": 0.002,
+    "network.init_channels": 32,
 }
 
 
@@ -52,7 +67,7 @@ def test_help_names_the_core_flags(tmp_path):
 
 @clause("G1.2")
 def test_dry_run_prints_every_value_with_its_origin(tmp_path):
-    done = run("{} --config {} --lr 0.003 --dry_run".format(TRAIN, CONFIG), workplace(tmp_path))
+    done = run(f"{TRAIN} --config {CONFIG} --lr 0.003 --dry_run", workplace(tmp_path))
     assert_succeeded(done)
     printed = {}
     for line in done.out.splitlines():
@@ -62,7 +77,7 @@ def test_dry_run_prints_every_value_with_its_origin(tmp_path):
     in_file = yaml.safe_load((ROOT / CONFIG).read_text(encoding="utf-8"))
     want = {"runtime." + name: (repr(value), "default") for name, value in vars(config.RuntimeConfig()).items()}
     for section, values in in_file.items():
-        want.update({"{}.{}".format(section, name): (repr(value), CONFIG) for name, value in values.items()})
+        want.update({f"{section}.{name}": (repr(value), CONFIG) for name, value in values.items()})
     want["train.lr"] = ("0.003", "command line")
     assert_equal(what="keys printed", got=sorted(printed), want=sorted(want))
     for name in want:
@@ -74,18 +89,20 @@ def test_dry_run_never_imports_tensorflow(tmp_path):
     """A trap lies where Python looks for TensorFlow first; without --dry_run the same command must step into it."""
     trap, marker = tmp_path / "trap" / "tensorflow", tmp_path / "sprung"
     trap.mkdir(parents=True)
-    (trap / "__init__.py").write_text("open({!r}, 'w').close()\nraise ImportError('trap')\n".format(str(marker)))
+    (trap / "__init__.py").write_text(f"open({str(marker)!r}, 'w').close()\nraise ImportError('trap')\n")
     folder = tmp_path / "work"
     folder.mkdir()
     workplace(folder)
     path = {"PYTHONPATH": os.pathsep.join([str(trap.parent), str(ROOT)])}
     before = sorted(os.listdir(str(folder)))
-    done = run("{} --config {} --dry_run".format(TRAIN, CONFIG), folder, path)
+    done = run(f"{TRAIN} --config {CONFIG} --dry_run", folder, path)
     assert_succeeded(done)
     assert_true(what="after --dry_run", ok=not marker.exists(), got="an import of tensorflow", want="none")
     assert_equal(what="files left", got=sorted(os.listdir(str(folder))), want=before)
-    run("{} --config {}".format(TRAIN, CONFIG), folder, path)
-    assert_true(what="the trap", ok=marker.exists(), got="none without --dry_run", want="one (else this proves nothing)")
+    run(f"{TRAIN} --config {CONFIG}", folder, path)
+    assert_true(
+        what="the trap", ok=marker.exists(), got="none without --dry_run", want="one (else this proves nothing)"
+    )
 
 
 def other_values(key):
@@ -98,7 +115,9 @@ def other_values(key):
         return ["one", "two"]
     if key.name == "train.micro_batch_size":
         return [1, 1]  # it must divide the batch size
-    return [key.default + 2, key.default + 3] if isinstance(key.default, int) else [key.default + 0.5, key.default + 0.25]
+    return (
+        [key.default + 2, key.default + 3] if isinstance(key.default, int) else [key.default + 0.5, key.default + 0.25]
+    )
 
 
 @clause("G1.4")
@@ -107,7 +126,7 @@ def test_command_line_beats_yaml_beats_default(tmp_path):
     keys = [key for key in config.KEYS.values() if other_values(key)]
     assert_true(what="keys with another valid value", ok=len(keys) > 30, got=len(keys), want="nearly all")
     for rival in ("runtime.xla", "runtime.deterministic"):  # only one of the two may be on
-        assert_layers([key for key in keys if key.name != rival], tmp_path / "without_{}.yaml".format(rival))
+        assert_layers([key for key in keys if key.name != rival], tmp_path / f"without_{rival}.yaml")
 
 
 def assert_layers(keys, path):
@@ -120,19 +139,21 @@ def assert_layers(keys, path):
         if last == other_values(key)[0]:  # the only other value: let the command line restore the default
             last = key.default
         expected[key.name] = last
-        settings_given += ["--set", "{}={}".format(key.name, last)]
+        settings_given += ["--set", f"{key.name}={last}"]
         if key.flag and not isinstance(key.default, bool):
             flags += [key.flag, str(last)]
     path.write_text(yaml.safe_dump(sections), encoding="utf-8")
     plain = config.flat(command_line.parse_train([])[0])
-    from_yaml, from_settings, from_flags = [config.flat(command_line.parse_train(["--config", str(path)] + words)[0])
-                                            for words in ([], settings_given, flags)]
+    from_yaml, from_settings, from_flags = [
+        config.flat(command_line.parse_train(["--config", str(path)] + words)[0])
+        for words in ([], settings_given, flags)
+    ]
     for key in keys:
-        assert_equal(what="{} without YAML".format(key.name), got=plain[key.name], want=key.default)
-        assert_equal(what="{} in YAML".format(key.name), got=from_yaml[key.name], want=other_values(key)[0])
-        assert_equal(what="{} by --set".format(key.name), got=from_settings[key.name], want=expected[key.name])
+        assert_equal(what=f"{key.name} without YAML", got=plain[key.name], want=key.default)
+        assert_equal(what=f"{key.name} in YAML", got=from_yaml[key.name], want=other_values(key)[0])
+        assert_equal(what=f"{key.name} by --set", got=from_settings[key.name], want=expected[key.name])
         if key.flag in flags:
-            assert_equal(what="{} by {}".format(key.name, key.flag), got=from_flags[key.name], want=expected[key.name])
+            assert_equal(what=f"{key.name} by {key.flag}", got=from_flags[key.name], want=expected[key.name])
 
 
 def refusal(path):
@@ -149,12 +170,18 @@ def test_unknown_key_is_refused_with_the_nearest(tmp_path):
     path = workplace(tmp_path) / "run.yaml"
     for key in config.KEYS.values():  # one letter missing, in every key
         section, name = key.name.split(".")
-        path.write_text("{}:\n  {}: 1\n".format(section, name[:1] + name[2:]), encoding="utf-8")
-        assert_contains(what="refusal", got=refusal(path), want="did you mean {}?".format(key.name))
+        path.write_text(f"{section}:\n  {name[:1] + name[2:]}: 1\n", encoding="utf-8")
+        assert_contains(what="refusal", got=refusal(path), want=f"did you mean {key.name}?")
     path.write_text("train:\n  batch_sise: 4\n", encoding="utf-8")
     (tmp_path / "section.yaml").write_text("trian:\n  lr: 0.1\n", encoding="utf-8")
-    key, section, setting = run_all([TRAIN + " --dry_run --config run.yaml", TRAIN + " --dry_run --config section.yaml",
-                                     TRAIN + " --dry_run --set eval.patiance=3"], tmp_path)
+    key, section, setting = run_all(
+        [
+            TRAIN + " --dry_run --config run.yaml",
+            TRAIN + " --dry_run --config section.yaml",
+            TRAIN + " --dry_run --set eval.patiance=3",
+        ],
+        tmp_path,
+    )
     assert_refused(key, "run.yaml", "train.batch_sise", "did you mean train.batch_size?")
     assert_refused(section, "section.yaml", "trian", "did you mean train?")
     assert_refused(setting, "eval.patiance", "did you mean eval.patience?")
@@ -162,18 +189,30 @@ def test_unknown_key_is_refused_with_the_nearest(tmp_path):
 
 @clause("G1.5b")
 def test_wrong_type_is_refused(tmp_path):
-    wrong = {int: [1.5, "many", True, None, [3], {"a": 1}], float: ["fast", True, None, [0.1]], bool: [1, "yes please", None],
-             str: [3, 1.5, True, ["a"]]}
+    wrong = {
+        int: [1.5, "many", True, None, [3], {"a": 1}],
+        float: ["fast", True, None, [0.1]],
+        bool: [1, "yes please", None],
+        str: [3, 1.5, True, ["a"]],
+    }
     path = workplace(tmp_path) / "run.yaml"
     for key in config.KEYS.values():
         section, name = key.name.split(".")
         for value in wrong[type(key.default)]:
             path.write_text(yaml.safe_dump({section: {name: value}}), encoding="utf-8")
             said = refusal(path)
-            assert_true(what="refusal", ok="{}: expected".format(key.name) in said and "found " + repr(value) in said, got=said,
-                        want="the key, the type expected and the value found", key=key.name, value=value)
+            assert_true(
+                what="refusal",
+                ok=f"{key.name}: expected" in said and "found " + repr(value) in said,
+                got=said,
+                want="the key, the type expected and the value found",
+                key=key.name,
+                value=value,
+            )
     path.write_text("train:\n  batch_size: large\n", encoding="utf-8")
-    in_file, on_line = run_all([TRAIN + " --dry_run --config run.yaml", TRAIN + " --dry_run --num_epochs ten"], tmp_path)
+    in_file, on_line = run_all(
+        [TRAIN + " --dry_run --config run.yaml", TRAIN + " --dry_run --num_epochs ten"], tmp_path
+    )
     assert_refused(in_file, "run.yaml", "train.batch_size", "expected a whole number", "'large'")
     assert_refused(on_line, "train.num_epochs", "expected a whole number", "'ten'")
 
@@ -181,13 +220,18 @@ def test_wrong_type_is_refused(tmp_path):
 @clause("G1.5c")
 def test_yaml_that_does_not_parse_is_refused(tmp_path):
     workplace(tmp_path)
-    broken = {"bracket": b"train: [1, 2\n", "tab": b"train:\n\tlr: 1\n", "twice": b"train:\n  lr: 0.1\n  lr: 0.2\n",
-              "binary": b"\x00\x01\x80", "object": b"train: !!python/object/apply:os.getcwd []\n"}
+    broken = {
+        "bracket": b"train: [1, 2\n",
+        "tab": b"train:\n\tlr: 1\n",
+        "twice": b"train:\n  lr: 0.1\n  lr: 0.2\n",
+        "binary": b"\x00\x01\x80",
+        "object": b"train: !!python/object/apply:os.getcwd []\n",
+    }
     for name, content in broken.items():
         (tmp_path / (name + ".yaml")).write_bytes(content)
         assert_contains(what=name, got=refusal(tmp_path / (name + ".yaml")), want="not valid YAML")
     names = ["bracket", "twice"]
-    for name, done in zip(names, run_all([TRAIN + " --dry_run --config {}.yaml".format(name) for name in names], tmp_path)):
+    for name, done in zip(names, run_all([TRAIN + f" --dry_run --config {name}.yaml" for name in names], tmp_path)):
         assert_refused(done, name + ".yaml", "not valid YAML")
 
 
@@ -206,9 +250,14 @@ def test_shipped_configuration_holds_the_locked_choices():
 
 def spellings(code):
     """Every accepted spelling of a code, by name."""
-    return {"tuple": tuple(code), "list": list(code), "int32 array": np.array(code, np.int32),
-            "list of NumPy ints": [np.uint8(value) for value in code], "commas": ",".join(map(str, code)),
-            "digits": "".join(map(str, code))}
+    return {
+        "tuple": tuple(code),
+        "list": list(code),
+        "int32 array": np.array(code, np.int32),
+        "list of NumPy ints": [np.uint8(value) for value in code],
+        "commas": ",".join(map(str, code)),
+        "digits": "".join(map(str, code)),
+    }
 
 
 def refusal_of(code):
@@ -226,7 +275,7 @@ def test_every_wrong_length_is_refused():
         find(lengths, lambda length, wanted=wanted: length >= wanted if wanted > 9 else length == wanted)
 
     def check(code):
-        want = "length=9 required, got {}".format(len(code))
+        want = f"length=9 required, got {len(code)}"
         for name, spelled in spellings(code).items():
             if name != "commas" or len(code) > 1:
                 assert_contains(what=name, got=refusal_of(spelled), want=want, length=len(code))
@@ -256,9 +305,10 @@ WRONG = {
     "text": st.text(max_size=4),
     "text that reads like an option": st.sampled_from(["0", "1", "2", "1 ", " 2", "+1", "\u0661"]),
     "bytes": st.binary(max_size=2),
-    "NumPy scalar of the wrong kind": one_of_these(np.float32(1), np.float64(0), np.bool_(True), np.str_("1"),
-                                                   np.timedelta64(1), np.complex64(1)),
-    "NumPy int out of range": st.sampled_from([np.int8(-1), np.uint8(3), np.int64(2 ** 40)]),
+    "NumPy scalar of the wrong kind": one_of_these(
+        np.float32(1), np.float64(0), np.bool_(True), np.str_("1"), np.timedelta64(1), np.complex64(1)
+    ),
+    "NumPy int out of range": st.sampled_from([np.int8(-1), np.uint8(3), np.int64(2**40)]),
     "negative int": st.integers(max_value=-1),
     "int of 3 or more": st.integers(min_value=3),
     "nested": one_of_these([0], (1,), [[2]], {}, np.array([1]), np.array(1)),
@@ -270,15 +320,19 @@ def assert_wrong_value(code, position, value):
     plain = repr(value.item() if isinstance(value, np.generic) else value)
     shown = plain if plain.isprintable() and plain.isascii() and len(plain) < 20 else ""  # longer ones are shortened
     said = refusal_of(code)
-    for phrase in ("value must be in {0,1,2}", "position {} ".format(position), "block " + MEANING[position][0], shown):
+    for phrase in ("value must be in {0,1,2}", f"position {position} ", "block " + MEANING[position][0], shown):
         assert_contains(what="refusal", got=said, want=phrase, code=code)
 
 
 @clause("G1.8")
 def test_every_wrong_value_is_refused():
     codes = st.lists(st.integers(0, 2), min_size=9, max_size=9)
-    for kind, case in {"float": np.isnan, "negative int": lambda value: value < -2 ** 70, "text": lambda value: value == "",
-                       "int of 3 or more": lambda value: value == 3}.items():
+    for kind, case in {
+        "float": np.isnan,
+        "negative int": lambda value: value < -(2**70),
+        "text": lambda value: value == "",
+        "int of 3 or more": lambda value: value == 3,
+    }.items():
         find(WRONG[kind], case)  # the strategy can draw it
 
     @settings(max_examples=20, phases=[Phase.generate])  # not made smaller: as they are drawn, they are small
@@ -291,11 +345,16 @@ def test_every_wrong_value_is_refused():
                 assert_wrong_value(code, position, value)
                 assert_wrong_value(tuple(code), position, value)
 
-    almost = st.sampled_from(["", "1 ", " 1", "\t2", "+1", "-0", "01", "1.0", "1e0", "0x1", "\u0661", "\uff11", "3", "-1"])
+    almost = st.sampled_from(
+        ["", "1 ", " 1", "\t2", "+1", "-0", "01", "1.0", "1e0", "0x1", "\u0661", "\uff11", "3", "-1"]
+    )
 
     @settings(max_examples=100, phases=[Phase.generate])
-    @given(st.characters(blacklist_characters="012,"),
-           st.one_of(almost, st.text(st.characters(blacklist_characters=","), max_size=3)), codes)
+    @given(
+        st.characters(blacklist_characters="012,"),
+        st.one_of(almost, st.text(st.characters(blacklist_characters=","), max_size=3)),
+        codes,
+    )
     def in_texts(character, part, right):
         for position in range(9):
             parts = [str(value) for value in right]
@@ -320,8 +379,11 @@ def test_every_code_round_trips_in_every_spelling():
             if got != code or set(map(type, got)) != {int}:  # a check per code would quote 118,098 of them
                 assert_equal(what="parse of the " + name, got=got, want=code)
         if arch_codec.to_text(code) != spelled["commas"] or arch_codec.to_digits(code) != spelled["digits"]:
-            assert_equal(what="text", got=(arch_codec.to_text(code), arch_codec.to_digits(code)),
-                         want=(spelled["commas"], spelled["digits"]))
+            assert_equal(
+                what="text",
+                got=(arch_codec.to_text(code), arch_codec.to_digits(code)),
+                want=(spelled["commas"], spelled["digits"]),
+            )
 
 
 @clause("G1.10")

@@ -1,4 +1,5 @@
 """Gate 2: the network of every code, and the fair sampler."""
+
 import hashlib
 import itertools
 import json
@@ -36,7 +37,7 @@ def twenty(full):
     """[(code, its three outputs)] of twenty random codes at 180x240, batch 2."""
     from gates.helpers_network import images
 
-    numbers = np.random.RandomState(20).permutation(3 ** 9)[:20]
+    numbers = np.random.RandomState(20).permutation(3**9)[:20]
     codes = np.stack(np.unravel_index(numbers, [3] * 9), axis=1)
     pixels = images(1, 180, 240)
     return [(tuple(code.tolist()), full.run(code, pixels)) for code in codes]
@@ -67,14 +68,20 @@ def test_twenty_random_codes_run_forward(twenty):
         for scale, output in enumerate(outputs):
             bad = int(np.sum(~np.isfinite(output)))
             assert_equal(what="values that are not finite", got=bad, want=0, code=code, output=scale)
-            assert_true(what="largest |value|", ok=np.abs(output).max() > 0, got=0, want="more than 0", code=code, output=scale)
+            assert_true(
+                what="largest |value|", ok=np.abs(output).max() > 0, got=0, want="more than 0", code=code, output=scale
+            )
 
 
 @clause("G2.2a")
 def test_output_sizes_at_180x240(twenty):
     for code, outputs in twenty:
-        assert_equal(what="output shapes", got=[output.shape for output in outputs],
-                     want=[(2, 45, 60, 4), (2, 90, 120, 4), (2, 180, 240, 4)], code=code)
+        assert_equal(
+            what="output shapes",
+            got=[output.shape for output in outputs],
+            want=[(2, 45, 60, 4), (2, 90, 120, 4), (2, 180, 240, 4)],
+            code=code,
+        )
 
 
 def assert_sizes(subnets, height, width, want):
@@ -82,8 +89,12 @@ def assert_sizes(subnets, height, width, want):
 
     __tracebackhide__ = True
     outputs = subnets.run(BASELINE, images(2, height, width))
-    assert_equal(what="output shapes", got=[output.shape for output in outputs],
-                 want=[(2,) + size + (4,) for size in want], input=(height, width))
+    assert_equal(
+        what="output shapes",
+        got=[output.shape for output in outputs],
+        want=[(2,) + size + (4,) for size in want],
+        input=(height, width),
+    )
 
 
 @clause("G2.2b")
@@ -108,7 +119,8 @@ def test_output_sizes_where_the_encoder_is_odd(narrow):
 
 @clause("G2.3")
 def test_each_position_of_the_code_changes_the_output(full):
-    """Each of both other values at each position, from three codes. A head's option reaches the outputs behind it only."""
+    """Each of both other values at each position, from three codes. A head's option reaches the outputs behind it
+    only."""
     from gates.helpers_network import images
 
     pixels = images(3, *ODD)
@@ -117,10 +129,15 @@ def test_each_position_of_the_code_changes_the_output(full):
         before = full.run(code, pixels)
         for position, name in enumerate(BLOCKS):
             for value in sorted({0, 1, 2} - {code[position]}):
-                after = full.run(code[:position] + (value,) + code[position + 1:], pixels)
+                after = full.run(code[:position] + (value,) + code[position + 1 :], pixels)
                 changed = [scale for scale in range(3) if not np.array_equal(before[scale], after[scale])]
-                assert_equal(what="outputs that change with {}".format(name), got=changed, want=reaches.get(name, [0, 1, 2]),
-                             code=code, value=value)
+                assert_equal(
+                    what=f"outputs that change with {name}",
+                    got=changed,
+                    want=reaches.get(name, [0, 1, 2]),
+                    code=code,
+                    value=value,
+                )
 
 
 @clause("G2.4")
@@ -137,8 +154,11 @@ def test_variables_do_not_depend_on_the_code():
     for code in ((0,) * 9, (2, 1, 2, 1, 2, 1, 2, 1, 2)):
         with tf.Graph().as_default():
             net = Supernet(4)
-            net.forward(tf.placeholder(tf.float32, [1, 64, 65, 6]), SinglePath(tf.constant([code]), SPACE),
-                        BatchStatistics(net.variables))
+            net.forward(
+                tf.placeholder(tf.float32, [1, 64, 65, 6]),
+                SinglePath(tf.constant([code]), SPACE),
+                BatchStatistics(net.variables),
+            )
             got = sorted((variable.op.name, tuple(variable.shape.as_list())) for variable in tf.global_variables())
         assert_equal(what="number of variables", got=len(got), want=len(want), code=code)
         for found, expected in zip(got, want):
@@ -160,8 +180,15 @@ def test_baseline_is_the_plain_network(full):
     pixels = images(4, *ODD)
     outputs = full.run(BASELINE, pixels)
     for scale, want in enumerate(oracles.Network(full.weights(), BASELINE).forward(pixels)):
-        assert_close(what="output {}".format(scale), got=outputs[scale], want=want, atol=5e-4 * np.abs(want).max(), rtol=5e-4,
-                     unit="px", code=BASELINE)
+        assert_close(
+            what=f"output {scale}",
+            got=outputs[scale],
+            want=want,
+            atol=5e-4 * np.abs(want).max(),
+            rtol=5e-4,
+            unit="px",
+            code=BASELINE,
+        )
 
 
 @clause("G2.7")
@@ -181,7 +208,7 @@ def test_model_shape_check_command(tmp_path):
 def test_each_option_is_used_once_per_cycle(cycles):
     for block, name in enumerate(BLOCKS):
         got = [int(np.sum(cycles[:, :, block] == option)) for option in range(3)]
-        assert_equal(what="uses of {}'s options".format(name), got=got, want=[300, 300, 300], seed=42)
+        assert_equal(what=f"uses of {name}'s options", got=got, want=[300, 300, 300], seed=42)
 
 
 @clause("G2.9")
@@ -202,14 +229,18 @@ def test_gap_is_zero_after_every_cycle(cycles):
 
 @clause("G2.10")
 def test_sequence_is_the_same_in_every_process(tmp_path, cycles):
-    program = ("import sys; from edgeflownas.nas.fair_sampler import fair_cycle; "
-               "sys.stdout.write(''.join(fair_cycle(42, t).tobytes().hex() for t in range(300)))")
+    program = (
+        "import sys; from edgeflownas.nas.fair_sampler import fair_cycle; "
+        "sys.stdout.write(''.join(fair_cycle(42, t).tobytes().hex() for t in range(300)))"
+    )
     want = cycles.tobytes().hex()
     for hash_seed in ("0", "1", "4294967295", "random"):
-        done = run('python -c "{}"'.format(program), tmp_path, {"PYTHONHASHSEED": hash_seed})
+        done = run(f'python -c "{program}"', tmp_path, {"PYTHONHASHSEED": hash_seed})
         assert_succeeded(done)
         same = len(done.out) == len(want) and done.out == want
-        assert_true(what="bytes of 300 cycles", ok=same, got="others", want="those of this process", hash_seed=hash_seed)
+        assert_true(
+            what="bytes of 300 cycles", ok=same, got="others", want="those of this process", hash_seed=hash_seed
+        )
 
 
 @clause("G2.11")
@@ -221,7 +252,7 @@ def test_sequence_has_the_recorded_digest(cycles):
 
 @clause("G2.12")
 def test_different_seeds_give_different_sequences():
-    seeds = list(range(100)) + [2 ** 31, 2 ** 32 - 1]
+    seeds = list(range(100)) + [2**31, 2**32 - 1]
     sequences = {np.stack([fair_cycle(seed, t) for t in range(5)]).tobytes() for seed in seeds}
     assert_equal(what="different sequences", got=len(sequences), want=len(seeds))
 
@@ -242,20 +273,34 @@ FALSE_ALARM = 1e-6
 def test_all_six_permutations_occur_equally_often(permutations):
     for block, name in enumerate(BLOCKS):
         counts = np.bincount(permutations[:, block], minlength=6)
-        assert_equal(what="kinds of permutations of " + name, got=int(np.sum(counts > 0)), want=6, counts=counts.tolist())
+        assert_equal(
+            what="kinds of permutations of " + name, got=int(np.sum(counts > 0)), want=6, counts=counts.tolist()
+        )
         p = chi_square.p_value(counts)
-        assert_true(what="p of equal chances of " + name, ok=p >= FALSE_ALARM / 9, got=p, want="at least 1e-6 / 9",
-                    counts=counts.tolist())
+        assert_true(
+            what="p of equal chances of " + name,
+            ok=p >= FALSE_ALARM / 9,
+            got=p,
+            want="at least 1e-6 / 9",
+            counts=counts.tolist(),
+        )
 
 
 @clause("G2.13b")
 def test_permutations_of_different_blocks_are_independent(permutations):
-    """All 36 pairs of blocks: each of the 6 x 6 pairs of permutations equally often. And no cycle repeats the one before."""
+    """All 36 pairs of blocks: each of the 6 x 6 pairs of permutations equally often. And no cycle repeats the one
+    before."""
     for a, b in itertools.combinations(range(9), 2):
         joint = np.bincount(permutations[:, a] * 7 + permutations[:, b], minlength=49).reshape(7, 7)[:6, :6]
         p = chi_square.p_value(joint)
-        assert_true(what="p of independence of {} and {}".format(BLOCKS[a], BLOCKS[b]), ok=p >= FALSE_ALARM / 36, got=p,
-                    want="at least 1e-6 / 36", largest=int(joint.max()), smallest=int(joint.min()))
+        assert_true(
+            what=f"p of independence of {BLOCKS[a]} and {BLOCKS[b]}",
+            ok=p >= FALSE_ALARM / 36,
+            got=p,
+            want="at least 1e-6 / 36",
+            largest=int(joint.max()),
+            smallest=int(joint.min()),
+        )
     repeats = int(np.sum(np.all(permutations[1:] == permutations[:-1], axis=1)))
     assert_le(what="cycles that repeat the one before", got=repeats, want=1)  # chance of two: below 1e-6
 
@@ -268,6 +313,12 @@ def test_fair_sampler_command(tmp_path):
     path = tmp_path / "outputs" / "supernet" / "fair_sampler_check.json"
     assert_true(what="check file", ok=path.is_file(), got="none", want=str(path.relative_to(tmp_path)))
     record = json.loads(path.read_text(encoding="utf-8"))
-    want = {"passed": True, "cycles": 300, "seed": 42, "fairness_gap": 0, "sequence_sha256": SEQUENCE_SHA256,
-            "counts": {name: [300, 300, 300] for name in BLOCKS}}
+    want = {
+        "passed": True,
+        "cycles": 300,
+        "seed": 42,
+        "fairness_gap": 0,
+        "sequence_sha256": SEQUENCE_SHA256,
+        "counts": {name: [300, 300, 300] for name in BLOCKS},
+    }
     assert_equal(what="record", got={key: record.get(key) for key in want}, want=want)

@@ -1,9 +1,11 @@
-"""Gate 3: training and evaluation loop. Runs as in `gates/chains.py`; single cycles and evaluations in this process. Their
+"""Gate 3: training and evaluation loop. Runs as in `gates/chains.py`; single cycles and evaluations in this process.
+Their
 fixtures are in `gates/conftest.py`.
 
 What a run says of itself (trace, tables) is set against what it cannot help leaving: Adam's slots and powers in its
 checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restored weights.
 """
+
 import json
 
 import numpy as np
@@ -40,8 +42,12 @@ def test_trace_shows_three_passes_and_one_step(whole):
 
 @clause("G3.2")
 def test_beta_powers_count_the_cycles(whole, resumed, after_three, midway):
-    runs_at = [(whole, STEPS), (resumed, STEPS), (after_three, FIRST_EPOCHS * STEPS_PER_EPOCH),
-               (midway / "mid_epoch", MID_EPOCH_STEP)]
+    runs_at = [
+        (whole, STEPS),
+        (resumed, STEPS),
+        (after_three, FIRST_EPOCHS * STEPS_PER_EPOCH),
+        (midway / "mid_epoch", MID_EPOCH_STEP),
+    ]
     for folder, cycles_run in runs_at:
         stored = runs.tensors(runs.prefix(folder, "last"))
         assert_equal(what="rows of train_steps.csv", got=len(runs.table(folder / "train_steps.csv")), want=cycles_run)
@@ -53,7 +59,8 @@ def test_beta_powers_count_the_cycles(whole, resumed, after_three, midway):
 
 @clause("G3.3")
 def test_applied_gradient_is_the_mean_of_three_paths(training):
-    """Adam's first moment after one step is a tenth of what was applied. Its slope along a random direction in each option's
+    """Adam's first moment after one step is a tenth of what was applied. Its slope along a random direction in each
+    option's
     weights must be the mean of three NumPy losses', one per path, by finite differences."""
     training.graph.initialize(training.session, 7)
     images, flow = noise_batch(1)
@@ -61,7 +68,9 @@ def test_applied_gradient_is_the_mean_of_three_paths(training):
     result = training.graph.run(training.session, FAIR, images, flow, 1e-3)
     scale = result.grad_norm_before / result.grad_norm_after
     decay = {name: 4e-5 * value if name.endswith("/kernel") else 0.0 for name, value in weights.items()}
-    applied = {name: moment.astype(np.float64) * 10 * scale - decay[name] for name, moment in training.slots()[0].items()}
+    applied = {
+        name: moment.astype(np.float64) * 10 * scale - decay[name] for name, moment in training.slots()[0].items()
+    }
     parts = parts_of_the_network(weights)
     assert_equal(what="options and the shared part", got=len(parts), want=28)
     draw = np.random.RandomState(3)
@@ -70,8 +79,13 @@ def test_applied_gradient_is_the_mean_of_three_paths(training):
         want = slope(weights, direction, FAIR, images, flow)
         norm = np.sqrt(sum(np.sum(applied[name] ** 2) for name in names))
         assert_true(what="gradient of " + part, ok=norm > 0, got=norm, want="more than 0: the part is trained")
-        assert_close(what="slope of " + part, got=sum(np.sum(applied[name] * direction[name]) for name in names), want=want,
-                     atol=0.01 * norm, rtol=0.01)
+        assert_close(
+            what="slope of " + part,
+            got=sum(np.sum(applied[name] * direction[name]) for name in names),
+            want=want,
+            atol=0.01 * norm,
+            rtol=0.01,
+        )
 
 
 @clause("G3.4")
@@ -114,16 +128,24 @@ def test_clip_gives_the_smaller_norm_and_keeps_the_direction(training):
         given_gradient = in_process.noise_of_norm(draw, weights, size)
         training.load(graph.gradient_sums, given_gradient.values())
         before, after, _, _ = graph.apply(session, 1e-3)
-        total = flat({name: value + (4e-5 * weights[name].astype(np.float64) if name.endswith("/kernel") else 0)
-                      for name, value in given_gradient.items()})
+        total = flat(
+            {
+                name: value + (4e-5 * weights[name].astype(np.float64) if name.endswith("/kernel") else 0)
+                for name, value in given_gradient.items()
+            }
+        )
         applied = flat(runs.applied_gradient(first, training.slots()[0]))
         norm = np.linalg.norm(total)
         assert_close(what="norm before", got=before, want=norm, rtol=1e-5)
         assert_close(what="norm after", got=after, want=min(norm, 5.0), rtol=1e-4, before=norm)
         assert_le(what="norm after", got=after, want=5.0, before=norm)
-        assert_close(what="norm of what was applied", got=np.linalg.norm(applied), want=min(norm, 5.0), rtol=1e-4, before=norm)
+        assert_close(
+            what="norm of what was applied", got=np.linalg.norm(applied), want=min(norm, 5.0), rtol=1e-4, before=norm
+        )
         cosine = total @ applied / norm / np.linalg.norm(applied)
-        assert_close(what="cosine between the gradient and what was applied", got=cosine, want=1.0, atol=1e-6, before=norm)
+        assert_close(
+            what="cosine between the gradient and what was applied", got=cosine, want=1.0, atol=1e-6, before=norm
+        )
 
 
 @clause("G3.7a")
@@ -142,15 +164,18 @@ def test_adam_with_weight_decay_is_numpy_s(training):
     graph, session = training
     graph.initialize(session, 7)
     # Weights at which decay shows beside rounding: with no gradient of the data, all that Adam gets is 4e-5 times them.
-    large = {name: np.float32(1e3) * (value + np.float32(1e-3)) for name, value in training.values(graph.trained).items()}
+    large = {
+        name: np.float32(1e3) * (value + np.float32(1e-3)) for name, value in training.values(graph.trained).items()
+    }
     training.load(graph.trained, large.values())
     graph.clear(session)
     norm = graph.apply(session, 1e-3)[0]
     assert_le(what="norm of the decay", got=norm, want=4.9)  # not clipped
     for name, moment in training.slots()[0].items():
         decay = 4e-5 if name.endswith("/kernel") else 0.0
-        assert_close(what="10 m of " + name, got=moment * np.float64(10), want=decay * large[name].astype(np.float64),
-                     rtol=1e-5)
+        assert_close(
+            what="10 m of " + name, got=moment * np.float64(10), want=decay * large[name].astype(np.float64), rtol=1e-5
+        )
     graph.initialize(session, 7)
     weights = training.values(graph.trained)
     first = second = {name: np.zeros(value.shape) for name, value in weights.items()}
@@ -158,12 +183,22 @@ def test_adam_with_weight_decay_is_numpy_s(training):
         result = graph.run(session, FAIR, *noise_batch(step), lr=lr)
         want = oracles.adam_step(weights, training.values(graph.gradient_sums), first, second, step, lr)
         got = training.values(graph.trained)
-        assert_close(what="norms", got=[result.grad_norm_before, result.grad_norm_after],
-                     want=[want.norm_before, want.norm_after], rtol=1e-4, step=step)
+        assert_close(
+            what="norms",
+            got=[result.grad_norm_before, result.grad_norm_after],
+            want=[want.norm_before, want.norm_after],
+            rtol=1e-4,
+            step=step,
+        )
         for name in weights:
             moved = np.abs(want.weights[name] - weights[name]).max()
-            assert_close(what="update of " + name, got=got[name] - weights[name].astype(np.float64),
-                         want=want.weights[name] - weights[name], atol=0.01 * moved + 2e-7, step=step)
+            assert_close(
+                what="update of " + name,
+                got=got[name] - weights[name].astype(np.float64),
+                want=want.weights[name] - weights[name],
+                atol=0.01 * moved + 2e-7,
+                step=step,
+            )
         weights, first, second = got, want.first, want.second
 
 
@@ -176,8 +211,9 @@ def test_every_subnet_logs_eight_batches(whole):
     assert_equal(what="rows", got=len(rows), want=12 * EPOCHS)
     assert_equal(what="bn_recal_batches in the file", got=sorted({row["bn_recal_batches"] for row in rows}), want=["8"])
     logged = [(event["epoch"], event["arch_code"], event["bn_recal_batches"]) for event in events]
-    assert_equal(what="subnets in the trace", got=logged,
-                 want=[(int(row["epoch"]), row["arch_code"], 8) for row in rows])
+    assert_equal(
+        what="subnets in the trace", got=logged, want=[(int(row["epoch"]), row["arch_code"], 8) for row in rows]
+    )
     log = [line for line in (whole / "train.log").read_text().splitlines() if "mean EPE of 12 subnets" in line]
     assert_equal(what="evaluations in train.log", got=len(log), want=EPOCHS)
     for line in log:
@@ -186,7 +222,8 @@ def test_every_subnet_logs_eight_batches(whole):
 
 @clause("G3.10a")
 def test_statistics_are_the_plain_mean_over_eight_batches(evaluated):
-    """Each application's statistics are those of a subnet that uses the layer, and each such subnet's are among them."""
+    """Each application's statistics are those of a subnet that uses the layer, and each such subnet's are among
+    them."""
     assert_equal(what="batches run for re-estimation", got=evaluated.batches_estimated, want=8)
     for layer, applications in evaluated.used.items():
         plain = [np.concatenate(one[layer]) for one in evaluated.plain_statistics if layer in one]
@@ -199,8 +236,11 @@ def test_statistics_are_the_plain_mean_over_eight_batches(evaluated):
 @clause("G3.10b")
 def test_evaluation_leaves_every_variable_as_it_was(evaluated):
     assert_true(what="variables", ok=len(evaluated.before) > 300, got=len(evaluated.before), want="all of them")
-    different = [i for i, (a, b) in enumerate(zip(evaluated.before, evaluated.after))
-                 if np.asarray(a).tobytes() != np.asarray(b).tobytes()]
+    different = [
+        i
+        for i, (a, b) in enumerate(zip(evaluated.before, evaluated.after))
+        if np.asarray(a).tobytes() != np.asarray(b).tobytes()
+    ]
     assert_equal(what="variables that an evaluation changed", got=different, want=[])
 
 
@@ -210,8 +250,13 @@ def test_every_epoch_writes_its_row(whole):
     assert_equal(what="epochs", got=[row["epoch"] for row in rows], want=[str(epoch + 1) for epoch in range(EPOCHS)])
     for row in rows:
         values = [float(row[name]) for name in ("mean_epe_12", "std_epe_12")]
-        assert_true(what="mean and std", ok=np.all(np.isfinite(values)) and min(values) > 0, got=values,
-                    want="finite and above 0", epoch=row["epoch"])
+        assert_true(
+            what="mean and std",
+            ok=np.all(np.isfinite(values)) and min(values) > 0,
+            got=values,
+            want="finite and above 0",
+            epoch=row["epoch"],
+        )
         assert_equal(what="fairness_gap", got=row["fairness_gap"], want="0", epoch=row["epoch"])
 
 
@@ -220,7 +265,9 @@ def test_mean_and_std_are_those_of_the_subnets(whole):
     epe = runs.column(whole / PER_ARCH, "epe").reshape(EPOCHS, 12)
     means = runs.column(whole / HISTORY, "mean_epe_12")
     assert_close(what="mean_epe_12", got=means, want=epe.mean(axis=1), rtol=REAL, unit="px")
-    assert_close(what="std_epe_12", got=runs.column(whole / HISTORY, "std_epe_12"), want=epe.std(axis=1), rtol=1e-4, unit="px")
+    assert_close(
+        what="std_epe_12", got=runs.column(whole / HISTORY, "std_epe_12"), want=epe.std(axis=1), rtol=1e-4, unit="px"
+    )
 
 
 @clause("G3.12")
@@ -229,10 +276,16 @@ def test_epe_is_numpy_s(whole, evaluated):
     assert_equal(what="codes", got=sorted(rows), want=sorted(evaluated.codes))
     recorded = [rows[code] for code in evaluated.codes]
     assert_close(what="recorded EPE, of this evaluation", got=recorded, want=evaluated.epe, rtol=1e-5, unit="px")
-    assert_close(what="EPE, of NumPy on the same predictions", got=recorded, want=evaluated.epe_of_predictions, rtol=1e-5,
-                 unit="px")
-    assert_close(what="EPE, of NumPy's network on the same weights", got=recorded, want=evaluated.plain_epe, rtol=2e-3,
-                 unit="px")
+    assert_close(
+        what="EPE, of NumPy on the same predictions",
+        got=recorded,
+        want=evaluated.epe_of_predictions,
+        rtol=1e-5,
+        unit="px",
+    )
+    assert_close(
+        what="EPE, of NumPy's network on the same weights", got=recorded, want=evaluated.plain_epe, rtol=2e-3, unit="px"
+    )
 
 
 @clause("G3.13a")
@@ -261,7 +314,9 @@ def test_pool_is_the_same_throughout(whole, resumed, after_three, midway):
 @clause("G3.14")
 def test_early_stop_on_simulated_curves(scripted):
     evaluation = configuration.load(str(ROOT / runs.CONFIG), {})[0].eval
-    assert_equal(what="patience and min_delta shipped", got=(evaluation.patience, evaluation.min_delta), want=(15, 0.002))
+    assert_equal(
+        what="patience and min_delta shipped", got=(evaluation.patience, evaluation.min_delta), want=(15, 0.002)
+    )
     seen = {True: 0, False: 0}
     # Steps of 1/4096 px: exact in binary, below (8) and above (9) the 0.002 of the rule.
     curves = st.lists(st.one_of(st.integers(-9, 4), st.sampled_from([-8, -9, -1, 0, 1])), min_size=10, max_size=60)
@@ -278,9 +333,14 @@ def test_early_stop_on_simulated_curves(scripted):
         assert_equal(what="evaluation after which to stop", got=got, want=want, curve=curve)
 
     drawn()
-    assert_true(what="curves that stop and that do not", ok=min(seen.values()) > 20, got=seen, want="more than 20 of each")
-    assert_equal(what="a trainer on the curve {}".format(SCRIPT), got=(scripted.status, scripted.evaluations),
-                 want=("early_stopped", oracles.first_stop(SCRIPT, SCRIPT_PATIENCE, 0.002)))
+    assert_true(
+        what="curves that stop and that do not", ok=min(seen.values()) > 20, got=seen, want="more than 20 of each"
+    )
+    assert_equal(
+        what=f"a trainer on the curve {SCRIPT}",
+        got=(scripted.status, scripted.evaluations),
+        want=("early_stopped", oracles.first_stop(SCRIPT, SCRIPT_PATIENCE, 0.002)),
+    )
 
 
 @clause("G3.15a")
@@ -298,7 +358,7 @@ def test_best_and_last_belong_to_the_right_epochs(whole, scripted):
     for which, epoch in (("best", SCRIPT_BEST), ("last", scripted.evaluations)):
         stored, want = runs.tensors(runs.prefix(scripted.folder, which)), scripted.weights[epoch - 1]
         different = [name for name in want if not np.array_equal(stored[name], want[name])]
-        assert_equal(what="tensors of {} unlike those of epoch {}".format(which, epoch), got=different, want=[])
+        assert_equal(what=f"tensors of {which} unlike those of epoch {epoch}", got=different, want=[])
     means = runs.column(whole / HISTORY, "mean_epe_12")
     for which, epoch in (("best", int(np.argmin(means)) + 1), ("last", EPOCHS)):
         step = int(runs.tensors(runs.prefix(whole, which))["global_step"])
@@ -313,11 +373,19 @@ def test_global_step_is_continuous_across_the_resume(resumed, after_three):
     last = FIRST_EPOCHS * STEPS_PER_EPOCH
     before = int(runs.tensors(runs.prefix(after_three, "last"))["global_step"])
     assert_equal(what="global_step at the stop", got=before, want=last)
-    assert_equal(what="steps", got=runs.column(resumed / "train_steps.csv", "step", int).tolist(), want=list(range(STEPS)))
-    assert_equal(what="global_step in the trace", got=[event["global_step"] for event in runs.trace(resumed, "cycle")],
-                 want=list(range(1, STEPS + 1)))
-    assert_equal(what="global_step of the epochs", got=runs.column(resumed / HISTORY, "global_step", int).tolist(),
-                 want=[STEPS_PER_EPOCH * (epoch + 1) for epoch in range(EPOCHS)])
+    assert_equal(
+        what="steps", got=runs.column(resumed / "train_steps.csv", "step", int).tolist(), want=list(range(STEPS))
+    )
+    assert_equal(
+        what="global_step in the trace",
+        got=[event["global_step"] for event in runs.trace(resumed, "cycle")],
+        want=list(range(1, STEPS + 1)),
+    )
+    assert_equal(
+        what="global_step of the epochs",
+        got=runs.column(resumed / HISTORY, "global_step", int).tolist(),
+        want=[STEPS_PER_EPOCH * (epoch + 1) for epoch in range(EPOCHS)],
+    )
     after = int(runs.tensors(runs.prefix(resumed, "last"))["global_step"])
     assert_equal(what="global_step at the end", got=after, want=STEPS)
     resumes = json.loads((resumed / "train_manifest.json").read_text())["resumes"]
@@ -334,11 +402,13 @@ def test_no_cycle_and_no_batch_is_repeated_or_skipped(whole, resumed):
         assert_equal(what="digests of what was fed", got=event["batches_seen"], want=digests, step=event["step"])
     assert_equal(what="cycles", got=len(events), want=STEPS)
     for epoch in range(EPOCHS):
-        part = events[epoch * STEPS_PER_EPOCH:(epoch + 1) * STEPS_PER_EPOCH]
+        part = events[epoch * STEPS_PER_EPOCH : (epoch + 1) * STEPS_PER_EPOCH]
         names = [name for event in part for name, _, _ in event["batch"]]
-        assert_equal(what="different samples in the epoch", got=len(set(names)), want=STEPS_PER_EPOCH * runs.BATCH, epoch=epoch)
+        assert_equal(
+            what="different samples in the epoch", got=len(set(names)), want=STEPS_PER_EPOCH * runs.BATCH, epoch=epoch
+        )
     different = len({str(event["codes"]) for event in events})
-    assert_true(what="different cycles", ok=different > STEPS - 2, got=different, want="more than {}".format(STEPS - 2))
+    assert_true(what="different cycles", ok=different > STEPS - 2, got=different, want=f"more than {STEPS - 2}")
 
 
 @clause("G3.17")
@@ -353,10 +423,17 @@ def test_run_stopped_in_mid_epoch_equals_the_uninterrupted_one(whole, midway):
     assert_equal(what="exit code after SIGTERM", got=sigterm.code, want=143, stderr=sigterm.err[-300:])
     assert_succeeded(last)
     at = runs.generations(midway / "mid_epoch")[-1][0]
-    assert_equal(what="epoch and position of the stop", got=divmod(at["step"], STEPS_PER_EPOCH),
-                 want=divmod(MID_EPOCH_STEP, STEPS_PER_EPOCH))
-    assert_true(what="position of the stop", ok=at["step"] % STEPS_PER_EPOCH and at["evaluations"] == 1, got=at["step"],
-                want="a step within an epoch")
+    assert_equal(
+        what="epoch and position of the stop",
+        got=divmod(at["step"], STEPS_PER_EPOCH),
+        want=divmod(MID_EPOCH_STEP, STEPS_PER_EPOCH),
+    )
+    assert_true(
+        what="position of the stop",
+        ok=at["step"] % STEPS_PER_EPOCH and at["evaluations"] == 1,
+        got=at["step"],
+        want="a step within an epoch",
+    )
     assert_same_run(midway / RUN, whole)
 
 
@@ -386,14 +463,24 @@ def test_supernet_eval_scores_the_pool_and_saves_its_table(commands):
     assert_succeeded(done)
     rows = runs.table(folder / "subnet_scores.csv")
     trained = runs.table(folder / PER_ARCH)
-    assert_equal(what="codes", got=sorted(row["arch_code"] for row in rows), want=sorted(row["arch_code"] for row in trained))
+    assert_equal(
+        what="codes", got=sorted(row["arch_code"] for row in rows), want=sorted(row["arch_code"] for row in trained)
+    )
     epe = {row["arch_code"]: float(row["epe"]) for row in trained}
-    assert_close(what="EPE, of the training's own evaluation", got=[float(row["epe"]) for row in rows],
-                 want=[epe[row["arch_code"]] for row in rows], rtol=1e-4, unit="px")
+    assert_close(
+        what="EPE, of the training's own evaluation",
+        got=[float(row["epe"]) for row in rows],
+        want=[epe[row["arch_code"]] for row in rows],
+        rtol=1e-4,
+        unit="px",
+    )
     assert_equal(what="bn_recal_batches", got=[row["bn_recal_batches"] for row in rows], want=["8"] * 12)
     by_rank = sorted(rows, key=lambda row: int(row["rank"]))
-    assert_equal(what="ranks", got=[row["arch_code"] for row in by_rank],
-                 want=[row["arch_code"] for row in sorted(rows, key=lambda row: float(row["epe"]))])
+    assert_equal(
+        what="ranks",
+        got=[row["arch_code"] for row in by_rank],
+        want=[row["arch_code"] for row in sorted(rows, key=lambda row: float(row["epe"]))],
+    )
     for row in rows:
         line = next((line for line in done.out.splitlines() if "  {}  ".format(row["arch_code"]) in line), "")
         assert_contains(what="line printed", got=line, want="bn_recal_batches=8", code=row["arch_code"])

@@ -1,6 +1,7 @@
 """Gate 4: delivery and environment. One smoke run at full size, with the specification's own command; a small long run,
 started with --unsigned, whose copies are tampered with: `gates/deliveries.py`, fixtures in `gates/conftest.py`.
 """
+
 import hashlib
 import json
 import os
@@ -18,13 +19,32 @@ from gates.asserts import assert_close, assert_contains, assert_equal, assert_le
 from gates.commands import ROOT, assert_refused, assert_succeeded, run, workplace
 from gates.deliveries import RUN, SMOKE, git, write_record
 from gates.in_process import flat
-from gates.tampering import INNER, WRONG, assert_all_refused, assert_tables_refused, generation_folders, with_json, with_manifest
+from gates.tampering import (
+    INNER,
+    WRONG,
+    assert_all_refused,
+    assert_tables_refused,
+    generation_folders,
+    with_json,
+    with_manifest,
+)
 
 SPECIFIED = ("seed", "config_hash", "git_commit", "input_shape", "optimizer", "lr_schedule", "wd", "grad_clip")
-LEFT = ("eval_pool_12.json", "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "timing.csv",
-        "fairness_counts.json", "train_manifest.json", "eval_samples.npz", "supernet_training_report.md",
-        "supernet_training_report.html", "train.log", "checkpoints/supernet_best.ckpt.index",
-        "checkpoints/supernet_last.ckpt.index")
+LEFT = (
+    "eval_pool_12.json",
+    "eval_epe_history.csv",
+    "eval_epe_per_arch.csv",
+    "train_steps.csv",
+    "timing.csv",
+    "fairness_counts.json",
+    "train_manifest.json",
+    "eval_samples.npz",
+    "supernet_training_report.md",
+    "supernet_training_report.html",
+    "train.log",
+    "checkpoints/supernet_best.ckpt.index",
+    "checkpoints/supernet_last.ckpt.index",
+)
 PIECES = {"report": "*.png", "tensorboard": "events.out.tfevents.*", "checkpoints": "supernet_*.ckpt.data-*"}
 
 
@@ -36,12 +56,18 @@ def test_smoke_run_leaves_every_artifact(smoke):
     done, folder = runs.ends(smoke)[0], smoke / RUN
     assert_succeeded(done)
     for name in LEFT:
-        assert_true(what=name, ok=(folder / name).is_file() and (folder / name).stat().st_size > 0,
-                    got="missing or empty", want="a file with something in it")
+        assert_true(
+            what=name,
+            ok=(folder / name).is_file() and (folder / name).stat().st_size > 0,
+            got="missing or empty",
+            want="a file with something in it",
+        )
     for place, pattern in PIECES.items():
         sizes = [path.stat().st_size for path in (folder / place).glob(pattern)]
-        assert_true(what="{}/{}".format(place, pattern), ok=sizes and min(sizes) > 0, got=sizes, want="files with content")
-    assert_equal(what="epochs evaluated", got=runs.column(folder / "eval_epe_history.csv", "epoch", int).tolist(), want=[1, 2])
+        assert_true(what=f"{place}/{pattern}", ok=sizes and min(sizes) > 0, got=sizes, want="files with content")
+    assert_equal(
+        what="epochs evaluated", got=runs.column(folder / "eval_epe_history.csv", "epoch", int).tolist(), want=[1, 2]
+    )
     for which in ("best", "last"):
         values = runs.restored_by_plain_saver(runs.prefix(folder, which))
         count = sum(value.size for value in runs.weights_of(values).values())
@@ -59,17 +85,24 @@ def test_manifest_has_the_specified_fields(manifest):
 @clause("G4.3a")
 def test_manifest_names_the_commit(smoke, manifest):
     heads = (smoke / "heads").read_text().split()
-    assert_true(what="git_commit", ok=manifest["git_commit"] in heads, got=manifest["git_commit"], want=" or ".join(heads))
+    assert_true(
+        what="git_commit", ok=manifest["git_commit"] in heads, got=manifest["git_commit"], want=" or ".join(heads)
+    )
     changed = bool(git("status", "--porcelain"))
-    assert_true(what="git_dirty", ok=manifest["git_dirty"] is changed or len(heads) > 1, got=manifest["git_dirty"],
-                want=str(changed))
+    assert_true(
+        what="git_dirty",
+        ok=manifest["git_dirty"] is changed or len(heads) > 1,
+        got=manifest["git_dirty"],
+        want=str(changed),
+    )
 
 
 @clause("G4.3b")
 def test_config_hash_recomputes(smoke, manifest):
     """From the manifest's own configuration, written out here; and by a dry run of the same command."""
-    flat = {"{}.{}".format(section, name): value for section, values in manifest["config"].items()
-            for name, value in values.items()}
+    flat = {
+        f"{section}.{name}": value for section, values in manifest["config"].items() for name, value in values.items()
+    }
     free = {name for name in flat if name.startswith("runtime.")} | {"data.base_path", "data.list_dir"}
     maths = {name: value for name, value in flat.items() if name not in free}
     want = hashlib.sha256(json.dumps(maths, sort_keys=True).encode("utf-8")).hexdigest()
@@ -77,8 +110,12 @@ def test_config_hash_recomputes(smoke, manifest):
     done = run(SMOKE + " --dry_run", smoke)
     assert_succeeded(done)
     assert_contains(what="dry run of the same command", got=done.out.splitlines()[-1], want=manifest["config_hash"])
-    assert_true(what="keys in the hash", ok={"train.lr", "train.wd", "train.batch_size", "data.input_height"} <= set(maths),
-                got=sorted(maths), want="the training maths")
+    assert_true(
+        what="keys in the hash",
+        ok={"train.lr", "train.wd", "train.batch_size", "data.input_height"} <= set(maths),
+        got=sorted(maths),
+        want="the training maths",
+    )
 
 
 @clause("G4.3c")
@@ -91,15 +128,19 @@ def test_manifest_tells_what_the_run_used(smoke, manifest):
     before, after = runs.tensors(earlier), runs.tensors(later)
     assert_equal(what="optimizer", got=manifest["optimizer"], want="adam")
     slots = runs.adam_slots(after)
-    assert_equal(what="variables with Adam's slots", got=[len(slots[0]), len(slots[1])], want=[len(runs.weights_of(after))] * 2)
+    assert_equal(
+        what="variables with Adam's slots", got=[len(slots[0]), len(slots[1])], want=[len(runs.weights_of(after))] * 2
+    )
     assert_equal(what="lr_schedule", got=manifest["lr_schedule"], want="cosine")
     rates = [oracles.cosine(step, manifest["lr"], 2) for step in range(2)]
     assert_close(what="learning rates", got=runs.column(folder / "train_steps.csv", "lr"), want=rates, rtol=2e-6)
     applied = runs.applied_learning_rate(before, after, 1)
     assert_close(what="rate that Adam applied", got=applied, want=rates[1], rtol=0.01, step=1)
     kernels = [value.astype(np.float64) for name, value in runs.weights_of(before).items() if name.endswith("/kernel")]
-    decay = manifest["wd"] * sum(0.5 * np.sum(value ** 2) for value in kernels)
-    assert_close(what="weight decay term", got=runs.column(folder / "train_steps.csv", "l2_loss")[1], want=decay, rtol=1e-4)
+    decay = manifest["wd"] * sum(0.5 * np.sum(value**2) for value in kernels)
+    assert_close(
+        what="weight decay term", got=runs.column(folder / "train_steps.csv", "l2_loss")[1], want=decay, rtol=1e-4
+    )
     norms = [runs.column(folder / "train_steps.csv", "grad_norm_" + when) for when in ("before", "after")]
     assert_close(what="norm after the clip", got=norms[1], want=np.minimum(norms[0], manifest["grad_clip"]), rtol=1e-4)
     gradient = flat(runs.applied_gradient(*[runs.adam_slots(stored)[0] for stored in (before, after)]))
@@ -130,9 +171,15 @@ def test_check_manifest_accepts_the_run(smoke):
 
 @clause("G4.6a")
 def test_a_missing_field_is_refused(long_run, copies):
-    fields = [name for name in json.loads((long_run / RUN / "train_manifest.json").read_text()) if name != "initial_weights"]
-    assert_true(what="fields", ok=set(SPECIFIED) <= set(fields) and len(fields) > 25, got=fields,
-                want="those specified, and more")
+    fields = [
+        name for name in json.loads((long_run / RUN / "train_manifest.json").read_text()) if name != "initial_weights"
+    ]
+    assert_true(
+        what="fields",
+        ok=set(SPECIFIED) <= set(fields) and len(fields) > 25,
+        got=fields,
+        want="those specified, and more",
+    )
     for name in fields:
         found = copies(with_manifest(lambda stored, name=name: stored.pop(name)))
         assert_all_refused(found, "manifest: fields", missing=name)
@@ -148,12 +195,14 @@ def test_a_wrong_value_is_refused(long_run, copies):
             found = copies(with_manifest(lambda stored, name=name, value=value: stored.update({name: value})))
             assert_true(what="checks that refuse", ok=found, got=found, want="at least one", field=name, value=value)
     for name, value in INNER.items():
+
         def change(stored, name=name, value=value):
             *sections, last = name.split(".")
             for section in sections:
                 stored = stored[section]
             assert stored[last] != value
             stored[last] = value
+
         found = copies(with_manifest(change))
         assert_true(what="checks that refuse", ok=found, got=found, want="at least one", field=name, value=value)
 
@@ -172,8 +221,13 @@ def test_unequal_counts_are_refused(copies):
         stored["cycles"] += 1
         stored["counts"] = {block: [count + 1 for count in values] for block, values in stored["counts"].items()}
 
-    changes = {"one more": one_more, "one moved, gap too": moved, "every option once more": all_more,
-               "gap": lambda stored: stored.update(fairness_gap=1), "no block": lambda stored: stored["counts"].pop("DB1")}
+    changes = {
+        "one more": one_more,
+        "one moved, gap too": moved,
+        "every option once more": all_more,
+        "gap": lambda stored: stored.update(fairness_gap=1),
+        "no block": lambda stored: stored["counts"].pop("DB1"),
+    }
     for name, change in changes.items():
         assert_all_refused(copies(with_json("fairness_counts.json", change)), "fairness: counts", change=name)
 
@@ -209,6 +263,7 @@ def test_a_swapped_checkpoint_is_refused(copies):
 def test_a_truncated_checkpoint_is_refused(copies):
     for pattern in ("model.ckpt.index", "model.ckpt.data-*", "state.json"):
         for share in (0, 0.5, None):
+
             def cut(folder, pattern=pattern, share=share):
                 path = next(generation_folders(folder)[-1].glob(pattern))
                 size = path.stat().st_size
@@ -238,26 +293,44 @@ PATHS_AND_RESOURCES = {"PROJECT", "PYTHON", "FC2_ROOT", "GPU_DEVICE", "NUM_WORKE
 def test_templates_agree_but_for_paths_and_resources(tmp_path):
     scripts = [ROOT / "scripts" / where / "run_supernet_train.sh" for where in ("local", "hpc")]
     rest = [re.sub(BLOCK, "", script.read_text()) for script in scripts]
-    assert_equal(what="lines outside the block of paths and resources", got=rest[1].splitlines(), want=rest[0].splitlines())
+    assert_equal(
+        what="lines outside the block of paths and resources", got=rest[1].splitlines(), want=rest[0].splitlines()
+    )
     printed = []
     for where, script in zip(("here", "there"), scripts):
         block = re.search(BLOCK, script.read_text()).group(0)
         code = [line for line in block.splitlines() if not line.startswith("#")]
-        assert_equal(what="what the block sets", got={line.split("=")[0] for line in code}, want=PATHS_AND_RESOURCES,
-                     script=script.parent.name)
+        assert_equal(
+            what="what the block sets",
+            got={line.split("=")[0] for line in code},
+            want=PATHS_AND_RESOURCES,
+            script=script.parent.name,
+        )
         project = tmp_path / where
         project.mkdir()
         workplace(project)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
         environment.update(PROJECT=str(project), PYTHON=sys.executable, FC2_ROOT="/data/" + where, PYTHONPATH=str(ROOT))
-        done = subprocess.run(["bash", str(script), "--dry_run"], env=environment, cwd=str(tmp_path), stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, universal_newlines=True)
-        assert_equal(what="exit code", got=done.returncode, want=0, script=script.parent.name, stderr=done.stderr[-200:])
+        done = subprocess.run(
+            ["bash", str(script), "--dry_run"],
+            env=environment,
+            cwd=str(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
+        assert_equal(
+            what="exit code", got=done.returncode, want=0, script=script.parent.name, stderr=done.stderr[-200:]
+        )
         printed.append({line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:] if line.strip()})
     assert_true(what="keys printed", ok=len(printed[0]) > 35, got=len(printed[0]), want="the whole configuration")
     differing = {key for key in set(printed[0]) | set(printed[1]) if printed[0].get(key) != printed[1].get(key)}
-    assert_true(what="keys that differ", ok={"data.base_path"} <= differing <= {"data.base_path", "runtime.num_workers",
-                "runtime.gpu_device"}, got=sorted(differing), want="the data's path, and at most workers and device")
+    assert_true(
+        what="keys that differ",
+        ok={"data.base_path"} <= differing <= {"data.base_path", "runtime.num_workers", "runtime.gpu_device"},
+        got=sorted(differing),
+        want="the data's path, and at most workers and device",
+    )
     for key, want in (("train.num_epochs", "200"), ("train.batch_size", "32"), ("train.lr", "0.0001")):
         assert_equal(what=key, got=printed[1][key][0], want=want)
 
@@ -273,12 +346,21 @@ print(json.dumps([platform.python_version(), numpy.__version__, tensorflow.__ver
 @clause("G4.8")
 def test_environment_record_is_true(smoke, manifest):
     environment = dict(os.environ, CUDA_VISIBLE_DEVICES="0", TF_CPP_MIN_LOG_LEVEL="3")
-    seen = subprocess.run([sys.executable, "-c", SEE], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          check=True, universal_newlines=True).stdout
+    seen = subprocess.run(
+        [sys.executable, "-c", SEE],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        universal_newlines=True,
+    ).stdout
     python, numpy_version, tensorflow, gpus = json.loads(seen.splitlines()[-1])
     versions = manifest["versions"]
-    assert_equal(what="versions", got=[versions["python"], versions["numpy"], versions["tensorflow"]],
-                 want=[python, numpy_version, tensorflow])
+    assert_equal(
+        what="versions",
+        got=[versions["python"], versions["numpy"], versions["tensorflow"]],
+        want=[python, numpy_version, tensorflow],
+    )
     assert_true(what="platform", ok=len(versions["platform"]) > 5, got=versions["platform"], want="the system in words")
     if gpus:
         for gpu in gpus:
@@ -293,21 +375,28 @@ def test_require_gpu_demands_a_visible_gpu(tmp_path):
     """Where no GPU is visible the demand is refused before any test; without it the very same run goes through."""
     command = "python -m pytest {} -k [G1.6] -p no:cacheprovider".format(ROOT / "gates")
     hidden = {"CUDA_VISIBLE_DEVICES": "-1", signoff.RECORDS_VARIABLE: str(tmp_path / "records")}
-    demanded = run(command + " --require_gpu --rootdir {}".format(ROOT), ROOT, hidden)
+    demanded = run(command + f" --require_gpu --rootdir {ROOT}", ROOT, hidden)
     assert_equal(what="exit code", got=demanded.code, want=4, stderr=demanded.err[-300:])
     assert_contains(what="refusal", got=demanded.out + demanded.err, want="--require_gpu: no visible GPU")
-    assert_true(what="tests run", ok="G1.6" not in demanded.out.replace("[G1.6]", ""), got=demanded.out[-300:], want="none")
+    assert_true(
+        what="tests run", ok="G1.6" not in demanded.out.replace("[G1.6]", ""), got=demanded.out[-300:], want="none"
+    )
     free = run(command, ROOT, hidden)
     assert_equal(what="exit code without the demand (partial)", got=free.code, want=10, stderr=free.err[-300:])
-    assert_true(what="clause run without the demand", ok=re.search("G1.6 +passed", free.out), got=free.out[-300:],
-                want="G1.6 passed")
+    assert_true(
+        what="clause run without the demand",
+        ok=re.search("G1.6 +passed", free.out),
+        got=free.out[-300:],
+        want="G1.6 passed",
+    )
 
 
 @clause("G4.10a")
 def test_long_run_without_gate_3_is_refused(long_run, tmp_path, monkeypatch):
     refused = runs.ends(long_run)[0]
-    assert_refused(refused, "more than 5 epochs", "gate 3 has no valid sign-off",
-                   "python -m pytest gates -m gate3", "--unsigned")
+    assert_refused(
+        refused, "more than 5 epochs", "gate 3 has no valid sign-off", "python -m pytest gates -m gate3", "--unsigned"
+    )
     assert_equal(what="files that the refused run left", got=json.loads((long_run / "left.json").read_text()), want=[])
     monkeypatch.setenv(signoff.RECORDS_VARIABLE, str(tmp_path))
     other = dict(signoff.source_files(ROOT), **{"edgeflownas/config.py": "0" * 64})
@@ -320,8 +409,12 @@ def test_long_run_without_gate_3_is_refused(long_run, tmp_path, monkeypatch):
             said = ""
         except UserError as error:
             said = str(error)
-        assert_true(what="refusal", ok=("({}: ".format(want) in said) if want else said == "", got=said,
-                    want=want or "none: the sign-off is valid")
+        assert_true(
+            what="refusal",
+            ok=(f"({want}: " in said) if want else said == "",
+            got=said,
+            want=want or "none: the sign-off is valid",
+        )
     record = tmp_path / "gate3.json"
     record.write_text(record.read_text().replace('"device": "CPU"', '"device": "GPU"'))
     with pytest.raises(UserError, match=r"\(edited: "):
@@ -334,5 +427,14 @@ def test_unsigned_overrides_and_the_manifest_says_so(long_run):
     assert_succeeded(done)
     assert_equal(what="epochs", got=stored["epoch"], want=runs.NUM_EPOCHS)
     assert_true(what="a long run", ok=runs.NUM_EPOCHS > 5, got=runs.NUM_EPOCHS, want="more than 5 epochs")
-    assert_equal(what="gates in the manifest", got=stored["gates"], want={
-        "gate1": (long_run / "gate1").read_text(), "gate2": "failed", "gate3": "missing", "gate4": "missing", "unsigned": True})
+    assert_equal(
+        what="gates in the manifest",
+        got=stored["gates"],
+        want={
+            "gate1": (long_run / "gate1").read_text(),
+            "gate2": "failed",
+            "gate3": "missing",
+            "gate4": "missing",
+            "unsigned": True,
+        },
+    )

@@ -1,4 +1,5 @@
 """The configuration: every key's type, bounds and choices, YAML in all its malice, precedence, hash."""
+
 import dataclasses
 import math
 
@@ -9,8 +10,12 @@ from edgeflownas import config as configuration
 from edgeflownas.config import KEYS, config_hash, diff, flat, from_dict, load, to_dict
 from edgeflownas.errors import UserError
 
-WRONG = {int: ["many", 1.5, True, None, [1], "1", 2 ** 80 * -1], float: ["much", True, None, [1.0], {}, "", "1 "],
-         str: [1, 1.5, True, ["a"], "nul\0"], bool: [1, 0, "yes", None, "true"]}
+WRONG = {
+    int: ["many", 1.5, True, None, [1], "1", 2**80 * -1],
+    float: ["much", True, None, [1.0], {}, "", "1 "],
+    str: [1, 1.5, True, ["a"], "nul\0"],
+    bool: [1, 0, "yes", None, "true"],
+}
 NO_MATHS = {"data.base_path", "data.list_dir"} | {name for name in KEYS if name.startswith("runtime.")}
 
 
@@ -37,19 +42,35 @@ def another(key):
     """A valid value that is not the default, if there is one."""
     if key.choices:
         return ([value for value in key.choices if value != key.default] or [None])[0]
-    return {int: lambda: key.default + 2, float: lambda: key.default / 2 + 0.125, bool: lambda: not key.default,
-            str: lambda: key.default + "x"}[type(key.default)]()
+    return {
+        int: lambda: key.default + 2,
+        float: lambda: key.default / 2 + 0.125,
+        bool: lambda: not key.default,
+        str: lambda: key.default + "x",
+    }[type(key.default)]()
 
 
 def test_the_defaults_are_the_specification():
     config = load()[0]
     assert (config.data.input_height, config.data.input_width, config.data.flow_clip) == (180, 240, 50.0)
-    assert (config.train.seed, config.train.arch_seed, config.train.num_epochs, config.train.batch_size) == (42, 42, 200, 32)
+    assert (config.train.seed, config.train.arch_seed, config.train.num_epochs, config.train.batch_size) == (
+        42,
+        42,
+        200,
+        32,
+    )
     assert (config.train.lr, config.train.wd, config.train.grad_clip) == (1e-4, 4e-5, 5.0)
     assert (config.train.optimizer, config.train.lr_schedule, config.train.supernet_mode) == (
-        "adam", "cosine", "strict_fairness")
+        "adam",
+        "cosine",
+        "strict_fairness",
+    )
     assert (config.eval.pool_size, config.eval.bn_recal_batches, config.eval.patience, config.eval.min_delta) == (
-        12, 8, 15, 0.002)
+        12,
+        8,
+        15,
+        0.002,
+    )
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -66,7 +87,13 @@ def test_bounds(tmp_path, name):
     details, integer = KEYS[name].details, isinstance(KEYS[name].default, int)
     if details.get("low") is not None:
         load_text(tmp_path, nested(name, details["low"]))
-        below = details["low"] - 1 if integer else math.nextafter(details["low"], -1.0) if hasattr(math, "nextafter") else -5e-324
+        below = (
+            details["low"] - 1
+            if integer
+            else math.nextafter(details["low"], -1.0)
+            if hasattr(math, "nextafter")
+            else -5e-324
+        )
         assert "must be at least {}".format(details["low"]) in error(tmp_path, nested(name, below))
     if details.get("high") is not None:
         load_text(tmp_path, nested(name, details["high"]))
@@ -87,22 +114,33 @@ def test_choices(tmp_path, name):
 def test_reals_must_be_finite_but_may_be_spelt_in_any_way(tmp_path, name):
     section, key = name.split(".")
     for text in (".nan", ".inf", "-.inf"):
-        assert name in error(tmp_path, "{}: {{{}: {}}}".format(section, key, text))
+        assert name in error(tmp_path, f"{section}: {{{key}: {text}}}")
     for text, value in (("1e-4", 1e-4), ("2", 2.0), ("1.5e+0", 1.5), ("'0.25'", 0.25), (".5", 0.5)):
-        found = flat(load_text(tmp_path, "{}: {{{}: {}}}".format(section, key, text)))[name]
+        found = flat(load_text(tmp_path, f"{section}: {{{key}: {text}}}"))[name]
         assert found == value and type(found) is float
 
 
-@pytest.mark.parametrize("text, said", [
-    ("trian: {lr: 1}", "unknown section 'trian'; did you mean train?"),
-    ("train: {learning_rate: 1}", "unknown key 'train.learning_rate'; did you mean train."),
-    ("train: {bacth_size: 1}", "did you mean train.batch_size?"), ("eval: {lr: 1}", "did you mean train.lr?"),
-    ("train: 5", "section train must hold `key: value` lines, found int"), ("[1, 2]", "expected sections"),
-    ("text", "expected sections"), ("train: {lr: 1, lr: 2}", "key 'lr' appears twice"),
-    ("train: {lr: 1}\ntrain: {wd: 1}", "key 'train' appears twice"), ("train: [", "not valid YAML"),
-    ("a: !!python/object/apply:os.system ['true']", "not valid YAML"), ("train: {1: 2}", "unknown key 'train.1'"),
-    ("? [a, b]\n: 1", "not valid YAML"), ("train: {batch_size: 32, micro_batch_size: 5}", "does not divide"),
-    (b"\xff\xfe\x00", "not valid YAML"), ("\0", "not valid YAML")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("trian: {lr: 1}", "unknown section 'trian'; did you mean train?"),
+        ("train: {learning_rate: 1}", "unknown key 'train.learning_rate'; did you mean train."),
+        ("train: {bacth_size: 1}", "did you mean train.batch_size?"),
+        ("eval: {lr: 1}", "did you mean train.lr?"),
+        ("train: 5", "section train must hold `key: value` lines, found int"),
+        ("[1, 2]", "expected sections"),
+        ("text", "expected sections"),
+        ("train: {lr: 1, lr: 2}", "key 'lr' appears twice"),
+        ("train: {lr: 1}\ntrain: {wd: 1}", "key 'train' appears twice"),
+        ("train: [", "not valid YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("train: {1: 2}", "unknown key 'train.1'"),
+        ("? [a, b]\n: 1", "not valid YAML"),
+        ("train: {batch_size: 32, micro_batch_size: 5}", "does not divide"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        ("\0", "not valid YAML"),
+    ],
+)
 def test_bad_yaml_is_one_line_with_the_nearest_key(tmp_path, text, said):
     assert said in error(tmp_path, text)
 
@@ -113,7 +151,7 @@ def test_huge_recursive_and_exploding_yaml(tmp_path):
     error(tmp_path, "train: &a {lr: *a}")
     bomb = "a0: &a0 [x, x]\n" + "".join("a{0}: &a{0} [*a{1}, *a{1}]\n".format(i, i - 1) for i in range(1, 60))
     assert "unknown section" in error(tmp_path, bomb)
-    error(tmp_path, "train:\n" + "".join("  k{}: 1\n".format(i) for i in range(2000)))
+    error(tmp_path, "train:\n" + "".join(f"  k{i}: 1\n" for i in range(2000)))
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
@@ -141,7 +179,9 @@ def test_the_hash_is_of_the_training_maths_alone():
 def test_the_hash_is_a_fixed_function():
     """A changed hash refuses every resume, so it changes on purpose only: when a key of the maths comes or goes."""
     assert config_hash(load()[0]) == config_hash(from_dict(to_dict(load()[0])))
-    assert len(config_hash(load()[0])) == 64 and config_hash(load()[0]) == config_hash(load(None, {"runtime.num_workers": 9})[0])
+    assert len(config_hash(load()[0])) == 64 and config_hash(load()[0]) == config_hash(
+        load(None, {"runtime.num_workers": 9})[0]
+    )
 
 
 def test_to_dict_and_from_dict_are_inverse_and_from_dict_checks():

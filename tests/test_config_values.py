@@ -1,7 +1,9 @@
 """Every number of the configuration written out a second time, and what is taken for a number, to the character.
 
-A default or a bound that changes makes old commands and stored configurations mean something else: it is to change in two places.
+A default or a bound that changes makes old commands and stored configurations mean something else: it is to change in
+two places.
 """
+
 import dataclasses
 import hashlib
 import json
@@ -17,23 +19,47 @@ SEEDS = 4294967295
 
 # key: (default, lowest and highest value allowed); None: no bound. A bound in brackets is itself not allowed.
 NUMBERS = {
-    "data.holdout": (0, 0, None), "data.input_height": (180, 64, None), "data.input_width": (240, 64, None),
+    "data.holdout": (0, 0, None),
+    "data.input_height": (180, 64, None),
+    "data.input_width": (240, 64, None),
     "data.flow_clip": (50.0, 0.0, None),
     "network.init_channels": (32, 2, 256),
-    "train.seed": (42, 0, SEEDS), "train.arch_seed": (42, 0, SEEDS), "train.num_epochs": (200, 1, None),
-    "train.batch_size": (32, 1, None), "train.micro_batch_size": (0, 0, None), "train.lr": (1e-4, [0.0], None),
-    "train.wd": (4e-5, 0.0, None), "train.grad_clip": (5.0, [0.0], None),
-    "eval.pool_size": (12, 1, None), "eval.bn_recal_batches": (8, 1, None), "eval.batch_size": (8, 1, None),
-    "eval.num_samples": (0, 0, None), "eval.patience": (15, 1, None), "eval.min_delta": (0.002, 0.0, None),
-    "runtime.num_workers": (4, 1, 256), "runtime.prefetch_batches": (4, 1, 64), "runtime.save_every_steps": (0, 0, None),
+    "train.seed": (42, 0, SEEDS),
+    "train.arch_seed": (42, 0, SEEDS),
+    "train.num_epochs": (200, 1, None),
+    "train.batch_size": (32, 1, None),
+    "train.micro_batch_size": (0, 0, None),
+    "train.lr": (1e-4, [0.0], None),
+    "train.wd": (4e-5, 0.0, None),
+    "train.grad_clip": (5.0, [0.0], None),
+    "eval.pool_size": (12, 1, None),
+    "eval.bn_recal_batches": (8, 1, None),
+    "eval.batch_size": (8, 1, None),
+    "eval.num_samples": (0, 0, None),
+    "eval.patience": (15, 1, None),
+    "eval.min_delta": (0.002, 0.0, None),
+    "runtime.num_workers": (4, 1, 256),
+    "runtime.prefetch_batches": (4, 1, 64),
+    "runtime.save_every_steps": (0, 0, None),
 }
 # Keys that are no numbers.
 OTHERS = {
-    "data.base_path": "data/FlyingChairs2", "data.list_dir": "", "network.module": "edgeflownas.network.MultiScaleResNet_supernet",
-    "train.supernet_mode": "strict_fairness", "train.cycle_mode": "fused", "train.lr_schedule": "cosine", "train.optimizer": "adam",
-    "train.loss": "linear_softplus", "train.amp": False, "runtime.gpu_device": "0", "runtime.deterministic": False,
-    "runtime.xla": False, "runtime.fast_mode": False, "runtime.debug_trace": False,
-    "runtime.output_dir": "outputs/supernet", "runtime.experiment_name": "",
+    "data.base_path": "data/FlyingChairs2",
+    "data.list_dir": "",
+    "network.module": "edgeflownas.network.MultiScaleResNet_supernet",
+    "train.supernet_mode": "strict_fairness",
+    "train.cycle_mode": "fused",
+    "train.lr_schedule": "cosine",
+    "train.optimizer": "adam",
+    "train.loss": "linear_softplus",
+    "train.amp": False,
+    "runtime.gpu_device": "0",
+    "runtime.deterministic": False,
+    "runtime.xla": False,
+    "runtime.fast_mode": False,
+    "runtime.debug_trace": False,
+    "runtime.output_dir": "outputs/supernet",
+    "runtime.experiment_name": "",
 }
 
 
@@ -44,7 +70,9 @@ def given(name, value):
 def test_every_default():
     want = dict(OTHERS, **{name: default for name, (default, _, _) in NUMBERS.items()})
     assert flat(load()[0]) == want
-    assert {name: type(value) for name, value in flat(load()[0]).items()} == {name: type(value) for name, value in want.items()}
+    assert {name: type(value) for name, value in flat(load()[0]).items()} == {
+        name: type(value) for name, value in want.items()
+    }
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -57,14 +85,14 @@ def test_every_bound(name):
             load(None, {name: low[0]})
     else:
         assert given(name, low) == low
-        with pytest.raises(UserError, match="must be at least {}, found ".format(low)):
+        with pytest.raises(UserError, match=f"must be at least {low}, found "):
             load(None, {name: low - step})
     if high is not None:
         assert given(name, high) == high
-        with pytest.raises(UserError, match="must be at most {}, found {}$".format(high, high + 1)):
+        with pytest.raises(UserError, match=f"must be at most {high}, found {high + 1}$"):
             load(None, {name: high + 1})
     elif name not in ("train.batch_size", "train.micro_batch_size"):  # the one divides the other
-        assert given(name, type(default)(2 ** 40)) == 2 ** 40
+        assert given(name, type(default)(2**40)) == 2**40
 
 
 @pytest.mark.parametrize("section", ["data", "network", "train", "eval", "runtime"])
@@ -91,9 +119,9 @@ def test_a_whole_number_serves_as_a_real_as_far_as_it_is_exact():
     largest = 9007199254740991  # of the ints that float64 has all of
     assert given("train.wd", largest) == float(largest) and type(given("train.wd", 3)) is float
     for value in (largest + 1, -largest - 1):
-        with pytest.raises(UserError, match="train.wd: expected a number, found {}$".format(value)):
+        with pytest.raises(UserError, match=f"train.wd: expected a number, found {value}$"):
             load(None, {"train.wd": value})
-    with pytest.raises(UserError, match="must be at least 0.0, found -{}.0$".format(largest)):
+    with pytest.raises(UserError, match=f"must be at least 0.0, found -{largest}.0$"):
         load(None, {"train.wd": -largest})
 
 
@@ -116,10 +144,15 @@ def test_long_values_are_shortened_to_60_characters():
 
 
 def test_the_nearest_key_is_found_by_the_last_part_and_of_a_long_name_by_its_first_100_characters():
-    for name, want in (("lr", "train.lr"), ("no.such.lr", "train.lr"), ("batch_size", "train.batch_size"),
-                       ("x" * 97 + ".wd", "train.wd"), ("eval.pool", "eval.pool_size"),
-                       ("x" * 97 + ".wd" + ".holdout", "train.wd")):
-        with pytest.raises(UserError, match="; did you mean {}\\?$".format(want)):
+    for name, want in (
+        ("lr", "train.lr"),
+        ("no.such.lr", "train.lr"),
+        ("batch_size", "train.batch_size"),
+        ("x" * 97 + ".wd", "train.wd"),
+        ("eval.pool", "eval.pool_size"),
+        ("x" * 97 + ".wd" + ".holdout", "train.wd"),
+    ):
+        with pytest.raises(UserError, match=f"; did you mean {want}\\?$"):
             load(None, {name: 1})
 
 
@@ -137,13 +170,18 @@ def test_a_file_may_have_a_million_bytes(tmp_path):
 def test_a_file_that_is_not_there_is_named_with_the_reason(tmp_path):
     with pytest.raises(UserError) as caught:
         load(str(tmp_path / "none.yaml"))
-    assert str(caught.value) == "cannot read the configuration {}: No such file or directory".format(tmp_path / "none.yaml")
+    assert str(caught.value) == "cannot read the configuration {}: No such file or directory".format(
+        tmp_path / "none.yaml"
+    )
 
 
 def test_the_hash_is_sha_256_of_the_sorted_json_of_the_maths():
-    maths = {name: value for name, value in flat(load()[0]).items()
-             if name not in ("data.base_path", "data.list_dir") and not name.startswith("runtime.")}
-    text = "{" + ", ".join("{}: {}".format(json.dumps(name), json.dumps(maths[name])) for name in sorted(maths)) + "}"
+    maths = {
+        name: value
+        for name, value in flat(load()[0]).items()
+        if name not in ("data.base_path", "data.list_dir") and not name.startswith("runtime.")
+    }
+    text = "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(maths[name])}" for name in sorted(maths)) + "}"
     assert configuration.config_hash(load()[0]) == hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -161,14 +199,20 @@ def test_micro_batches_divide_the_batch():
     for micro in (1, 2, 16, 32):
         assert given("train.micro_batch_size", micro) == micro
     for micro in (3, 33, 64):
-        with pytest.raises(UserError, match="train.micro_batch_size: {} does not divide train.batch_size 32".format(micro)):
+        with pytest.raises(UserError, match=f"train.micro_batch_size: {micro} does not divide train.batch_size 32"):
             load(None, {"train.micro_batch_size": micro})
 
 
-@pytest.mark.parametrize("text, said", [
-    ("train:\n  ? [lr]\n  : 1\n", "not valid YAML"), ("? {a: 1}\n: 2\n", "not valid YAML"), ("1: {a: 2}\n1: {a: 3}", "section 1"),
-    ("train: {2: 1, 2: 3}", "unknown key 'train.2'"), ("x: &a {b: [1, {c: 2}]}\n", "unknown section 'x'"),
-])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("train:\n  ? [lr]\n  : 1\n", "not valid YAML"),
+        ("? {a: 1}\n: 2\n", "not valid YAML"),
+        ("1: {a: 2}\n1: {a: 3}", "section 1"),
+        ("train: {2: 1, 2: 3}", "unknown key 'train.2'"),
+        ("x: &a {b: [1, {c: 2}]}\n", "unknown section 'x'"),
+    ],
+)
 def test_keys_that_are_no_words(tmp_path, text, said):
     path = tmp_path / "a.yaml"
     path.write_text(text)
@@ -179,7 +223,7 @@ def test_keys_that_are_no_words(tmp_path, text, said):
 def test_a_stored_configuration_is_checked_like_a_file_not_like_a_command_line():
     stored = to_dict(load()[0])
     for key, wrong in (("lr", True), ("seed", "42"), ("seed", 42.0)):
-        with pytest.raises(UserError, match="^the manifest: train.{}: expected".format(key)):
+        with pytest.raises(UserError, match=f"^the manifest: train.{key}: expected"):
             from_dict(dict(stored, train=dict(stored["train"], **{key: wrong})), "the manifest")
     with pytest.raises(UserError, match="^stored configuration: unknown section 'more'"):
         from_dict(dict(stored, more={}))

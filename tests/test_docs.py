@@ -1,4 +1,6 @@
-"""Documents agree with the code: generated references are fresh, both READMEs give the same commands, links lead somewhere."""
+"""Documents agree with the code: generated references are fresh, both READMEs give the same commands, links lead
+somewhere."""
+
 import os
 import re
 import subprocess
@@ -8,7 +10,8 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOCUMENTS = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md"] + [
-    os.path.join("docs", name) for name in sorted(os.listdir(os.path.join(ROOT, "docs"))) if name.endswith(".md")]
+    os.path.join("docs", name) for name in sorted(os.listdir(os.path.join(ROOT, "docs"))) if name.endswith(".md")
+]
 
 
 def read(name):
@@ -18,15 +21,19 @@ def read(name):
 
 def test_generated_references_are_fresh():
     environment = dict(os.environ, PYTHONPATH=ROOT)
-    done = subprocess.run([sys.executable, "scripts/generate_docs.py", "--check"], cwd=ROOT, env=environment,
-                          stderr=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "scripts/generate_docs.py", "--check"], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 
 def test_both_readmes_give_the_same_commands():
     def commands(text):
-        return [line.split("  ")[0].rstrip() for block in re.findall(r"```bash\n(.*?)```", text, re.S)
-                for line in block.splitlines()]
+        return [
+            line.split("  ")[0].rstrip()
+            for block in re.findall(r"```bash\n(.*?)```", text, re.S)
+            for line in block.splitlines()
+        ]
 
     def rows(text):
         return re.findall(r"^\| `(python -m code[^`]*)` \| `([^`]*)` \|$", text, re.M)

@@ -1,4 +1,6 @@
-"""The harness of the planted faults, and its table: `python -m gates.faults` itself takes minutes, this takes seconds."""
+"""The harness of the planted faults, and its table: `python -m gates.faults` itself takes minutes, this takes
+seconds."""
+
 import pytest
 
 from gates import asserts, clauses, faults
@@ -46,19 +48,34 @@ def test_a_planted_fault_is_still_a_program(each):
 # ---- the verdict
 
 
-@pytest.mark.parametrize("status,text,want", [
-    ("failed", HEADING + "meaning got 3, want 7 (exact)", "caught"),
-    ("passed", "", "missed"),
-    ("skipped", "no GPU", "broken"),
-    ("not run", "", "broken"),
-    ("failed", "meaning got 3, want 7", "broken"),
-    ("failed", asserts.heading("G1.9") + ": meaning got 3, want 7", "broken"),
-    ("failed", HEADING + "ImportError: no such module", "broken"),
-    ("failed", HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr='check_manifest FAILED: 1 of 33']", "caught"),
-    ("failed", HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr=\"NameError: name 'x' is not defined\"]", "broken"),
-    ("failed", HEADING + "AssertionError: exit code got 1, want 0 (exact) [command='python a.py --lr 1', "
-               "last_line_of_stderr='tensorflow.python.framework.errors_impl.NotFoundError: key']", "broken"),
-])
+@pytest.mark.parametrize(
+    "status,text,want",
+    [
+        ("failed", HEADING + "meaning got 3, want 7 (exact)", "caught"),
+        ("passed", "", "missed"),
+        ("skipped", "no GPU", "broken"),
+        ("not run", "", "broken"),
+        ("failed", "meaning got 3, want 7", "broken"),
+        ("failed", asserts.heading("G1.9") + ": meaning got 3, want 7", "broken"),
+        ("failed", HEADING + "ImportError: no such module", "broken"),
+        (
+            "failed",
+            HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr='check_manifest FAILED: 1 of 33']",
+            "caught",
+        ),
+        (
+            "failed",
+            HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr=\"NameError: name 'x' is not defined\"]",
+            "broken",
+        ),
+        (
+            "failed",
+            HEADING + "AssertionError: exit code got 1, want 0 (exact) [command='python a.py --lr 1', "
+            "last_line_of_stderr='tensorflow.python.framework.errors_impl.NotFoundError: key']",
+            "broken",
+        ),
+    ],
+)
 def test_only_the_named_clause_failing_for_the_named_reason_counts(status, text, want):
     assert judge(fault(), ClauseResult(status, text)).outcome == want
 
@@ -72,7 +89,7 @@ def test_a_fault_that_stops_the_program_names_the_words():
 @pytest.mark.parametrize("old,times", [("no such text", 0), ("Block(", 10)])
 def test_a_text_that_is_not_there_once_is_broken(tmp_path, old, times):
     (tmp_path / "table.py").write_text("Block(\n" * times)
-    with pytest.raises(faults.Broken, match="occurs {} times".format(times)):
+    with pytest.raises(faults.Broken, match=f"occurs {times} times"):
         faults.plant(fault(old=old, file="table.py"), tmp_path)
 
 
@@ -81,19 +98,26 @@ def test_a_text_that_is_not_there_once_is_broken(tmp_path, old, times):
 
 @pytest.fixture(scope="module")
 def verdicts():
-    planted = [fault("caught"), fault("harmless", new="_KERNELS = (7, 5, 3)  # a comment"),
-               fault("no-program", new="_KERNELS = (7, 5, 3"), fault("another-reason", says="the wrong words"),
-               fault("gone", old="no such text")]
+    planted = [
+        fault("caught"),
+        fault("harmless", new="_KERNELS = (7, 5, 3)  # a comment"),
+        fault("no-program", new="_KERNELS = (7, 5, 3"),
+        fault("another-reason", says="the wrong words"),
+        fault("gone", old="no such text"),
+    ]
     return {each.id: verdict for each, verdict in faults.run(planted, jobs=2)}
 
 
-@pytest.mark.parametrize("name,outcome,reason", [
-    ("caught", "caught", "want [('EB0', 'Deep1')"),
-    ("harmless", "missed", "G1.10 passed"),
-    ("no-program", "broken", "the gate's tests do not load"),
-    ("another-reason", "broken", "fails for another reason"),
-    ("gone", "broken", "occurs 0 times"),
-])
+@pytest.mark.parametrize(
+    "name,outcome,reason",
+    [
+        ("caught", "caught", "want [('EB0', 'Deep1')"),
+        ("harmless", "missed", "G1.10 passed"),
+        ("no-program", "broken", "the gate's tests do not load"),
+        ("another-reason", "broken", "fails for another reason"),
+        ("gone", "broken", "occurs 0 times"),
+    ],
+)
 def test_outcomes_of_planted_faults(verdicts, name, outcome, reason):
     assert verdicts[name].outcome == outcome
     assert reason in verdicts[name].reason
@@ -112,12 +136,17 @@ def test_a_clause_that_fails_anyway_judges_nothing(monkeypatch, capsys):
 
 def test_exit_code_and_last_line(monkeypatch, capsys):
     for outcome, code in (("caught", 0), ("missed", 1), ("broken", 1)):
-        monkeypatch.setattr(faults, "run", lambda chosen, jobs, outcome=outcome: [
-            (each, faults.Verdict(outcome if each is chosen[0] else "caught", "why")) for each in chosen])
+        monkeypatch.setattr(
+            faults,
+            "run",
+            lambda chosen, jobs, outcome=outcome: [
+                (each, faults.Verdict(outcome if each is chosen[0] else "caught", "why")) for each in chosen
+            ],
+        )
         assert faults.main(["--gate", "1"]) == code
         lines = capsys.readouterr().out.splitlines()
         count = sum(each.gate == 1 for each in FAULTS)
-        assert lines[-1].startswith("faults: {} of {} caught".format(count - code, count))
+        assert lines[-1].startswith(f"faults: {count - code} of {count} caught")
         assert (lines[0].startswith(outcome.upper())) == bool(code)
 
 

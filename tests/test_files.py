@@ -1,4 +1,5 @@
 """The shared file helpers: atomic replacement, one-line errors."""
+
 import errno
 import os
 
@@ -37,7 +38,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path, monkeypatch, c
     monkeypatch.setattr(os, call, full)
     with pytest.raises(UserError) as caught:
         files.atomic_write_text(str(path), "new")
-    assert str(caught.value) == "cannot write {}: {}".format(path, FULL)
+    assert str(caught.value) == f"cannot write {path}: {FULL}"
     assert path.read_text() == "old"
     assert os.listdir(str(tmp_path)) == ["a.txt"]
 

@@ -81,7 +81,7 @@ def test_lock_pins_every_requirement_once(python):
     pins = {}
     for pin in LOCK:
         if applies(pin, python):
-            assert normal(pin.name) not in pins, "{} is pinned twice on Python {}".format(pin.name, python)
+            assert normal(pin.name) not in pins, f"{pin.name} is pinned twice on Python {python}"
             (version,) = pin.specifier
             assert version.operator == "=="
             pins[normal(pin.name)] = version.version
@@ -89,7 +89,7 @@ def test_lock_pins_every_requirement_once(python):
     for text in PROJECT["project"]["dependencies"] + [item for extra in extras for item in extra]:
         wanted = Requirement(text)
         if applies(wanted, python):
-            assert normal(wanted.name) in pins, "{} is not locked on Python {}".format(text, python)
+            assert normal(wanted.name) in pins, f"{text} is not locked on Python {python}"
             assert wanted.specifier.contains(pins[normal(wanted.name)]), (text, pins[normal(wanted.name)])
 
 
@@ -98,11 +98,7 @@ def test_each_python_gets_one_tensorflow_with_the_extras_of_tox():
     tox.read(str(ROOT / "tox.ini"), encoding="utf-8")
     extras = re.search(r"-e \.\[([\w,]+)\]", tox["testenv"]["deps"]).group(1).split(",")
     for python in PYTHONS:
-        names = [
-            Requirement(text)
-            for extra in extras
-            for text in PROJECT["project"]["optional-dependencies"][extra]
-        ]
+        names = [Requirement(text) for extra in extras for text in PROJECT["project"]["optional-dependencies"][extra]]
         tensorflow = [str(each.name) for each in names if "tensorflow" in each.name and applies(each, python)]
         assert tensorflow == ["tensorflow-gpu" if python == "3.7" else "tensorflow"]
 
@@ -120,9 +116,7 @@ def test_the_same_tensorflow_everywhere():
     (pin,) = [pin for pin in LOCK if pin.name == "tensorflow-gpu"]
     version = str(pin.specifier).lstrip("=")
     assert "tensorflow-gpu==" + version in str(PROJECT["project"]["optional-dependencies"]["gpu"])
-    assert "tensorflow/tensorflow:{}-gpu\n".format(version) in (ROOT / "Dockerfile").read_text(
-        encoding="utf-8"
-    )
+    assert f"tensorflow/tensorflow:{version}-gpu\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert conda["name"] == "tf_work_hpc" and "python=3.7" in conda["dependencies"]
     assert conda["dependencies"][-1] == {"pip": ["-c constraints/versions.txt", "-e .[gpu,test]"]}
@@ -133,13 +127,9 @@ def test_every_module_has_a_layer():
     (contract,) = [each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
     layered = [name for layer in contract["layers"] for name in layer.replace(":", " ").split()]
     for module in MODULES:
-        assert any(module == name or module.startswith(name + ".") for name in layered), (
-            module + " is in no layer"
-        )
+        assert any(module == name or module.startswith(name + ".") for name in layered), module + " is in no layer"
     for name in layered + PROJECT["tool"]["importlinter"]["contracts"][2]["source_modules"]:
-        assert any(module == name or module.startswith(name + ".") for module in MODULES), (
-            name + " does not exist"
-        )
+        assert any(module == name or module.startswith(name + ".") for module in MODULES), name + " does not exist"
     for path in PROJECT["tool"]["mypy"]["files"]:
         assert (ROOT / path).is_file(), path + " does not exist"
 
@@ -185,9 +175,7 @@ def plant_package(folder, mark):
     (folder / "edgeflownas").mkdir(parents=True)
     (folder / "edgeflownas" / "__init__.py").write_text("")
     (folder / "edgeflownas" / "train_supernet.py").write_text(
-        "import sys\nif __name__ == '__main__':\n    print({!r}, sys.argv[1:])\n    sys.exit(7)\n".format(
-            mark
-        )
+        f"import sys\nif __name__ == '__main__':\n    print({mark!r}, sys.argv[1:])\n    sys.exit(7)\n"
     )
 
 
@@ -197,9 +185,7 @@ def test_wrapper_runs_its_own_checkout_from_any_folder(tmp_path):
     plant_package(tmp_path / "elsewhere", "decoy")
     plant_package(tmp_path / "installed", "decoy")
     (tmp_path / "checkout" / "wrappers").mkdir()
-    wrapper = shutil.copy(
-        str(ROOT / "wrappers/run_supernet_train.py"), str(tmp_path / "checkout" / "wrappers")
-    )
+    wrapper = shutil.copy(str(ROOT / "wrappers/run_supernet_train.py"), str(tmp_path / "checkout" / "wrappers"))
     done = subprocess.run(
         [sys.executable, wrapper, "--lr", "1e-4"],
         cwd=str(tmp_path / "elsewhere"),
@@ -221,7 +207,7 @@ def test_ci_exits_with_toxs_code(tmp_path, status):
     fake.write_text(
         "#!/usr/bin/env bash\n"
         'if [ "$2" = venv ]; then mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; exit 0; fi\n'
-        'if [ "$2" = tox ]; then echo "tox in $PWD"; exit {}; fi\n'.format(status)
+        f'if [ "$2" = tox ]; then echo "tox in $PWD"; exit {status}; fi\n'
     )
     fake.chmod(0o755)
     done = subprocess.run(
@@ -231,4 +217,4 @@ def test_ci_exits_with_toxs_code(tmp_path, status):
         cwd="/",
         env=dict(os.environ, PATH="{}:{}".format(fake.parent, os.environ["PATH"])),
     )
-    assert (done.returncode, done.stdout) == (status, "tox in {}\n".format(tmp_path.resolve()))
+    assert (done.returncode, done.stdout) == (status, f"tox in {tmp_path.resolve()}\n")

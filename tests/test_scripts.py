@@ -58,11 +58,7 @@ class Job:
             **variables,
         )
         return subprocess.Popen(
-            ["bash", self.script] + list(args),
-            env=env,
-            cwd="/",
-            stdout=subprocess.PIPE,
-            universal_newlines=True,
+            ["bash", self.script] + list(args), env=env, cwd="/", stdout=subprocess.PIPE, universal_newlines=True
         )
 
     def run(self, plan, *args, **variables):
@@ -92,9 +88,7 @@ class Job:
 
 
 def paths_removed(script):
-    text, count = re.subn(
-        r"(?ms)^# >>> paths and resources.*?^# <<< paths and resources\n", "", script.read_text()
-    )
+    text, count = re.subn(r"(?ms)^# >>> paths and resources.*?^# <<< paths and resources\n", "", script.read_text())
     assert count == 1
     return text
 
@@ -158,9 +152,7 @@ def test_tasks_of_an_array_share_no_folder(tmp_path, script):
 
 
 @SCRIPTS
-@pytest.mark.parametrize(
-    "number, status", [(signal.SIGUSR1, 138), (signal.SIGTERM, 143)], ids=["USR1", "TERM"]
-)
+@pytest.mark.parametrize("number, status", [(signal.SIGUSR1, 138), (signal.SIGTERM, 143)], ids=["USR1", "TERM"])
 def test_a_signal_reaches_the_trainer_and_the_job_is_requeued(tmp_path, script, number, status):
     """The script waits until the trainer has committed, however long after the signal that is."""
     job = Job(tmp_path, script)
@@ -188,7 +180,7 @@ def test_outside_slurm_nothing_is_requeued(tmp_path, script):
 @pytest.mark.parametrize("status", [0, 1, 2, 130, 137])
 def test_an_end_or_an_error_is_not_requeued(tmp_path, script, status):
     job = Job(tmp_path, script)
-    assert job.run("exit {}".format(status), SLURM_JOB_ID="4711")[0] == status
+    assert job.run(f"exit {status}", SLURM_JOB_ID="4711")[0] == status
     assert job.read("requeued") == []
 
 
@@ -254,11 +246,7 @@ def test_smoke_stops_at_the_first_failure(tmp_path):
 
 @pytest.mark.parametrize(
     "name, python, stack, noted",
-    [
-        ("smoke", "3.7.16", "tf1", False),
-        ("smoke", "3.11.7", "tf2", True),
-        ("smoke-tf2", "3.11.7", "tf2", False),
-    ],
+    [("smoke", "3.7.16", "tf1", False), ("smoke", "3.11.7", "tf2", True), ("smoke-tf2", "3.11.7", "tf2", False)],
 )
 def test_stack_is_named_and_a_fallback_noted(name, python, stack, noted):
     code = "import sys, stack; print(stack.message(sys.argv[1], tuple(map(int, sys.argv[2].split('.')))))"
@@ -269,5 +257,5 @@ def test_stack_is_named_and_a_fallback_noted(name, python, stack, noted):
         stdout=subprocess.PIPE,
         universal_newlines=True,
     )
-    assert done.stdout.startswith("{}: stack {} (Python {}".format(name, stack, python))
+    assert done.stdout.startswith(f"{name}: stack {stack} (Python {python}")
     assert ("NOT tested" in done.stdout) == noted

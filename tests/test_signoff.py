@@ -1,4 +1,5 @@
 """Sign-off records: what is signed, what makes a record worthless, and who is stopped by it."""
+
 import hashlib
 import json
 import os
@@ -61,16 +62,28 @@ def test_four_records_in_order_are_valid(root):
     assert names(root) == ["valid"] * 4
     record = signoff.read_record(3, root)
     assert record["previous"] == signoff.read_record(2, root)["digest"]
-    assert record["clauses"] == CLAUSES and record["config_hash"] == "c0ffee" and record["versions"] == {"python": "3.7.16"}
-    assert (record["device"], record["require_gpu"], record["commit"], record["dirty"]) == ("CPU", False, "c0de" * 10, True)
-    assert sorted(os.listdir(str(root / "outputs/gates"))) == ["gate{}.json".format(gate) for gate in signoff.GATES]
+    assert (
+        record["clauses"] == CLAUSES
+        and record["config_hash"] == "c0ffee"
+        and record["versions"] == {"python": "3.7.16"}
+    )
+    assert (record["device"], record["require_gpu"], record["commit"], record["dirty"]) == (
+        "CPU",
+        False,
+        "c0de" * 10,
+        True,
+    )
+    assert sorted(os.listdir(str(root / "outputs/gates"))) == [f"gate{gate}.json" for gate in signoff.GATES]
 
 
-@pytest.mark.parametrize("change, reason", [
-    (lambda root: (root / "configs/a.yaml").write_text("b"), "configs/a.yaml was changed"),
-    (lambda root: (root / "gates/new.py").write_text(""), "gates/new.py was added"),
-    (lambda root: (root / "edgeflownas/nas/codec.py").unlink(), "edgeflownas/nas/codec.py was removed"),
-])
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda root: (root / "configs/a.yaml").write_text("b"), "configs/a.yaml was changed"),
+        (lambda root: (root / "gates/new.py").write_text(""), "gates/new.py was added"),
+        (lambda root: (root / "edgeflownas/nas/codec.py").unlink(), "edgeflownas/nas/codec.py was removed"),
+    ],
+)
 def test_stale_names_the_first_file_that_differs(root, change, reason):
     sign(root, 1, 2)
     change(root)
@@ -84,8 +97,26 @@ def test_files_outside_the_source_change_nothing(root):
     assert signoff.verify(1, root).valid
 
 
-@pytest.mark.parametrize("key", ["format", "gate", "outcome", "commit", "dirty", "time", "fingerprint", "files", "config_hash",
-                                 "versions", "device", "require_gpu", "clauses", "previous", "digest"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "format",
+        "gate",
+        "outcome",
+        "commit",
+        "dirty",
+        "time",
+        "fingerprint",
+        "files",
+        "config_hash",
+        "versions",
+        "device",
+        "require_gpu",
+        "clauses",
+        "previous",
+        "digest",
+    ],
+)
 def test_an_edit_of_any_field_does_not_verify(root, key):
     sign(root, 1, 2)
     edit(root, 2, **{key: "edited"})
@@ -108,7 +139,7 @@ def test_a_record_copied_over_another_gate_does_not_verify(root):
 def test_what_is_said_of_a_record(root):
     sign(root, 1, 2, 3)
     signed = signoff.read_record(2, root)["time"]
-    assert signoff.verify(2, root).reason == "signed at {}, commit c0dec0dec0de".format(signed)
+    assert signoff.verify(2, root).reason == f"signed at {signed}, commit c0dec0dec0de"
     edit(root, 1, time="2001-01-01T00:00:00Z")
     assert signoff.verify(2, root).reason == "gate 1 is edited: the record does not match its digest"
     edit(root, 1, digest=signoff.digest(signoff.read_record(1, root)))

@@ -44,9 +44,7 @@ class FC2Index(NamedTuple):
     source: str  # "lists" or "folders"
 
 
-def build_index(
-    data_cfg: Any, seed: int, check: bool = True, progress: Optional[Progress] = None
-) -> FC2Index:
+def build_index(data_cfg: Any, seed: int, check: bool = True, progress: Optional[Progress] = None) -> FC2Index:
     """Finds the samples below `data_cfg.base_path`.
 
     With `data_cfg.holdout` > 0 the validation set is that many samples drawn from the training list, in list
@@ -58,8 +56,7 @@ def build_index(
     root = os.path.realpath(data_cfg.base_path)
     if not data_cfg.base_path or not os.path.isdir(root):
         raise UserError(
-            f"data.base_path {data_cfg.base_path!r}: expected the folder of {DATASET}, found none; set "
-            "--base_path"
+            f"data.base_path {data_cfg.base_path!r}: expected the folder of {DATASET}, found none; set --base_path"
         )
     source, train, val = _splits(root, data_cfg.list_dir, use_val=data_cfg.holdout == 0)
     if data_cfg.holdout:
@@ -75,9 +72,7 @@ def build_index(
 
 def _splits(root: str, list_dir: str, use_val: bool) -> Tuple[str, List[str], List[str]]:
     """(source, training names, validation names); the latter are empty if not used."""
-    if list_dir or any(
-        os.path.lexists(os.path.join(root, name)) for name in (DIRNAMES, TRAIN_LIST, VAL_LIST)
-    ):
+    if list_dir or any(os.path.lexists(os.path.join(root, name)) for name in (DIRNAMES, TRAIN_LIST, VAL_LIST)):
         folder = list_dir or root
         names = _read_dirnames(os.path.join(folder, DIRNAMES), root)
         used: Dict[int, str] = {}
@@ -85,8 +80,7 @@ def _splits(root: str, list_dir: str, use_val: bool) -> Tuple[str, List[str], Li
         return "lists", train, _read_split(os.path.join(folder, VAL_LIST), names, used) if use_val else []
     if not os.path.isdir(os.path.join(root, "train")):
         raise DataError(
-            f"{root}: expected {DIRNAMES} or a folder train/, found neither; set --base_path to the folder "
-            f"{DATASET}"
+            f"{root}: expected {DIRNAMES} or a folder train/, found neither; set --base_path to the folder {DATASET}"
         )
     return "folders", _scan(root, "train"), _scan(root, "val") if use_val else []
 
@@ -116,9 +110,7 @@ def _read_dirnames(path: str, root: str) -> List[str]:
             raise DataError(f"{where}: expected a path ending in NNNNNNN{IMG0}, found {entry!r}")
         name = "/".join(_below_dataset(parts))[: -len(IMG0)]
         if name in line_of:
-            raise DataError(
-                f"{where}: expected each sample once, found {entry!r} also in line {line_of[name]}"
-            )
+            raise DataError(f"{where}: expected each sample once, found {entry!r} also in line {line_of[name]}")
         line_of[name] = number
         folder = os.path.dirname(os.path.join(root, name))
         if folder not in folders:
@@ -149,13 +141,10 @@ def _read_split(path: str, names: Sequence[str], used: Dict[int, str]) -> List[s
         index = int(text)
         if index >= len(names):
             raise DataError(
-                f"{where}: expected an index below {len(names)}, the number of entries of {DIRNAMES}, found "
-                f"{index}"
+                f"{where}: expected an index below {len(names)}, the number of entries of {DIRNAMES}, found {index}"
             )
         if index in used:
-            raise DataError(
-                f"{where}: expected each index once in one list, found {index} also in {used[index]}"
-            )
+            raise DataError(f"{where}: expected each index once in one list, found {index} also in {used[index]}")
         used[index] = where
         selected.append(names[index])
     return selected
@@ -172,8 +161,7 @@ def _scan(root: str, split: str) -> List[str]:
         )
     if not inside(os.path.realpath(folder), root):
         raise DataError(
-            f"{folder}: expected a folder below the data root {root}, found a link to "
-            f"{os.path.realpath(folder)}"
+            f"{folder}: expected a folder below the data root {root}, found a link to {os.path.realpath(folder)}"
         )
     names = set()
     for file in os.listdir(folder):
@@ -181,9 +169,7 @@ def _scan(root: str, split: str) -> List[str]:
             if file.endswith(suffix):
                 stem = file[: -len(suffix)]
                 if not _ENTRY_NAME.match(stem + IMG0):
-                    raise DataError(
-                        f"{os.path.join(folder, file)}: expected a name NNNNNNN{suffix}, found {file!r}"
-                    )
+                    raise DataError(f"{os.path.join(folder, file)}: expected a name NNNNNNN{suffix}, found {file!r}")
                 names.add(f"{split}/{stem}")
     return sorted(names)
 

@@ -44,8 +44,7 @@ def probe(root: str, name: str, check: bool) -> Sample:
         for path in files:
             if os.path.islink(path) and not inside(os.path.realpath(path), root):
                 raise DataError(
-                    f"{path}: expected a file below the data root {root}, found a link to "
-                    f"{os.path.realpath(path)}"
+                    f"{path}: expected a file below the data root {root}, found a link to {os.path.realpath(path)}"
                 )
         size = read_png_header(files[0])
         _expect_size(files[1], read_png_header(files[1]), files[0], size)
@@ -88,15 +87,11 @@ def verify_all(samples: Sequence[Sample], workers: int = 0, progress: Optional[P
         raise DataError(bad[0][1])
     if bad:
         raise DataError(
-            "{} -- bad samples in all: {} ({})".format(
-                bad[0][1], len(bad), ", ".join(name for name, _ in bad)
-            )
+            "{} -- bad samples in all: {} ({})".format(bad[0][1], len(bad), ", ".join(name for name, _ in bad))
         )
 
 
-def each(
-    function: Callable, items: Sequence, workers: int = _READERS, progress: Optional[Progress] = None
-) -> List:
+def each(function: Callable, items: Sequence, workers: int = _READERS, progress: Optional[Progress] = None) -> List:
     """[function(item) for item in items] with threads; an error is that of the first item that has one."""
     results = []
     with ThreadPoolExecutor(workers) as pool:
@@ -123,6 +118,5 @@ def _fault(sample: Sample) -> Optional[str]:
 def _expect_size(path: str, size: Tuple[int, int], other: str, expected: Tuple[int, int]) -> None:
     if size != expected:
         raise DataError(
-            f"{path}: expected {expected[0]}x{expected[1]} (width x height) as in {other}, found "
-            f"{size[0]}x{size[1]}"
+            f"{path}: expected {expected[0]}x{expected[1]} (width x height) as in {other}, found {size[0]}x{size[1]}"
         )

@@ -40,9 +40,7 @@ def check_flo_header(path: str, header: bytes, file_bytes: int) -> Tuple[int, in
     h.
     """
     if file_bytes < HEADER_BYTES or len(header) < HEADER_BYTES:
-        raise DataError(
-            f"{path}: expected a .flo file of more than {HEADER_BYTES} bytes, found {file_bytes} bytes"
-        )
+        raise DataError(f"{path}: expected a .flo file of more than {HEADER_BYTES} bytes, found {file_bytes} bytes")
     if header[:4] != MAGIC:
         raise DataError(
             f"{path}: expected the .flo magic number 202021.25 (bytes {MAGIC!r}), found bytes {header[:4]!r}"
@@ -77,8 +75,7 @@ def read_flo(path: str, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
     width, height = read_flo_header(path)
     if size is not None and (width, height) != tuple(size):
         raise DataError(
-            f"{path}: expected a flow of {size[0]}x{size[1]} (width x height) as its frames, found "
-            f"{width}x{height}"
+            f"{path}: expected a flow of {size[0]}x{size[1]} (width x height) as its frames, found {width}x{height}"
         )
     with open(path, "rb") as file:
         data = file.read()

@@ -76,8 +76,7 @@ class TrainPipeline:
     def _check(self, epoch: int, position: int) -> None:
         if epoch < 0 or not 0 <= position < self.steps_per_epoch:
             raise ValueError(
-                f"epoch must be at least 0 and position in 0..{self.steps_per_epoch - 1}, got {epoch} and "
-                f"{position}"
+                f"epoch must be at least 0 and position in 0..{self.steps_per_epoch - 1}, got {epoch} and {position}"
             )
 
 
@@ -89,13 +88,7 @@ class EvalPipeline:
     """
 
     def __init__(
-        self,
-        samples: Sequence[Sample],
-        batch_size: int,
-        height: int,
-        width: int,
-        num_workers: int,
-        prefetch: int,
+        self, samples: Sequence[Sample], batch_size: int, height: int, width: int, num_workers: int, prefetch: int
     ) -> None:
         if not samples:
             raise UserError("expected at least one sample to evaluate, found none")
@@ -226,17 +219,13 @@ def _read_flo(path: Any, start: Any, height: Any, width: Any) -> Any:
 
 
 def _require(condition: Any, expected: str, path: Any, size: Any) -> Any:
-    return tf.debugging.Assert(
-        condition, [path, "expected " + expected, "found a file of this many bytes", size]
-    )
+    return tf.debugging.Assert(condition, [path, "expected " + expected, "found a file of this many bytes", size])
 
 
 def _margins(samples: Sequence[Sample], height: int, width: int) -> np.ndarray:
     """How far a crop can move in each frame: int [N, 2], (y, x)."""
     check_crop(samples, height, width)
-    return np.array([(sample.height - height, sample.width - width) for sample in samples], int).reshape(
-        -1, 2
-    )
+    return np.array([(sample.height - height, sample.width - width) for sample in samples], int).reshape(-1, 2)
 
 
 def _explain(crops: Sequence[Crop], which: str, message: str) -> None:

@@ -73,7 +73,9 @@ def read_png(path: str, size: Tuple[int, int]) -> np.ndarray:
         raise DataError(f"{path}: expected a readable PNG file, found: {error.strerror}") from None
     found = check_png_ends(path, data[:HEADER_BYTES], data[-len(TAIL) :], len(data))
     if found != tuple(size):
-        raise DataError(f"{path}: expected a frame of {size[0]}x{size[1]} (width x height), found {found[0]}x{found[1]}")
+        raise DataError(
+            f"{path}: expected a frame of {size[0]}x{size[1]} (width x height), found {found[0]}x{found[1]}"
+        )
     _check_pixel_bytes(path, _check_chunks(path, data), size, interlaced=data[28] == 1)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
@@ -116,7 +118,9 @@ def _check_pixel_bytes(path: str, content: bytes, size: Tuple[int, int], interla
     """
     width, height = size
     steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-    rows = [(-(-(height - y) // dy), -(-(width - x) // dx)) for x, y, dx, dy in (steps if interlaced else ((0, 0, 1, 1),))]
+    rows = [
+        (-(-(height - y) // dy), -(-(width - x) // dx)) for x, y, dx, dy in (steps if interlaced else ((0, 0, 1, 1),))
+    ]
     expected = sum(count * (1 + 3 * length) for count, length in rows if count > 0 and length > 0)
     inflater = zlib.decompressobj()
     try:
@@ -131,4 +135,6 @@ def _check_crc(path: str, name: str, content: bytes, stored: bytes) -> None:
     found = zlib.crc32(content) & 0xFFFFFFFF
     expected = int.from_bytes(stored, "big")
     if found != expected:
-        raise DataError(f"{path}: expected CRC {expected:08x} of the PNG chunk {name}, found {found:08x}: the file is damaged")
+        raise DataError(
+            f"{path}: expected CRC {expected:08x} of the PNG chunk {name}, found {found:08x}: the file is damaged"
+        )

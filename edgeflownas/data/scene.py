@@ -21,9 +21,7 @@ SHAPES = (16, 24)  # Fewest and most moving shapes of a scene, as FlyingChairs h
 RADIUS = (0.06, 0.26)  # Smallest and largest half-axis of a shape, as a share of the frame's height.
 SHIFT = 1.5  # Median translation in pixels, of the background and of shapes relative to it, if it is drawn as in FC2.
 LONGEST = 160.0  # Longest of either, as in FC2.
-SOFT_EDGE = (
-    1.5  # Width in pixels over which every second shape's edge fades, on average; the others' edges are hard.
-)
+SOFT_EDGE = 1.5  # Width in pixels over which every second shape's edge fades, on average; the others' edges are hard.
 
 Pair = Tuple[float, float]
 Matrix = Tuple[float, float, float, float]
@@ -60,15 +58,15 @@ def draw(seed: int, number: int, height: int, width: int, max_shift: Optional[fl
     # The share of backgrounds slower than this one's, spread evenly over consecutive samples by the golden
     # ratio, so that a set of twenty already has the distribution of a large one.
     turn = rng.stream("synthetic", seed).random_sample() + number * 0.6180339887498949
-    layers = _draw_layers(rng.stream("synthetic", seed, number), float(turn - np.floor(turn)), height, width,
-                          max_shift)
+    layers = _draw_layers(rng.stream("synthetic", seed, number), float(turn - np.floor(turn)), height, width, max_shift)
     frame0, layer0 = _render(layers, False, height, width)
     frame1, layer1 = _render(layers, True, height, width)
     return Scene(frame0, frame1, _flow(layers, layer0), layer0, layer1)
 
 
-def _draw_layers(random: np.random.RandomState, rank: float, height: int, width: int,
-                 max_shift: Optional[float]) -> List[Layer]:
+def _draw_layers(
+    random: np.random.RandomState, rank: float, height: int, width: int, max_shift: Optional[float]
+) -> List[Layer]:
     """The background and then the shapes, back to front."""
     middle = (width - 1) / 2.0, (height - 1) / 2.0
     ground = Layer(
@@ -149,9 +147,7 @@ def _direction(random: np.random.RandomState) -> Pair:
             return float(x / length), float(y / length)
 
 
-def _matrix(
-    random: np.random.RandomState, turn: float, zoom: float, shear: float
-) -> Matrix:
+def _matrix(random: np.random.RandomState, turn: float, zoom: float, shear: float) -> Matrix:
     """Rotation up to about 2 * `turn` radians, scaling and shear up to those shares; mostly less."""
     t, z, s = 2.0 * random.random_sample(3) - 1.0
     t, z, s = turn * t * t * t, 1.0 + zoom * z * z * z, shear * s * s * s
@@ -162,10 +158,7 @@ def _matrix(
 def _cuts(random: np.random.RandomState, radius: float) -> np.ndarray:
     """Straight edges of a shape [K, 3], K = 0 (an ellipse) or 3 to 6."""
     count = int(random.random_sample() * 5)
-    cuts = [
-        _direction(random) + (radius * (0.35 + 0.5 * random.random_sample()),)
-        for _ in range(count and count + 2)
-    ]
+    cuts = [_direction(random) + (radius * (0.35 + 0.5 * random.random_sample()),) for _ in range(count and count + 2)]
     return np.array(cuts).reshape(-1, 3)
 
 
@@ -190,9 +183,7 @@ def _render(layers: List[Layer], second: bool, height: int, width: int) -> Tuple
     colors = np.zeros((height, width, 3), np.float32)
     owner = np.zeros((height, width), np.uint8)
     for number, layer in enumerate(layers):
-        rows, columns = (
-            _bounds(layer, second, height, width) if number else (slice(0, height), slice(0, width))
-        )
+        rows, columns = _bounds(layer, second, height, width) if number else (slice(0, height), slice(0, width))
         x, y = _own_coordinates(layer, second, rows, columns)
         if number == 0:
             colors[:] = _sample(layer.texture, x, y)
@@ -224,9 +215,7 @@ def _bounds(layer: Layer, second: bool, height: int, width: int) -> Tuple[slice,
     return slices[0], slices[1]
 
 
-def _own_coordinates(
-    layer: Layer, second: bool, rows: slice, columns: slice
-) -> Tuple[np.ndarray, np.ndarray]:
+def _own_coordinates(layer: Layer, second: bool, rows: slice, columns: slice) -> Tuple[np.ndarray, np.ndarray]:
     """The layer's own (x, y), float64, of the pixels in a part of a frame (frame 1: motion undone)."""
     x = np.arange(columns.start, columns.stop)[None, :] - layer.center[0]
     y = np.arange(rows.start, rows.stop)[:, None] - layer.center[1]

@@ -61,22 +61,18 @@ def make_dataset(
             with ProcessPoolExecutor(workers) as pool:
                 for _ in pool.map(write, range(total), chunksize=4):
                     bar.update()
-    _write_lines(
-        os.path.join(out, DIRNAMES), [f"/Datasets/{DATASET}/{_name(number)}{IMG0}" for number in range(total)]
-    )
+    _write_lines(os.path.join(out, DIRNAMES), [f"/Datasets/{DATASET}/{_name(number)}{IMG0}" for number in range(total)])
     _write_lines(os.path.join(out, TRAIN_LIST), [str(number) for number in range(train)])
     _write_lines(os.path.join(out, VAL_LIST), [str(number) for number in range(train, total)])
     _write_lines(os.path.join(out, RECORD), [json.dumps(wanted, indent=2, sort_keys=True)])
     return True
 
 
-def _record(train: int, test: int, seed: int, height: int, width: int,
-            max_shift: Optional[float]) -> Dict[str, Any]:
+def _record(train: int, test: int, seed: int, height: int, width: int, max_shift: Optional[float]) -> Dict[str, Any]:
     """The parameters as dataset.json stores them; UserError if there can be no such set."""
     if train < 1 or test < 0 or train + test > MAX_SAMPLES:
         raise UserError(
-            f"expected --train of at least 1, --test of at least 0 and {MAX_SAMPLES} in all, found {train} "
-            f"and {test}"
+            f"expected --train of at least 1, --test of at least 0 and {MAX_SAMPLES} in all, found {train} and {test}"
         )
     if not 0 <= seed < 2**32:
         raise UserError(f"expected --seed in 0..{2**32 - 1}, found {seed}")
@@ -84,8 +80,15 @@ def _record(train: int, test: int, seed: int, height: int, width: int,
         raise UserError(f"expected --height and --width of at least {MIN_SIDE}, found {height} and {width}")
     if max_shift is not None and not 0.0 < max_shift <= 1000.0:
         raise UserError(f"expected --max_shift above 0 and up to 1000, found {max_shift}")
-    return {"format": FORMAT, "train": train, "test": test, "seed": seed, "height": height, "width": width,
-            "max_shift": max_shift}
+    return {
+        "format": FORMAT,
+        "train": train,
+        "test": test,
+        "seed": seed,
+        "height": height,
+        "width": width,
+        "max_shift": max_shift,
+    }
 
 
 def _is_finished(out: str, wanted: Dict[str, Any]) -> bool:
@@ -106,9 +109,7 @@ def _is_finished(out: str, wanted: Dict[str, Any]) -> bool:
     except ValueError as error:
         raise UserError(f"{os.path.join(out, RECORD)}: expected JSON, found: {error}; {advice}") from None
     if found != wanted:
-        raise UserError(
-            f"{out}: expected an empty folder or the set {wanted}, found the set {found}; {advice}"
-        )
+        raise UserError(f"{out}: expected an empty folder or the set {wanted}, found the set {found}; {advice}")
     for number in range(int(wanted["train"] + wanted["test"])):
         for path in sample_files(out, _name(number)):
             if not os.path.isfile(path):
@@ -137,7 +138,8 @@ def _write_lines(path: str, lines: List[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         "python -m edgeflownas.data.synthetic",
-        "Writes a synthetic FlyingChairs2 for smoke tests: textured shapes that move over a textured background by affine "
+        "Writes a synthetic FlyingChairs2 for smoke tests: textured shapes that move over a textured background by "
+        "affine "
         "motions, with exact flow, in exactly FC2's file format, list files included.",
         "The same parameters always give the same pixels and flow. A finished identical set is left as it is; anything "
         "else in DIR is an error. Frames must be at least as large as the training crop.\n\n"
@@ -146,18 +148,18 @@ def _parser() -> Parser:
         "  python -m edgeflownas.train_supernet --base_path /tmp/fc2 --max_steps 10\n",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, new or empty")
-    parser.add_argument(
-        "--train", required=True, type=int, metavar="N", help="training samples (FC2_train.txt)"
-    )
-    parser.add_argument(
-        "--test", required=True, type=int, metavar="M", help="validation samples (FC2_test.txt)"
-    )
+    parser.add_argument("--train", required=True, type=int, metavar="N", help="training samples (FC2_train.txt)")
+    parser.add_argument("--test", required=True, type=int, metavar="M", help="validation samples (FC2_test.txt)")
     parser.add_argument("--seed", required=True, type=int, metavar="S", help="another seed, another set")
     parser.add_argument("--height", type=int, default=384, help="of the frames, pixels (default 384, as FC2)")
     parser.add_argument("--width", type=int, default=512, help="of the frames, pixels (default 512, as FC2)")
-    parser.add_argument("--max_shift", type=float, metavar="PX",
-                        help="shifts spread evenly up to so many pixels (default: as in FC2, mostly short with a long tail, "
-                        "up to {:.0f}); for small frames".format(scene.LONGEST))
+    parser.add_argument(
+        "--max_shift",
+        type=float,
+        metavar="PX",
+        help="shifts spread evenly up to so many pixels (default: as in FC2, mostly short with a long tail, "
+        f"up to {scene.LONGEST:.0f}); for small frames",
+    )
     parser.add_argument(
         "--workers",
         type=int,
@@ -172,7 +174,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.workers < 1:
         raise UserError(f"expected --workers of at least 1, found {args.workers}")
     made = make_dataset(
-        args.out, args.train, args.test, args.seed, args.height, args.width, args.workers, show_progress=True,
+        args.out,
+        args.train,
+        args.test,
+        args.seed,
+        args.height,
+        args.width,
+        args.workers,
+        show_progress=True,
         max_shift=args.max_shift,
     )
     print(

@@ -1,4 +1,5 @@
 """What a run leaves in its folder beside the checkpoints: lock, archive of older runs, tables, manifest."""
+
 from __future__ import annotations
 
 import contextlib
@@ -26,10 +27,22 @@ PREVIOUS = "previous"
 
 # What one run makes, as patterns; checkpoints first, so that nobody takes a half-moved run for a whole one.
 RUN_ARTIFACTS = (
-    "checkpoints", "train_manifest.json", "eval_pool_*.json", "eval_epe_history.csv",
-    "eval_epe_per_arch.csv", "train_steps.csv", "timing.csv", "fairness_counts.json", "eval_samples.npz",
-    "supernet_training_report.md", "supernet_training_report.html", "report", "train.log",
-    "debug_trace.jsonl", "tensorboard", "subnet_scores.*",  # the last: what supernet_eval makes of the run
+    "checkpoints",
+    "train_manifest.json",
+    "eval_pool_*.json",
+    "eval_epe_history.csv",
+    "eval_epe_per_arch.csv",
+    "train_steps.csv",
+    "timing.csv",
+    "fairness_counts.json",
+    "eval_samples.npz",
+    "supernet_training_report.md",
+    "supernet_training_report.html",
+    "report",
+    "train.log",
+    "debug_trace.jsonl",
+    "tensorboard",
+    "subnet_scores.*",  # the last: what supernet_eval makes of the run
 )
 
 
@@ -50,17 +63,20 @@ class RunLock:
 
     def acquire(self) -> None:
         no_flock = (NotImplementedError,)  # some network file systems; filelock says what is missing
-        with os_errors("write to the run folder {}".format(self.folder), no_flock):
+        with os_errors(f"write to the run folder {self.folder}", no_flock):
             os.makedirs(self.folder, exist_ok=True)
             if not os.access(self.folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             try:
                 self._lock.acquire()
             except filelock.Timeout:
-                raise UserError("another run holds {}{}; wait for it, stop it, or choose another "
-                                "--experiment_name".format(self.folder, self._holder())) from None
-        atomic_write_json(os.path.join(self.folder, HOLDER),
-                          {"pid": os.getpid(), "host": socket.gethostname(), "since": utc_now()})
+                raise UserError(
+                    f"another run holds {self.folder}{self._holder()}; wait for it, stop it, or choose another "
+                    "--experiment_name"
+                ) from None
+        atomic_write_json(
+            os.path.join(self.folder, HOLDER), {"pid": os.getpid(), "host": socket.gethostname(), "since": utc_now()}
+        )
 
     def release(self) -> None:
         if not self._lock.is_locked:
@@ -92,7 +108,7 @@ def archive_previous(folder: str) -> Optional[str]:
     names = [name for pattern in RUN_ARTIFACTS for name in fnmatch.filter(sorted(_list(folder)), pattern)]
     if not names:
         return None
-    with os_errors("move the previous run out of {} (nothing was moved)".format(folder)):
+    with os_errors(f"move the previous run out of {folder} (nothing was moved)"):
         target = _new_folder(os.path.join(folder, PREVIOUS))
         moved: List[str] = []
         try:
@@ -119,7 +135,7 @@ def _new_folder(parent: str) -> str:
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     number = 1
     while True:
-        path = os.path.join(parent, stamp if number == 1 else "{}-{}".format(stamp, number))
+        path = os.path.join(parent, stamp if number == 1 else f"{stamp}-{number}")
         try:
             os.mkdir(path)
             return path
@@ -142,7 +158,7 @@ class _Growing:
 
     def length(self) -> int:
         """Its length in bytes, once all of that is on the disk: what a checkpoint may rely on."""
-        with os_errors("write {}".format(self.path)):
+        with os_errors(f"write {self.path}"):
             handle = self._open()
             os.fsync(handle.fileno())
             return os.fstat(handle.fileno()).st_size
@@ -150,11 +166,13 @@ class _Growing:
     def cut_back(self, length: int) -> None:
         """Removes what was written after `length()` gave `length`. UserError if it cannot be that file."""
         self.close()
-        with os_errors("resume {}".format(self.path)), open(self.path, "r+b") as handle:
+        with os_errors(f"resume {self.path}"), open(self.path, "r+b") as handle:
             size = handle.seek(0, os.SEEK_END)
             if size < length:
-                raise UserError("cannot resume: {} has {} bytes, want the {} that the checkpoint knows of; "
-                                "put the whole file back".format(self.path, size, length))
+                raise UserError(
+                    f"cannot resume: {self.path} has {size} bytes, want the {length} that the checkpoint knows of; "
+                    "put the whole file back"
+                )
             self._check(handle, length)
             handle.truncate(length)
             os.fsync(handle.fileno())
@@ -165,7 +183,7 @@ class _Growing:
             self._handle = None
 
     def _append(self, line: str) -> None:
-        with os_errors("write {}".format(self.path)):
+        with os_errors(f"write {self.path}"):
             _write_line(self._open(), line.encode("utf-8"))
 
     def _open(self) -> io.FileIO:
@@ -190,7 +208,7 @@ class _Growing:
             raise UserError("{}: its header is {!r}, want {!r}; move it away".format(self.path, *texts))
         handle.seek(max(length - 1, 0))
         if length < len(self._header) or (length and handle.read(1) != b"\n"):
-            raise UserError("{}: no line ends at byte {}; move the file away".format(self.path, length))
+            raise UserError(f"{self.path}: no line ends at byte {length}; move the file away")
 
 
 def _write_line(handle: io.FileIO, line: bytes) -> None:
@@ -198,7 +216,7 @@ def _write_line(handle: io.FileIO, line: bytes) -> None:
     before = os.fstat(handle.fileno()).st_size
     try:
         while line:  # once, except on a disk that is nearly full: the second call says so
-            line = line[handle.write(line) or 0:]
+            line = line[handle.write(line) or 0 :]
     except BaseException:
         os.ftruncate(handle.fileno(), before)
         raise
@@ -214,7 +232,7 @@ class Table(_Growing):
     def append(self, row: Dict[str, Any]) -> None:
         """Writes one row and hands it to the system; reals as `real` has them. UserError: disk full."""
         if set(row) != set(self.columns):
-            raise ValueError("{}: got {}, want {}".format(self.path, sorted(row), sorted(self.columns)))
+            raise ValueError(f"{self.path}: got {sorted(row)}, want {sorted(self.columns)}")
         self._append(_csv_line([_cell(row[column]) for column in self.columns]))
 
 
@@ -236,13 +254,13 @@ def _cell(value: Any) -> str:
 def _csv_line(cells: Sequence[str]) -> str:
     line = ",".join(cells)
     if line.count(",") != len(cells) - 1 or set(line) & set('"\r\n'):
-        raise ValueError("a cell must not hold a comma, a quote or a line's end: {!r}".format(cells))
+        raise ValueError(f"a cell must not hold a comma, a quote or a line's end: {cells!r}")
     return line + "\n"
 
 
 def read_table(path: str, columns: Optional[Sequence[str]] = None) -> List[Dict[str, str]]:
     """The rows of a `Table`, as text. UserError: missing, other columns, a row cut or too long."""
-    with os_errors("read {}".format(path)), open(path, "rb") as handle:
+    with os_errors(f"read {path}"), open(path, "rb") as handle:
         text = handle.read().decode("utf-8", "replace")
     if not text.endswith("\n"):
         raise UserError("{}: {}, want a table".format(path, "last line cut" if text else "empty"))
@@ -251,16 +269,15 @@ def read_table(path: str, columns: Optional[Sequence[str]] = None) -> List[Dict[
         raise UserError("{}: its columns are {}, want {}".format(path, ",".join(header), ",".join(columns)))
     for number, cells in enumerate(rows, 2):
         if len(cells) != len(header) or cells == header or "\0" in "".join(cells):
-            raise UserError("{}, line {}: got {!r}, want {} values".format(
-                path, number, ",".join(cells)[:80], len(header)))
+            raise UserError(
+                "{}, line {}: got {!r}, want {} values".format(path, number, ",".join(cells)[:80], len(header))
+            )
     return [dict(zip(header, cells)) for cells in rows]
 
 
-def write_fairness_counts(path: str, supernet_mode: str, cycles: int, counts: Dict[str, List[int]],
-                          gap: int) -> None:
+def write_fairness_counts(path: str, supernet_mode: str, cycles: int, counts: Dict[str, List[int]], gap: int) -> None:
     """Writes fairness_counts.json: how often each option of each block was trained."""
-    atomic_write_json(path, {"supernet_mode": supernet_mode, "cycles": cycles, "fairness_gap": gap,
-                             "counts": counts})
+    atomic_write_json(path, {"supernet_mode": supernet_mode, "cycles": cycles, "fairness_gap": gap, "counts": counts})
 
 
 class Manifest:
@@ -282,21 +299,21 @@ class Manifest:
     @classmethod
     def open(cls, path: str) -> "Manifest":
         """An existing run. UserError if the file is missing or damaged."""
-        with os_errors("read the manifest {}".format(path)), open(path, "rb") as handle:
+        with os_errors(f"read the manifest {path}"), open(path, "rb") as handle:
             content = handle.read()
         try:
             fields = json.loads(content.decode("utf-8"))
         except ValueError as error:
-            raise UserError("{} is damaged, not JSON: {}".format(path, error)) from error
+            raise UserError(f"{path} is damaged, not JSON: {error}") from error
         if not isinstance(fields, dict) or not {"status", "resumes"} <= set(fields):
-            raise UserError("{} is not a train manifest: it has no status".format(path))
+            raise UserError(f"{path} is not a train manifest: it has no status")
         return cls(path, fields)
 
     def update(self, **fields: Any) -> None:
         """Sets fields. Only a running run can end; `resumed` makes it run again."""
         status, before = fields.get("status"), self.fields.get("status", "running")
         if status is not None and (status not in self.STATUSES or before not in ("running", status)):
-            raise ValueError("status cannot go from {!r} to {!r}".format(before, status))
+            raise ValueError(f"status cannot go from {before!r} to {status!r}")
         self._write(dict(self.fields, **fields))
 
     def resumed(self, **fields: Any) -> None:
@@ -327,12 +344,23 @@ def git_state(root: str) -> Tuple[str, Optional[bool]]:
 def _git(root: str, *arguments: str) -> str:
     # GIT_DIR and its like are set inside git's own hooks and would name another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run(["git", "-C", root] + list(arguments), env=environment, check=True, timeout=60,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        ["git", "-C", root] + list(arguments),
+        env=environment,
+        check=True,
+        timeout=60,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     return done.stdout.decode("utf-8", "replace").strip()
 
 
 def versions(tensorflow: str) -> Dict[str, str]:
     """Versions for the manifest; TensorFlow's is handed in, because this module does not import it."""
-    return {"edgeflownas": edgeflownas.__version__, "python": platform.python_version(),
-            "numpy": np.__version__, "tensorflow": tensorflow, "platform": platform.platform()}
+    return {
+        "edgeflownas": edgeflownas.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "tensorflow": tensorflow,
+        "platform": platform.platform(),
+    }

@@ -10,6 +10,7 @@
 A plain `tf.train.Saver` restores the prefixes `supernet_last.ckpt` and `supernet_best.ckpt`. TensorFlow is
 not imported here: `commit` is handed a function that writes the model's files.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -37,10 +38,10 @@ class Damaged(UserError):
 class Generation(NamedTuple):
     """One committed checkpoint."""
 
-    path: str                   # its folder
-    state: Dict[str, Any]       # what `commit` was given, through JSON
-    best: Optional[str]         # name of the generation that is best so far; None: nothing evaluated yet
-    files: Dict[str, Any]       # file name -> {"size": bytes, "sha256": hex}
+    path: str  # its folder
+    state: Dict[str, Any]  # what `commit` was given, through JSON
+    best: Optional[str]  # name of the generation that is best so far; None: nothing evaluated yet
+    files: Dict[str, Any]  # file name -> {"size": bytes, "sha256": hex}
 
     @property
     def name(self) -> str:
@@ -68,8 +69,12 @@ class CheckpointStore:
     beside `OSError` by which the writer given to `commit` reports a full disk (`tf.errors.OpError`).
     """
 
-    def __init__(self, folder: str, warn: Callable[[str], None] = logging.getLogger(__name__).warning,
-                 write_errors: Tuple[Type[BaseException], ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: str,
+        warn: Callable[[str], None] = logging.getLogger(__name__).warning,
+        write_errors: Tuple[Type[BaseException], ...] = (),
+    ) -> None:
         self.folder = folder
         self._generations = os.path.join(folder, "generations")
         self._last = os.path.join(folder, "last")
@@ -105,13 +110,12 @@ class CheckpointStore:
 
     def adopt(self, generation: Generation) -> None:
         """Makes what `newest_valid` found the last one, mends the links, removes newer ones and leftovers."""
-        with os_errors("repair the checkpoints in {}".format(self.folder)):
+        with os_errors(f"repair the checkpoints in {self.folder}"):
             self._link_best(generation.path, generation.best)
             self._point_to(generation)
         self._collect(generation)
 
-    def _write(self, name: str, write_model: Callable[[str], None], state: Dict[str, Any],
-               is_best: bool) -> Generation:
+    def _write(self, name: str, write_model: Callable[[str], None], state: Dict[str, Any], is_best: bool) -> Generation:
         temporary = os.path.join(self._generations, _TEMPORARY + name)
         if os.path.lexists(temporary):
             shutil.rmtree(temporary)
@@ -130,8 +134,8 @@ class CheckpointStore:
     def _point_to(self, generation: Generation) -> None:
         for file in generation.files:
             for prefix, folder in (("supernet_last.ckpt", "last"), ("supernet_best.ckpt", "last/best")):
-                link = os.path.join(self.folder, prefix + file[len(MODEL):])
-                self._keep_link("{}/{}".format(folder, file), link)
+                link = os.path.join(self.folder, prefix + file[len(MODEL) :])
+                self._keep_link(f"{folder}/{file}", link)
         # For tf.train.latest_checkpoint; like the links it never changes.
         listing = os.path.join(self.folder, "checkpoint")
         text = 'model_checkpoint_path: "supernet_last.ckpt"\n'
@@ -142,7 +146,7 @@ class CheckpointStore:
 
     def _link_best(self, path: str, best: Optional[str]) -> None:
         here = best is None or best == os.path.basename(path)
-        self._keep_link("." if here else "../{}".format(best), os.path.join(path, "best"))
+        self._keep_link("." if here else f"../{best}", os.path.join(path, "best"))
 
     @staticmethod
     def _keep_link(target: str, link: str) -> None:
@@ -169,22 +173,24 @@ class CheckpointStore:
                 if name.startswith(_TEMPORARY) or (_NAME.match(name) and name not in keep):
                     shutil.rmtree(os.path.join(self._generations, name))
         except OSError as error:
-            self._warn("cannot remove an old checkpoint: {}".format(error))
+            self._warn(f"cannot remove an old checkpoint: {error}")
 
     # -- reading --
 
     def load(self, which: str) -> Generation:
         """The "last" or "best" generation, verified. UserError if it is missing or damaged: no fallback."""
         if which not in ("last", "best"):
-            raise ValueError("which must be 'last' or 'best', got {!r}".format(which))
+            raise ValueError(f"which must be 'last' or 'best', got {which!r}")
         if not self._names():
-            raise UserError("no checkpoint in {}: train first, or name another run".format(self.folder))
+            raise UserError(f"no checkpoint in {self.folder}: train first, or name another run")
         try:
             last = self._read(self._linked())
             return self._verified(last.best if which == "best" and last.best else last.name)
         except Damaged as error:
-            raise UserError("the {} checkpoint cannot be used: {}; `--resume` continues the run from the "
-                            "newest one that is whole".format(which, error)) from error
+            raise UserError(
+                f"the {which} checkpoint cannot be used: {error}; `--resume` continues the run from the "
+                "newest one that is whole"
+            ) from error
 
     def newest_valid(self) -> Generation:
         """The last generation if it is whole, else the one before it, with one warning of what was wrong.
@@ -210,16 +216,21 @@ class CheckpointStore:
                 self._warn("checkpoint damaged: {}; using {}".format("; ".join(problems), generation.path))
             self._check_best(generation)
             return generation
-        raise UserError("no checkpoint to resume from in {}: {}; start afresh without --resume".format(
-            self.folder, "; ".join(problems)))
+        raise UserError(
+            "no checkpoint to resume from in {}: {}; start afresh without --resume".format(
+                self.folder, "; ".join(problems)
+            )
+        )
 
     def _check_best(self, generation: Generation) -> None:
         if generation.best not in (None, generation.name):
             try:
                 self._verified(str(generation.best))
             except Damaged as error:
-                self._warn("the best checkpoint is damaged: {}; training can go on, but supernet_best.ckpt "
-                           "cannot be used until an evaluation beats it".format(error))
+                self._warn(
+                    f"the best checkpoint is damaged: {error}; training can go on, but supernet_best.ckpt "
+                    "cannot be used until an evaluation beats it"
+                )
 
     def _names(self) -> List[str]:
         """All generations, newest first."""
@@ -232,12 +243,12 @@ class CheckpointStore:
         try:
             target = os.readlink(self._last)
         except FileNotFoundError:
-            raise Damaged("the link {} is missing".format(self._last)) from None
+            raise Damaged(f"the link {self._last} is missing") from None
         except OSError:
-            raise Damaged("{} is not a symbolic link".format(self._last)) from None
+            raise Damaged(f"{self._last} is not a symbolic link") from None
         folder, name = os.path.split(target)
         if folder != "generations" or not _NAME.match(name):
-            raise Damaged("{} points to {!r}, want generations/gen-...".format(self._last, target))
+            raise Damaged(f"{self._last} points to {target!r}, want generations/gen-...")
         return name
 
     def _read(self, name: str) -> Generation:
@@ -245,18 +256,18 @@ class CheckpointStore:
         folder = os.path.join(self._generations, name)
         path = os.path.join(folder, STATE)
         if not os.path.isdir(folder):
-            raise Damaged("{} is missing".format(folder))
+            raise Damaged(f"{folder} is missing")
         with _reading(path), open(path, "rb") as handle:
             content = handle.read()
         if not content.strip(b"\0"):
-            raise Damaged("{} holds nothing ({} zero bytes)".format(path, len(content)))
+            raise Damaged(f"{path} holds nothing ({len(content)} zero bytes)")
         try:
             record = json.loads(content.decode("utf-8"))
             intact = record.pop("digest") == _digest(record) and record["generation"] == name
         except (ValueError, AttributeError, KeyError, TypeError):
-            raise Damaged("{} is not the JSON of a checkpoint".format(path)) from None
+            raise Damaged(f"{path} is not the JSON of a checkpoint") from None
         if not intact:
-            raise Damaged("{}: its content does not match its digest".format(path))
+            raise Damaged(f"{path}: its content does not match its digest")
         return Generation(folder, record["state"], record["best"], record["files"])
 
     def _verified(self, name: str) -> Generation:
@@ -269,7 +280,7 @@ class CheckpointStore:
                 if size != want["size"]:
                     raise Damaged("{} has {} of {} bytes".format(path, size, want["size"]))
                 if sha256_of(path) != want["sha256"]:
-                    raise Damaged("{} has the right size but its checksum differs".format(path))
+                    raise Damaged(f"{path} has the right size but its checksum differs")
         return generation
 
 
@@ -279,9 +290,9 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UserError("cannot read {}: {}; mend its permissions".format(path, error.strerror)) from error
+        raise UserError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
     except OSError as error:
-        raise Damaged("{}: {}".format(path, error.strerror)) from error
+        raise Damaged(f"{path}: {error.strerror}") from error
 
 
 def _take_stock(folder: str) -> Dict[str, Any]:
@@ -295,5 +306,5 @@ def _take_stock(folder: str) -> Dict[str, Any]:
         else:
             os.unlink(path)
     if MODEL + ".index" not in files or len(files) < 2:
-        raise ValueError("write_model left {1}, want {0}.index and {0}.data-*".format(MODEL, list(files)))
+        raise ValueError(f"write_model left {list(files)}, want {MODEL}.index and {MODEL}.data-*")
     return files

@@ -1,9 +1,11 @@
 """One fair cycle: the gradients of all its paths at the same weights and batch, averaged, clipped once, applied once.
 
-    start   zero the accumulators, set the loss scale (mixed precision only)
-    accumulate, once per piece (all paths of a micro-batch, or one path of it): forward, backward, add
-    apply   divide by the loss scale, add weight decay, clip by the global norm, Adam, moving averages of batch norm, step + 1
+start   zero the accumulators, set the loss scale (mixed precision only)
+accumulate, once per piece (all paths of a micro-batch, or one path of it): forward, backward, add
+apply   divide by the loss scale, add weight decay, clip by the global norm, Adam, moving averages of batch norm, step
++ 1
 """
+
 import hashlib
 from typing import Any, List, NamedTuple, Tuple
 
@@ -25,14 +27,15 @@ CLIP_MARGIN = 1e-5
 
 class CycleResult(NamedTuple):
     """What one cycle measured."""
-    loss: float                # mean of the paths' losses, without weight decay
-    l2_loss: float             # the weight decay term
-    grad_norm_before: float    # global norm of the averaged gradient, weight decay included
-    grad_norm_after: float     # the same after the clip, measured on what was applied
-    path_losses: List[float]   # one per path, averaged over micro-batches
-    passes: int                # forward and backward passes of whole batches that were run
-    batches_seen: List[str]    # per path, a digest of the samples that were fed for it
-    global_step: int           # number of optimizer steps taken so far
+
+    loss: float  # mean of the paths' losses, without weight decay
+    l2_loss: float  # the weight decay term
+    grad_norm_before: float  # global norm of the averaged gradient, weight decay included
+    grad_norm_after: float  # the same after the clip, measured on what was applied
+    path_losses: List[float]  # one per path, averaged over micro-batches
+    passes: int  # forward and backward passes of whole batches that were run
+    batches_seen: List[str]  # per path, a digest of the samples that were fed for it
+    global_step: int  # number of optimizer steps taken so far
 
 
 def scale_images(images: tf.Tensor) -> tf.Tensor:
@@ -71,11 +74,20 @@ class CycleGraph:
         self.clear(session)
 
     def clear(self, session: tf.Session, loss_scale: float = 1.0) -> None:
-        """Zeroes the accumulators, which are in no checkpoint; the loss is multiplied by `loss_scale` in `train.amp` only."""
+        """Zeroes the accumulators, which are in no checkpoint; the loss is multiplied by `loss_scale` in `train.amp`
+        only."""
         session.run(self._start, {self._new_loss_scale: loss_scale})
 
-    def run(self, session: tf.Session, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float,
-            digest: bool = False, loss_scale: float = 1.0) -> CycleResult:
+    def run(
+        self,
+        session: tf.Session,
+        codes: np.ndarray,
+        images: np.ndarray,
+        flow: np.ndarray,
+        lr: float,
+        digest: bool = False,
+        loss_scale: float = 1.0,
+    ) -> CycleResult:
         """Trains one cycle: `codes` [P, blocks], `images` uint8 [B, H, W, 6], `flow` float32 [B, H, W, 2].
 
         `digest` asks for `batches_seen`. Raises, with the weights untouched, `RunFailed` if a loss is not finite and
@@ -88,18 +100,26 @@ class CycleGraph:
             piece = slice(start, start + self.piece_size)
             for first in range(0, len(codes), self.paths_per_piece):
                 paths = range(first, first + self.paths_per_piece)
-                feed = {self.images: images[piece], self.flow: flow[piece], self.codes: codes[first:paths[-1] + 1]}
+                feed = {self.images: images[piece], self.flow: flow[piece], self.codes: codes[first : paths[-1] + 1]}
                 for path, loss in zip(paths, session.run([self.losses, self._accumulate], feed)[0]):
                     losses[path].append(float(loss))
                     if digest:
                         fed = feed[self.images].tobytes() + feed[self.flow].tobytes()
                         seen[path] = hashlib.sha256(seen[path].encode("ascii") + fed).hexdigest()
         if not np.all(np.isfinite(losses)):
-            raise RunFailed("the loss is not finite: {}".format(losses))
+            raise RunFailed(f"the loss is not finite: {losses}")
         before, after, l2_loss, step = self.apply(session, lr)
         by_path = [float(np.mean(path)) for path in losses]
-        return CycleResult(float(np.mean(by_path)), float(l2_loss), float(before), float(after), by_path,
-                           sum(len(path) == len(losses[0]) for path in losses), seen, int(step))
+        return CycleResult(
+            float(np.mean(by_path)),
+            float(l2_loss),
+            float(before),
+            float(after),
+            by_path,
+            sum(len(path) == len(losses[0]) for path in losses),
+            seen,
+            int(step),
+        )
 
     def apply(self, session: tf.Session, lr: float) -> Any:
         """Applies what was accumulated: (gradient norm before and after the clip, weight decay term, steps so far)."""
@@ -129,15 +149,19 @@ class CycleGraph:
         self._statistics_sums = [_local(tf.zeros([size]), "statistics_sum") for size in (channels, channels, layers)]
         sums = self.gradient_sums + self._statistics_sums
         self._start = tf.group(*[variable.initializer for variable in sums + [self._loss_scale]])
-        self._accumulate = tf.group(*[total.assign_add(value, read_value=False)
-                                      for total, value in zip(sums, self.gradients + statistics)])
+        self._accumulate = tf.group(
+            *[total.assign_add(value, read_value=False) for total, value in zip(sums, self.gradients + statistics)]
+        )
 
     def _build_apply(self) -> None:
         train = self.config.train
         kernels = {variable.name for variable in self.net.variables.kernels}
-        sums = [total.read_value() / self._loss_scale if train.amp else total.read_value() for total in self.gradient_sums]
-        gradients = [total + train.wd * weight if weight.name in kernels else total
-                     for total, weight in zip(sums, self.trained)]
+        sums = [
+            total.read_value() / self._loss_scale if train.amp else total.read_value() for total in self.gradient_sums
+        ]
+        gradients = [
+            total + train.wd * weight if weight.name in kernels else total for total, weight in zip(sums, self.trained)
+        ]
         before = tf.global_norm(gradients)
         scale = tf.minimum(1.0, train.grad_clip * (1.0 - CLIP_MARGIN) / before)
         self.clipped = [gradient * scale for gradient in gradients]
@@ -157,30 +181,35 @@ class CycleGraph:
         self.saved = self.net.variables.all() + self._optimizer_state
 
     def _update_moving_averages(self) -> List[tf.Operation]:
-        """One update per cycle, by the mean over the applications of a layer; a layer that was not run keeps its own."""
+        """One update per cycle, by the mean over the applications of a layer; a layer that was not run keeps its
+        own."""
         means, variances, uses = [total.read_value() for total in self._statistics_sums]
         channels = list(self.net.variables.norms.values())
         updates = []
-        for name, mean, variance, used in zip(self.net.variables.norms, tf.split(means, channels),
-                                              tf.split(variances, channels), tf.unstack(uses)):
+        for name, mean, variance, used in zip(
+            self.net.variables.norms, tf.split(means, channels), tf.split(variances, channels), tf.unstack(uses)
+        ):
             rate = tf.where(used > 0, 1.0 - BN_MOMENTUM, 0.0)
             for part, value in (("moving_mean", mean), ("moving_variance", variance)):
-                moving = self.net.variables.moving["{}/{}".format(name, part)]
+                moving = self.net.variables.moving[f"{name}/{part}"]
                 updates.append(moving.assign_sub(rate * (moving - value / tf.maximum(used, 1.0)), read_value=False))
         return updates
 
 
 def _local(first: Any, name: str) -> Any:
     """A variable that no checkpoint holds."""
-    return tf.Variable(first, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES], name=name,
-                       use_resource=True)
+    return tf.Variable(first, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES], name=name, use_resource=True)
 
 
 def _total_statistics(norm: BatchStatistics) -> List[tf.Tensor]:
     """Sums over the applications of each layer, layers concatenated: means, variances; and the number of uses."""
+
     def total(part: int, values: Tuple[Any, ...]) -> tf.Tensor:
         return tf.add_n([use[part] for use in values])
 
     layers = [tuple(norm.noted[name]) for name in norm.variables.norms]
-    return [tf.concat([total(0, uses) for uses in layers], axis=0), tf.concat([total(1, uses) for uses in layers], axis=0),
-            tf.stack([total(2, uses) for uses in layers])]
+    return [
+        tf.concat([total(0, uses) for uses in layers], axis=0),
+        tf.concat([total(1, uses) for uses in layers], axis=0),
+        tf.stack([total(2, uses) for uses in layers]),
+    ]

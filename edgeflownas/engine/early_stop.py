@@ -1,4 +1,5 @@
 """Early stop: the count of evaluations in a row that brought no improvement worth the name."""
+
 import math
 from typing import Any, Dict, Optional
 

@@ -1,9 +1,11 @@
 """Scores subnets of the supernet: BN re-estimation, then EPE on validation samples.
 
 Built on the same forward pass as training. A pool of fair cycles goes through the network in one run (`FairPaths`), so
-that what its codes share is computed once; any other code goes alone (`SinglePath`). Re-estimated statistics travel as a
+that what its codes share is computed once; any other code goes alone (`SinglePath`). Re-estimated statistics travel as
+a
 vector beside the graph: neither the weights nor the stored moving averages can be touched.
 """
+
 from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -21,11 +23,12 @@ Batch = Tuple[np.ndarray, np.ndarray]  # images uint8 [B, H, W, 6], flow float32
 
 class Scores(NamedTuple):
     """What an evaluation measured, EPE in pixels."""
-    epe: np.ndarray            # [codes] float64
-    zero_flow_epe: float       # EPE of a flow of zeros on the same samples
+
+    epe: np.ndarray  # [codes] float64
+    zero_flow_epe: float  # EPE of a flow of zeros on the same samples
     num_samples: int
-    shown: Batch               # the first samples, for pictures
-    predictions: np.ndarray    # [codes, samples shown, H, W, 2]
+    shown: Batch  # the first samples, for pictures
+    predictions: np.ndarray  # [codes, samples shown, H, W, 2]
 
 
 class Interrupted(Exception):
@@ -57,8 +60,9 @@ class Scorer:
         """BN means and variances of one batch through these codes, as one vector."""
         return session.run(self._batch_statistics, {self.codes: codes, self.images: images})
 
-    def recalibrate(self, session: tf.Session, codes: np.ndarray, batches: Iterable[Batch],
-                    stop: Callable[[], bool] = lambda: False) -> np.ndarray:
+    def recalibrate(
+        self, session: tf.Session, codes: np.ndarray, batches: Iterable[Batch], stop: Callable[[], bool] = lambda: False
+    ) -> np.ndarray:
         """The plain average over the batches of mean and variance, starting from nothing."""
         total, count = 0.0, 0
         for images, _ in batches:
@@ -78,15 +82,22 @@ class Scorer:
         return session.run(self.predictions, {self.codes: codes, self.statistics: statistics, self.images: images})
 
 
-def score_codes(session: tf.Session, scorer: Scorer, codes: np.ndarray, bn_batches: Sequence[Batch],
-                val_batches: Iterable[Batch], show: int = 0, stop: Callable[[], bool] = lambda: False,
-                progress: Optional[Callable[[int], None]] = None) -> Scores:
+def score_codes(
+    session: tf.Session,
+    scorer: Scorer,
+    codes: np.ndarray,
+    bn_batches: Sequence[Batch],
+    val_batches: Iterable[Batch],
+    show: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Optional[Callable[[int], None]] = None,
+) -> Scores:
     """EPE of each of `codes` [N, blocks], N a multiple of the scorer's paths.
 
     Each validation batch is read once, whatever the number of codes. `progress` is told of each batch that was scored
     for all codes. Raises `Interrupted` when `stop()` says so, `RunFailed` if an EPE is not finite.
     """
-    groups = [codes[i:i + scorer.num_paths] for i in range(0, len(codes), scorer.num_paths)]
+    groups = [codes[i : i + scorer.num_paths] for i in range(0, len(codes), scorer.num_paths)]
     statistics = [scorer.recalibrate(session, group, bn_batches, stop) for group in groups]
     errors: List[np.ndarray] = []
     zero_flow: List[np.ndarray] = []
@@ -101,18 +112,24 @@ def score_codes(session: tf.Session, scorer: Scorer, codes: np.ndarray, bn_batch
         if shown is None:
             shown = (batch[0][:show], batch[1][:show])
             if show:
-                predictions = [scorer.predict(session, group, vector, shown[0])
-                               for group, vector in zip(groups, statistics)]
+                predictions = [
+                    scorer.predict(session, group, vector, shown[0]) for group, vector in zip(groups, statistics)
+                ]
         if progress:
             progress(len(errors))
     if shown is None:
         raise ValueError("score_codes: no validation batch")
     epe = np.concatenate(errors, axis=1).astype(np.float64).mean(axis=1)
     if not np.all(np.isfinite(epe)):
-        raise RunFailed("the EPE of code {} is not finite".format(codes[int(np.argmin(np.isfinite(epe)))].tolist()))
+        raise RunFailed(f"the EPE of code {codes[int(np.argmin(np.isfinite(epe)))].tolist()} is not finite")
     zero = np.concatenate(zero_flow).astype(np.float64)
-    return Scores(epe, float(zero.mean()), len(zero), shown,
-                  np.concatenate(predictions) if predictions else np.zeros((len(codes), 0)))
+    return Scores(
+        epe,
+        float(zero.mean()),
+        len(zero),
+        shown,
+        np.concatenate(predictions) if predictions else np.zeros((len(codes), 0)),
+    )
 
 
 def read_batches(session: tf.Session, pipeline: Any) -> Iterator[Batch]:

@@ -1,4 +1,5 @@
 """What a person sees while a run goes on: bars on a terminal, sparse plain lines in a log; both with the time left."""
+
 import logging
 import sys
 import time
@@ -15,8 +16,8 @@ def duration(seconds: float) -> str:
     """`2d 03:04` or `03:04:05`."""
     whole = int(seconds)
     if whole >= 86400:
-        return "{}d {:02d}:{:02d}".format(whole // 86400, whole % 86400 // 3600, whole % 3600 // 60)
-    return "{:02d}:{:02d}:{:02d}".format(whole // 3600, whole % 3600 // 60, whole % 60)
+        return f"{whole // 86400}d {whole % 86400 // 3600:02d}:{whole % 3600 // 60:02d}"
+    return f"{whole // 3600:02d}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
 
 
 class Progress:
@@ -34,22 +35,36 @@ class Progress:
     def start_epoch(self, epoch: int, position: int) -> None:
         """`epoch` counts from 0."""
         if self._terminal:
-            self._bar = tqdm(total=self.steps_per_epoch, initial=position, unit="cycle", leave=False,
-                             desc="epoch {}/{}".format(epoch + 1, self.last_epoch), bar_format=BAR)
+            self._bar = tqdm(
+                total=self.steps_per_epoch,
+                initial=position,
+                unit="cycle",
+                leave=False,
+                desc=f"epoch {epoch + 1}/{self.last_epoch}",
+                bar_format=BAR,
+            )
 
     def cycle(self, epoch: int, position: int, loss: float, lr: float, seconds: float) -> None:
         """One cycle is done; `position` counts from 0 within the epoch."""
         known = self._cycle_seconds
         self._cycle_seconds = seconds if known is None else 0.95 * known + 0.05 * seconds
         if self._bar is not None:
-            words = "loss {:.3f}, lr {:.2g}, ends in {}".format(loss, lr, self.eta(epoch, position))
+            words = f"loss {loss:.3f}, lr {lr:.2g}, ends in {self.eta(epoch, position)}"
             self._bar.set_postfix_str(words, refresh=False)  # update() draws, and not more often than an eye can read
             self._bar.update()
         elif time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
-            log.info("epoch %d/%d, cycle %d/%d: loss %.4f, lr %.3g, %.2f cycles/s, run ends in %s", epoch + 1,
-                     self.last_epoch, position + 1, self.steps_per_epoch, loss, lr, 1.0 / self._cycle_seconds,
-                     self.eta(epoch, position))
+            log.info(
+                "epoch %d/%d, cycle %d/%d: loss %.4f, lr %.3g, %.2f cycles/s, run ends in %s",
+                epoch + 1,
+                self.last_epoch,
+                position + 1,
+                self.steps_per_epoch,
+                loss,
+                lr,
+                1.0 / self._cycle_seconds,
+                self.eta(epoch, position),
+            )
 
     def eta(self, epoch: int, position: int) -> str:
         """Time left after this cycle, evaluations included once one has been timed."""
@@ -61,7 +76,7 @@ class Progress:
         """`epoch` counts from 0."""
         self.close()
         if self._terminal:
-            self._bar = tqdm(total=batches, unit="batch", leave=False, desc="evaluation after epoch {}".format(epoch + 1))
+            self._bar = tqdm(total=batches, unit="batch", leave=False, desc=f"evaluation after epoch {epoch + 1}")
 
     def evaluated(self, batches: int) -> None:
         """So many validation batches are scored."""
@@ -81,7 +96,8 @@ class Progress:
 
 
 class Checking:
-    """A progress bar for `callback(done, total)` functions; a terminal only. `check()` is called each time and may raise."""
+    """A progress bar for `callback(done, total)` functions; a terminal only. `check()` is called each time and may
+    raise."""
 
     def __init__(self, what: str, check: Optional[Callable[[], None]] = None) -> None:
         self._what, self._check = what, check

@@ -3,6 +3,7 @@
 The tables are exact: a checkpoint notes their lengths and a resume cuts them back to it. TensorBoard is told by a
 session-start event to forget what came after the restored step.
 """
+
 import contextlib
 import io
 import os
@@ -25,9 +26,24 @@ TIMING_COLUMNS = ("epoch", "global_step", "train_seconds", "eval_seconds", "cycl
 
 def history_columns(pool_size: int) -> List[str]:
     """Columns of eval_epe_history.csv for a pool of this size."""
-    return ["epoch", "global_step", "mean_epe_{}".format(pool_size), "std_epe_{}".format(pool_size), "fairness_gap",
-            "zero_flow_epe", "best_mean_epe_{}".format(pool_size), "best_epoch", "early_stop_wait", "train_loss", "lr",
-            "grad_norm_before_mean", "grad_norm_after_max", "clip_share", "bn_recal_batches", "num_samples"]
+    return [
+        "epoch",
+        "global_step",
+        f"mean_epe_{pool_size}",
+        f"std_epe_{pool_size}",
+        "fairness_gap",
+        "zero_flow_epe",
+        f"best_mean_epe_{pool_size}",
+        "best_epoch",
+        "early_stop_wait",
+        "train_loss",
+        "lr",
+        "grad_norm_before_mean",
+        "grad_norm_after_max",
+        "clip_share",
+        "bn_recal_batches",
+        "num_samples",
+    ]
 
 
 def ranks(epe: np.ndarray) -> np.ndarray:
@@ -55,8 +71,12 @@ class Records:
         self._events: Any = None
 
     def _files(self) -> Dict[str, Any]:
-        files: Dict[str, Any] = {"eval_epe_history.csv": self.history, "eval_epe_per_arch.csv": self.per_arch,
-                                 "train_steps.csv": self.steps, "timing.csv": self.timing}
+        files: Dict[str, Any] = {
+            "eval_epe_history.csv": self.history,
+            "eval_epe_per_arch.csv": self.per_arch,
+            "train_steps.csv": self.steps,
+            "timing.csv": self.timing,
+        }
         if self.trace is not None:
             files["debug_trace.jsonl"] = self.trace
         return files
@@ -75,9 +95,10 @@ class Records:
     def open_events(self, first_step: int) -> None:
         """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote."""
         folder = os.path.join(self.folder, "tensorboard")
-        # A file is named by the second it is opened in; the suffix keeps a quick restart from writing over the one before.
+        # A file is named by the second it is opened in; the suffix keeps a quick restart from writing over the one
+        # before.
         number = len(os.listdir(folder)) if os.path.isdir(folder) else 0
-        self._events = tf.summary.FileWriter(folder, flush_secs=30, filename_suffix=".{:04d}".format(number))
+        self._events = tf.summary.FileWriter(folder, flush_secs=30, filename_suffix=f".{number:04d}")
         self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
 
     def cycle(self, row: Dict[str, Any]) -> None:
@@ -105,12 +126,13 @@ class Records:
         if not len(scores.shown[1]):
             return
         truth = scores.shown[1][0]
-        largest = float(np.max(np.sqrt(np.sum(truth ** 2, axis=2)))) or 1.0
+        largest = float(np.max(np.sqrt(np.sum(truth**2, axis=2)))) or 1.0
         for tag, flow in (("flow/ground_truth", truth), ("flow/best_subnet", scores.predictions[best][0])):
             buffer = io.BytesIO()
             Image.fromarray(flow_to_rgb(flow, largest)).save(buffer, "PNG")
-            picture = tf.Summary.Image(height=flow.shape[0], width=flow.shape[1], colorspace=3,
-                                       encoded_image_string=buffer.getvalue())
+            picture = tf.Summary.Image(
+                height=flow.shape[0], width=flow.shape[1], colorspace=3, encoded_image_string=buffer.getvalue()
+            )
             self._summary([tf.Summary.Value(tag=tag, image=picture)], step)
 
     def note(self, event: Dict[str, Any]) -> None:

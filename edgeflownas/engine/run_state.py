@@ -1,4 +1,5 @@
 """What a checkpoint knows besides tensors: enough for a resumed run to go on as if it had never stopped."""
+
 import dataclasses
 from typing import Any, Dict, List, Optional
 
@@ -13,6 +14,7 @@ DATASET_KEY = "data.fingerprint"  # the samples themselves, named like a key in 
 @dataclasses.dataclass
 class EpochSums:
     """Running sums over the cycles of the epoch at hand."""
+
     cycles: int = 0
     loss: float = 0.0
     grad_norm_before: float = 0.0
@@ -24,9 +26,10 @@ class EpochSums:
 @dataclasses.dataclass
 class RunState:
     """Everything is plain JSON. `best` is {"epoch", "global_step", "mean_epe"} of the lowest mean EPE so far."""
-    step: int = 0                  # cycles trained, the optimizer's global step
-    evaluations: int = 0           # epochs evaluated
-    steps_per_epoch: int = 0       # of the data set and batch size of the run
+
+    step: int = 0  # cycles trained, the optimizer's global step
+    evaluations: int = 0  # epochs evaluated
+    steps_per_epoch: int = 0  # of the data set and batch size of the run
     sums: EpochSums = dataclasses.field(default_factory=EpochSums)
     loss_scale: LossScale = dataclasses.field(default_factory=LossScale)  # used with train.amp only
     early_stop: Dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -45,10 +48,14 @@ class RunState:
     def from_dict(cls, stored: Dict[str, Any], origin: str) -> "RunState":
         """UserError if the state is not one of this version's."""
         names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(stored, dict) or set(stored) != names or not all(
-                isinstance(stored[part], dict) for part in ("sums", "loss_scale")):
-            raise UserError("{}: not a state of this version of edgeflownas; resume with the version that wrote it"
-                            .format(origin))
+        if (
+            not isinstance(stored, dict)
+            or set(stored) != names
+            or not all(isinstance(stored[part], dict) for part in ("sums", "loss_scale"))
+        ):
+            raise UserError(
+                f"{origin}: not a state of this version of edgeflownas; resume with the version that wrote it"
+            )
         return cls(**dict(stored, sums=EpochSums(**stored["sums"]), loss_scale=LossScale(**stored["loss_scale"])))
 
 
@@ -60,19 +67,22 @@ def changed_keys(state: RunState, config: Config, dataset: str, allowed: List[st
     known = [name for name, key in configuration.KEYS.items() if key.maths] + [DATASET_KEY]
     for name in allowed:
         if name not in known:
-            raise UserError("--allow_changed: {!r} is not a key of the training maths; keys are section.key, such as "
-                            "train.lr or {}".format(name, DATASET_KEY))
+            raise UserError(
+                f"--allow_changed: {name!r} is not a key of the training maths; keys are section.key, such as "
+                f"train.lr or {DATASET_KEY}"
+            )
     stored = configuration.from_dict(state.config, "the checkpoint's configuration")
     changed = configuration.diff(stored, config) + ([DATASET_KEY] if state.dataset != dataset else [])
     refused = [name for name in changed if name not in allowed]
     if refused:
-        raise UserError("--resume would change the training maths: {}; put the stored values back, or accept it with "
-                        "--allow_changed {}".format("; ".join(_change(name, stored, config) for name in refused),
-                                                    ",".join(refused)))
+        raise UserError(
+            "--resume would change the training maths: {}; put the stored values back, or accept it with "
+            "--allow_changed {}".format("; ".join(_change(name, stored, config) for name in refused), ",".join(refused))
+        )
     return changed
 
 
 def _change(name: str, stored: Config, config: Config) -> str:
     if name == DATASET_KEY:
-        return "{} (other samples than before)".format(name)
-    return "{} was {!r}, is {!r}".format(name, configuration.flat(stored)[name], configuration.flat(config)[name])
+        return f"{name} (other samples than before)"
+    return f"{name} was {configuration.flat(stored)[name]!r}, is {configuration.flat(config)[name]!r}"

@@ -1,4 +1,5 @@
 """The learning rate as a pure function of the step."""
+
 import math
 
 

@@ -1,4 +1,5 @@
 """SIGTERM, SIGUSR1 (SLURM's warning ahead of the limit) and SIGINT ask for a stop at the next safe point."""
+
 import signal
 from types import FrameType
 from typing import Any, Dict, Optional
@@ -12,7 +13,7 @@ class StoppedEarly(UserError):
     """A signal came before anything of the run was touched. Ends the program with the signal's exit code."""
 
     def __init__(self, number: int) -> None:
-        super().__init__("stopped by signal {} before training began; nothing was changed".format(number))
+        super().__init__(f"stopped by signal {number} before training began; nothing was changed")
         self.exit_code = 128 + number
 
 

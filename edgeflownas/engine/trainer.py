@@ -1,10 +1,11 @@
 """The training run: fair cycles, an evaluation after each epoch, checkpoints, resume.
 
-    while the schedule lasts:
-        train the cycles of the epoch          step t: codes, batch and learning rate are pure functions of t
-        evaluate the pool                      BN re-estimation and EPE of each subnet, best, early stop
-        commit                                 tensors and state, atomically
+while the schedule lasts:
+    train the cycles of the epoch          step t: codes, batch and learning rate are pure functions of t
+    evaluate the pool                      BN re-estimation and EPE of each subnet, best, early stop
+    commit                                 tensors and state, atomically
 """
+
 import logging
 import os
 import time
@@ -39,6 +40,7 @@ FAST_PREFETCH = 8
 
 class Limits(NamedTuple):
     """Where this invocation stops early; the schedule is not bent by it. None: not at all."""
+
     max_epochs: Optional[int] = None
     max_steps: Optional[int] = None
 
@@ -46,8 +48,11 @@ class Limits(NamedTuple):
 def session_config(config: Config) -> Any:
     """One thread in deterministic mode; GPU memory as needed; mixed precision and XLA if asked for."""
     threads = 1 if config.runtime.deterministic else 0
-    made = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads,
-                          gpu_options=tf.GPUOptions(allow_growth=True))
+    made = tf.ConfigProto(
+        intra_op_parallelism_threads=threads,
+        inter_op_parallelism_threads=threads,
+        gpu_options=tf.GPUOptions(allow_growth=True),
+    )
     options = made.graph_options
     if config.train.amp:  # TensorFlow then rewrites every graph of the session, the evaluation's too
         options.rewrite_options.auto_mixed_precision = options.rewrite_options.ON
@@ -66,23 +71,32 @@ class Trainer:
         size = (data.input_height, data.input_width)
         self.pool = build_pool(train.arch_seed, evaluation.pool_size, SPACE)
         tf.reset_default_graph()
-        # Ahead of the graph: TensorFlow has one pool of threads per process, of the size that whoever comes first asks for,
+        # Ahead of the graph: TensorFlow has one pool of threads per process, of the size that whoever comes first asks
+        # for,
         # and on TensorFlow 2 building a graph already takes one of all cores.
         self.session = tf.Session(config=session_config(config))
-        self.pipeline = TrainPipeline(index.train, train.batch_size, size[0], size[1], train.seed, runtime.num_workers,
-                                      prefetch)
-        val = index.val[:evaluation.num_samples] if evaluation.num_samples else index.val
+        self.pipeline = TrainPipeline(
+            index.train, train.batch_size, size[0], size[1], train.seed, runtime.num_workers, prefetch
+        )
+        val = index.val[: evaluation.num_samples] if evaluation.num_samples else index.val
         bn = bn_samples(index.train, train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
         self.val_pipeline, self.bn_pipeline = [
-            EvalPipeline(samples, evaluation.batch_size, size[0], size[1], runtime.num_workers, 2) for samples in (val, bn)]
+            EvalPipeline(samples, evaluation.batch_size, size[0], size[1], runtime.num_workers, 2)
+            for samples in (val, bn)
+        ]
         self.graph = CycleGraph(config)
         self.scorer = Scorer(self.graph.net, size[0], size[1], len(self.pool))
         self.saver = tf.train.Saver(self.graph.saved, max_to_keep=0)
         self.num_train, self.steps_per_epoch = len(index.train), self.pipeline.steps_per_epoch
         self.total_steps = train.num_epochs * self.steps_per_epoch
-        self.state = RunState(config=configuration.to_dict(config), config_hash=configuration.config_hash(config),
-                              dataset=index.fingerprint, steps_per_epoch=self.steps_per_epoch,
-                              early_stop=self._early_stop({}).as_dict(), fairness=FairnessCounts(SPACE).as_dict())
+        self.state = RunState(
+            config=configuration.to_dict(config),
+            config_hash=configuration.config_hash(config),
+            dataset=index.fingerprint,
+            steps_per_epoch=self.steps_per_epoch,
+            early_stop=self._early_stop({}).as_dict(),
+            fairness=FairnessCounts(SPACE).as_dict(),
+        )
         self.store = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning, (tf.errors.OpError,))
         self.records = Records(folder, evaluation.pool_size, runtime.debug_trace, 100 if runtime.fast_mode else 10, 200)
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
@@ -97,23 +111,28 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """The schedule is done or early stop has ended it: a resume would do no step."""
-        return self.state.early_stopped or (self.state.step >= self.total_steps and
-                                            self.state.evaluations >= self.config.train.num_epochs)
+        return self.state.early_stopped or (
+            self.state.step >= self.total_steps and self.state.evaluations >= self.config.train.num_epochs
+        )
 
     @property
     def _limit_reached(self) -> bool:
         limits, state = self.limits, self.state
         evaluated = state.evaluations * self.steps_per_epoch >= state.step
-        return (limits.max_epochs is not None and evaluated and state.step >= limits.max_epochs * self.steps_per_epoch) \
-            or (limits.max_steps is not None and state.step >= limits.max_steps and
-                (evaluated or state.step % self.steps_per_epoch != 0))
+        return (
+            limits.max_epochs is not None and evaluated and state.step >= limits.max_epochs * self.steps_per_epoch
+        ) or (
+            limits.max_steps is not None
+            and state.step >= limits.max_steps
+            and (evaluated or state.step % self.steps_per_epoch != 0)
+        )
 
     def start(self, weights_from: Optional[Generation]) -> None:
         """A new run: first weights, by seed or from another run's checkpoint; its pool is written down."""
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
             tf.train.Saver(self.graph.net.variables.all()).restore(self.session, weights_from.prefix)
-        save_pool(self._path("eval_pool_{}.json".format(len(self.pool))), self.pool, self.config.train.arch_seed, SPACE)
+        save_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.pool, self.config.train.arch_seed, SPACE)
         self._ready()
 
     def resume(self, generation: Generation, state: RunState) -> None:
@@ -122,15 +141,18 @@ class Trainer:
         UserError if an accepted change bends the epochs: a step would have no place in them.
         """
         if state.steps_per_epoch != self.steps_per_epoch:
-            raise UserError("--resume: an epoch had {} steps and would have {} now; start a new run from these weights: "
-                            "--experiment_name NEW --load_checkpoint --resume_experiment_name {}".format(
-                                state.steps_per_epoch, self.steps_per_epoch, self.config.runtime.experiment_name or '""'))
+            raise UserError(
+                "--resume: an epoch had {} steps and would have {} now; start a new run from these weights: "
+                "--experiment_name NEW --load_checkpoint --resume_experiment_name {}".format(
+                    state.steps_per_epoch, self.steps_per_epoch, self.config.runtime.experiment_name or '""'
+                )
+            )
         self.saver.restore(self.session, generation.prefix)
         # What this process was configured with (accepted changes, paths) is what the next checkpoint records.
         own = self.state
         self.state = state
         state.config, state.config_hash, state.dataset = own.config, own.config_hash, own.dataset
-        load_pool(self._path("eval_pool_{}.json".format(len(self.pool))), self.config.train.arch_seed, len(self.pool), SPACE)
+        load_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.config.train.arch_seed, len(self.pool), SPACE)
         state.early_stopped = self._early_stop(state.early_stop).stopped  # an accepted change of patience counts
         self.records.cut_back(state.lengths)
         self.store.adopt(generation)
@@ -139,7 +161,9 @@ class Trainer:
     def _ready(self) -> None:
         self.records.open_events(self.state.step)
         self.session.graph.finalize()  # from here on nothing may add to the graph: long runs do not grow
-        if (self.config.train.amp or self.config.runtime.xla) and not tf.config.experimental.list_physical_devices("GPU"):
+        if (self.config.train.amp or self.config.runtime.xla) and not tf.config.experimental.list_physical_devices(
+            "GPU"
+        ):
             log.warning("TensorFlow sees no GPU: --amp and --xla do not make this run faster (on a CPU all is float32)")
 
     def run(self, stop: StopSignals, on_evaluated: Any) -> str:
@@ -192,11 +216,13 @@ class Trainer:
             result = self._run_cycle(codes, images, flow, lr)
         except RunFailed as error:
             files = ", ".join(sample.name for sample, _, _ in self.pipeline.batch(epoch, position))
-            raise RunFailed("step {}: {}; codes {}; samples {}; the weights were not changed and the last checkpoint is "
-                            "good: look at these samples, or lower train.lr and --resume".format(
-                                t, error, codes.tolist(), files))
+            raise RunFailed(
+                f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and the "
+                "last checkpoint is "
+                "good: look at these samples, or lower train.lr and --resume"
+            )
         if result.global_step != t + 1:
-            raise RunFailed("step {}: the optimizer counts {} steps".format(t, result.global_step))
+            raise RunFailed(f"step {t}: the optimizer counts {result.global_step} steps")
         seconds = time.monotonic() - started
         self._input_seconds += read - started
         self._epoch_seconds += seconds
@@ -224,17 +250,35 @@ class Trainer:
         counts = FairnessCounts.from_dict(state.fairness, SPACE)
         counts.add(codes)
         state.fairness = counts.as_dict()
-        row = {"step": state.step, "epoch": epoch + 1, "lr": lr, "loss": result.loss, "l2_loss": result.l2_loss,
-               "grad_norm_before": result.grad_norm_before, "grad_norm_after": result.grad_norm_after}
+        row = {
+            "step": state.step,
+            "epoch": epoch + 1,
+            "lr": lr,
+            "loss": result.loss,
+            "l2_loss": result.l2_loss,
+            "grad_norm_before": result.grad_norm_before,
+            "grad_norm_after": result.grad_norm_after,
+        }
         self.records.cycle(row)
         if self.records.trace is not None:
             crops = [[sample.name, y, x] for sample, y, x in self.pipeline.batch(epoch, position)]
-            self.records.note(dict(row, event="cycle", codes=codes.tolist(), forward=result.passes, backward=result.passes,
-                                   path_losses=result.path_losses, batches_seen=result.batches_seen,
-                                   optimizer_step=result.global_step - state.step, global_step=result.global_step,
-                                   global_grad_norm_before=result.grad_norm_before,
-                                   global_grad_norm_after=result.grad_norm_after, batch=crops,
-                                   fairness_gap=counts.gap()))
+            self.records.note(
+                dict(
+                    row,
+                    event="cycle",
+                    codes=codes.tolist(),
+                    forward=result.passes,
+                    backward=result.passes,
+                    path_losses=result.path_losses,
+                    batches_seen=result.batches_seen,
+                    optimizer_step=result.global_step - state.step,
+                    global_step=result.global_step,
+                    global_grad_norm_before=result.grad_norm_before,
+                    global_grad_norm_after=result.grad_norm_after,
+                    batch=crops,
+                    fairness_gap=counts.gap(),
+                )
+            )
         sums.cycles += 1
         sums.loss += result.loss
         sums.grad_norm_before += result.grad_norm_before
@@ -265,10 +309,16 @@ class Trainer:
         state.evaluations = epoch
         row = self._history_row(epoch, mean, scores)
         self.records.evaluation(row, self.pool, scores.epe)
-        self.records.timing.append({
-            "epoch": epoch, "global_step": state.step, "train_seconds": self._epoch_seconds, "eval_seconds": seconds,
-            "cycles_per_second": self._epoch_cycles / self._epoch_seconds if self._epoch_seconds else 0.0,
-            "input_wait_share": self._input_seconds / self._epoch_seconds if self._epoch_seconds else 0.0})
+        self.records.timing.append(
+            {
+                "epoch": epoch,
+                "global_step": state.step,
+                "train_seconds": self._epoch_seconds,
+                "eval_seconds": seconds,
+                "cycles_per_second": self._epoch_cycles / self._epoch_seconds if self._epoch_seconds else 0.0,
+                "input_wait_share": self._input_seconds / self._epoch_seconds if self._epoch_seconds else 0.0,
+            }
+        )
         best, worst = int(np.argmin(scores.epe)), int(np.argmax(scores.epe))
         self.records.pictures(state.step - 1, scores, best)
         self._save_samples(epoch, scores, [best, worst])
@@ -281,59 +331,113 @@ class Trainer:
     def score_pool(self, stop: Any = lambda: False) -> Scores:
         """EPE of the pool's subnets on the validation samples, each after BN re-estimation."""
         bn_batches = list(read_batches(self.session, self.bn_pipeline))
-        return score_codes(self.session, self.scorer, self.pool, bn_batches, read_batches(self.session, self.val_pipeline),
-                           SHOWN_SAMPLES, stop, self.progress.evaluated)
+        return score_codes(
+            self.session,
+            self.scorer,
+            self.pool,
+            bn_batches,
+            read_batches(self.session, self.val_pipeline),
+            SHOWN_SAMPLES,
+            stop,
+            self.progress.evaluated,
+        )
 
     def _history_row(self, epoch: int, mean: float, scores: Scores) -> Dict[str, Any]:
         state, sums, size = self.state, self.state.sums, len(self.pool)
         counts = FairnessCounts.from_dict(state.fairness, SPACE)
-        return {"epoch": epoch, "global_step": state.step, "mean_epe_{}".format(size): mean,
-                "std_epe_{}".format(size): float(scores.epe.std()), "fairness_gap": counts.gap(),
-                "zero_flow_epe": scores.zero_flow_epe, "best_mean_epe_{}".format(size): state.best["mean_epe"],
-                "best_epoch": state.best["epoch"], "early_stop_wait": state.early_stop["wait"],
-                "train_loss": sums.loss / sums.cycles, "lr": sums.last_lr,
-                "grad_norm_before_mean": sums.grad_norm_before / sums.cycles,
-                "grad_norm_after_max": sums.grad_norm_after_max, "clip_share": sums.clipped / sums.cycles,
-                "bn_recal_batches": self.config.eval.bn_recal_batches, "num_samples": scores.num_samples}
+        return {
+            "epoch": epoch,
+            "global_step": state.step,
+            f"mean_epe_{size}": mean,
+            f"std_epe_{size}": float(scores.epe.std()),
+            "fairness_gap": counts.gap(),
+            "zero_flow_epe": scores.zero_flow_epe,
+            f"best_mean_epe_{size}": state.best["mean_epe"],
+            "best_epoch": state.best["epoch"],
+            "early_stop_wait": state.early_stop["wait"],
+            "train_loss": sums.loss / sums.cycles,
+            "lr": sums.last_lr,
+            "grad_norm_before_mean": sums.grad_norm_before / sums.cycles,
+            "grad_norm_after_max": sums.grad_norm_after_max,
+            "clip_share": sums.clipped / sums.cycles,
+            "bn_recal_batches": self.config.eval.bn_recal_batches,
+            "num_samples": scores.num_samples,
+        }
 
     def _tell(self, row: Dict[str, Any], seconds: float, is_best: bool) -> None:
         size = len(self.pool)
-        mean, zero = row["mean_epe_{}".format(size)], row["zero_flow_epe"]
-        log.info("epoch %d/%d: mean EPE of %d subnets %s px (std %s, zero flow %s)%s, loss %s, fairness_gap %d, clip touched "
-                 "%.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s", row["epoch"],
-                 self.last_epoch, size, real(mean), real(row["std_epe_{}".format(size)]), real(zero),
-                 ", best so far" if is_best else "", real(row["train_loss"]), row["fairness_gap"],
-                 100 * row["clip_share"], row["bn_recal_batches"], seconds,
-                 self.progress.eta(row["epoch"], -1))
+        mean, zero = row[f"mean_epe_{size}"], row["zero_flow_epe"]
+        log.info(
+            "epoch %d/%d: mean EPE of %d subnets %s px (std %s, zero flow %s)%s, loss %s, fairness_gap %d, clip "
+            "touched "
+            "%.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
+            row["epoch"],
+            self.last_epoch,
+            size,
+            real(mean),
+            real(row[f"std_epe_{size}"]),
+            real(zero),
+            ", best so far" if is_best else "",
+            real(row["train_loss"]),
+            row["fairness_gap"],
+            100 * row["clip_share"],
+            row["bn_recal_batches"],
+            seconds,
+            self.progress.eta(row["epoch"], -1),
+        )
         if mean > 0.95 * zero and row["epoch"] > 1:
-            log.warning("epoch %d: mean EPE %s is not clearly below zero flow's %s: the supernet has not learned, or has "
-                        "collapsed", row["epoch"], real(mean), real(zero))
+            log.warning(
+                "epoch %d: mean EPE %s is not clearly below zero flow's %s: the supernet has not learned, or has "
+                "collapsed",
+                row["epoch"],
+                real(mean),
+                real(zero),
+            )
 
     def commit(self, is_best: bool) -> None:
         """Tensors and state, atomically."""
         self.state.lengths = self.records.lengths()
-        self.store.commit(lambda prefix: self.saver.save(self.session, prefix, write_meta_graph=False, write_state=False),
-                          self.state.as_dict(), is_best)
+        self.store.commit(
+            lambda prefix: self.saver.save(self.session, prefix, write_meta_graph=False, write_state=False),
+            self.state.as_dict(),
+            is_best,
+        )
 
     def _write_counts(self) -> None:
         counts = FairnessCounts.from_dict(self.state.fairness, SPACE)
-        write_fairness_counts(self._path("fairness_counts.json"), self.config.train.supernet_mode, self.state.step,
-                              counts.as_dict(), counts.gap())
+        write_fairness_counts(
+            self._path("fairness_counts.json"),
+            self.config.train.supernet_mode,
+            self.state.step,
+            counts.as_dict(),
+            counts.gap(),
+        )
 
     def _save_samples(self, epoch: int, scores: Scores, subnets: List[int]) -> None:
         temporary = self._path(".eval_samples.tmp.npz")
         try:
-            np.savez_compressed(temporary, images=scores.shown[0], flow=scores.shown[1],
-                                prediction=scores.predictions[subnets], codes=self.pool[subnets],
-                                epe=scores.epe[subnets].astype(np.float32), epoch=epoch,
-                                names=np.array([crop[0].name for crop in self.val_pipeline.batch(0)[:SHOWN_SAMPLES]]))
+            np.savez_compressed(
+                temporary,
+                images=scores.shown[0],
+                flow=scores.shown[1],
+                prediction=scores.predictions[subnets],
+                codes=self.pool[subnets],
+                epe=scores.epe[subnets].astype(np.float32),
+                epoch=epoch,
+                names=np.array([crop[0].name for crop in self.val_pipeline.batch(0)[:SHOWN_SAMPLES]]),
+            )
             os.replace(temporary, self._path("eval_samples.npz"))
         except OSError as error:
-            raise UserError("cannot write {}: {}; free some space and --resume".format(
-                self._path("eval_samples.npz"), error.strerror or error))
+            raise UserError(
+                "cannot write {}: {}; free some space and --resume".format(
+                    self._path("eval_samples.npz"), error.strerror or error
+                )
+            )
 
     def _early_stop(self, stored: Dict[str, Any]) -> EarlyStop:
-        return EarlyStop(self.config.eval.patience, self.config.eval.min_delta, stored.get("best"), stored.get("wait", 0))
+        return EarlyStop(
+            self.config.eval.patience, self.config.eval.min_delta, stored.get("best"), stored.get("wait", 0)
+        )
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -348,5 +452,6 @@ class Trainer:
 def finish_manifest(manifest: Manifest, trainer: Trainer, status: str, **fields: Any) -> None:
     """Brings the manifest up to date with the run's state."""
     state = trainer.state
-    manifest.update(status=status, global_step=state.step, epoch=state.step // trainer.steps_per_epoch, best=state.best,
-                    **fields)
+    manifest.update(
+        status=status, global_step=state.step, epoch=state.step // trainer.steps_per_epoch, best=state.best, **fields
+    )

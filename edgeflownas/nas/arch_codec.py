@@ -7,6 +7,7 @@ short line.
     python -m edgeflownas.nas.arch_codec --self_test
     python -m edgeflownas.nas.arch_codec --code 012001210
 """
+
 import collections.abc
 import itertools
 import reprlib
@@ -85,8 +86,10 @@ def _value(found: Any, position: int, space: SearchSpace, of_text: bool) -> int:
     else:
         value = int(found) if _is_int(found) and 0 <= found < options else None
     if value is None:
-        raise ValueError(f"arch code: value must be in {_allowed(options)}, position {position} "
-                         f"(block {block.name}), found {_shown(found)}; {_spelling(space)}")
+        raise ValueError(
+            f"arch code: value must be in {_allowed(options)}, position {position} "
+            f"(block {block.name}), found {_shown(found)}; {_spelling(space)}"
+        )
     return value
 
 
@@ -101,7 +104,7 @@ def _allowed(options: int) -> str:
 
 def _shown(found: Any) -> str:
     """A short ASCII text with the type, the same under every NumPy; digits of other scripts as escapes."""
-    if _is_int(found) and abs(int(found)) >= 2 ** 64:  # Python refuses to print an int of 5,000 digits
+    if _is_int(found) and abs(int(found)) >= 2**64:  # Python refuses to print an int of 5,000 digits
         return f"an int of {int(found).bit_length()} bits"
     plain = found.item() if isinstance(found, np.generic) else found
     text = reprlib.repr(plain).encode("ascii", "backslashreplace").decode("ascii")
@@ -169,13 +172,26 @@ def _wrong_values(code: Tuple[int, ...], space: SearchSpace) -> Iterator[_Refuse
     digits = "".join(map(str, code))
     for position, options in enumerate(space.num_options):
         phrases = [f"value must be in {_allowed(options)}", f"position {position} ", space.names[position]]
-        values = (options, -1, 10 ** 5000, None, True, 1.0, "0", "1 ", b"0", [0], np.bool_(True),
-                  np.float32(1), np.timedelta64(0))
+        values = (
+            options,
+            -1,
+            10**5000,
+            None,
+            True,
+            1.0,
+            "0",
+            "1 ",
+            b"0",
+            [0],
+            np.bool_(True),
+            np.float32(1),
+            np.timedelta64(0),
+        )
         for value in values:
-            wrong = code[:position] + (value,) + code[position + 1:]
+            wrong = code[:position] + (value,) + code[position + 1 :]
             yield f"{_shown(value)} at position {position}", wrong, phrases
         for other in (str(options), " ", "x", "-", "\u0660", "\u00b2", "\uff10"):
-            text = digits[:position] + other + digits[position + 1:]
+            text = digits[:position] + other + digits[position + 1 :]
             yield f"{_shown(other)} in digits at position {position}", text, phrases
 
 
@@ -188,9 +204,22 @@ def _wrong_shapes(code: Tuple[int, ...], space: SearchSpace) -> Iterator[_Refuse
             yield f"{length} digits", "0" * length, phrases
     text = ",".join(map(str, code))
     yield "a trailing comma", text + ",", [f"length={blocks} required, got {blocks + 1}"]
-    wrong: List[Any] = [None, 0, 12001210, 1.5, True, text.encode(), bytearray(code), set(code), iter(code),
-                        dict(enumerate(code)), np.array([code]), np.array(0), np.array(code, float),
-                        np.array(code, bool)]
+    wrong: List[Any] = [
+        None,
+        0,
+        12001210,
+        1.5,
+        True,
+        text.encode(),
+        bytearray(code),
+        set(code),
+        iter(code),
+        dict(enumerate(code)),
+        np.array([code]),
+        np.array(0),
+        np.array(code, float),
+        np.array(code, bool),
+    ]
     for value in wrong:
         yield f"a {type(value).__name__} as the whole code", value, ["arch code"]
 

@@ -94,8 +94,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     for outcome in outcomes:
         print("{:<4}  {}: {}".format("ok" if outcome.passed else "FAIL", outcome.name, outcome.text))
     failed = sum(not outcome.passed for outcome in outcomes)
-    verdict = "FAILED: {} of {} checks".format(failed, len(outcomes)) if failed else "passed: {} checks".format(len(outcomes))
-    print("check_manifest {}, {}".format(verdict, args.path))
+    verdict = f"FAILED: {failed} of {len(outcomes)} checks" if failed else f"passed: {len(outcomes)} checks"
+    print(f"check_manifest {verdict}, {args.path}")
     return 1 if failed else 0
 
 

@@ -3,6 +3,7 @@
 A pool is made of fair cycles of a random stream of its own, so that every option of every block is scored
 equally often: the 12 codes of the default use each of the three options exactly four times.
 """
+
 import json
 from typing import Any, Dict, List, Set
 
@@ -27,8 +28,9 @@ def build_pool(seed: int, size: int, space: SearchSpace = SPACE) -> np.ndarray:
     """
     paths = space.num_paths
     if size < 1 or size % paths:
-        raise UserError(f"eval.pool_size: expected a positive multiple of {paths}, the paths of a fair "
-                        f"cycle, found {size}")
+        raise UserError(
+            f"eval.pool_size: expected a positive multiple of {paths}, the paths of a fair cycle, found {size}"
+        )
     cycles: List[np.ndarray] = []
     seen: Set[bytes] = set()
     draws = _DRAWS_PER_CYCLE * (size // paths) if size <= space.size else 0
@@ -40,8 +42,10 @@ def build_pool(seed: int, size: int, space: SearchSpace = SPACE) -> np.ndarray:
             cycles.append(codes)
         if len(seen) == size:
             return np.concatenate(cycles)
-    raise UserError(f"eval.pool_size: the fair cycles of this space of {space.size} subnets give no {size} "
-                    "distinct codes; choose a smaller pool")
+    raise UserError(
+        f"eval.pool_size: the fair cycles of this space of {space.size} subnets give no {size} "
+        "distinct codes; choose a smaller pool"
+    )
 
 
 def save_pool(path: str, pool: np.ndarray, seed: int, space: SearchSpace = SPACE) -> None:
@@ -59,13 +63,16 @@ def load_pool(path: str, seed: int, size: int, space: SearchSpace = SPACE) -> np
     stored = _read(path)
     expected = _document(pool, seed, space)
     if set(stored) != set(expected):
-        raise UserError(f"{path}: not a pool file: expected the keys {json.dumps(list(expected))}, "
-                        f"found {json.dumps(list(stored)):.200}; {_ADVICE}")
+        raise UserError(
+            f"{path}: not a pool file: expected the keys {json.dumps(list(expected))}, "
+            f"found {json.dumps(list(stored)):.200}; {_ADVICE}"
+        )
     for key, value in expected.items():
         want = json.dumps(value)
         if stored[key] != want:
-            raise UserError(f"{path}: not the pool of this run: expected {key} {want:.300}, "
-                            f"found {stored[key]:.300}; {_ADVICE}")
+            raise UserError(
+                f"{path}: not the pool of this run: expected {key} {want:.300}, found {stored[key]:.300}; {_ADVICE}"
+            )
     return pool
 
 

@@ -6,6 +6,7 @@ state to save or to lose. Source: FairNAS (Chu et al., 2019), strict fairness.
 
     python -m edgeflownas.nas.fair_sampler --cycles 300 --seed 42 --check
 """
+
 import hashlib
 import os
 import subprocess
@@ -97,8 +98,10 @@ def _checked_counts(counts: Any, space: SearchSpace) -> List[List[int]]:
     for block in space.blocks:
         uses, options = counts[block.name], len(block.options)
         if not isinstance(uses, (list, tuple)) or len(uses) != options or not all(map(_is_count, uses)):
-            raise ValueError(f"fairness counts of block {block.name}: expected {options} whole numbers "
-                             f"from 0, found {str(uses):.100}")
+            raise ValueError(
+                f"fairness counts of block {block.name}: expected {options} whole numbers "
+                f"from 0, found {str(uses):.100}"
+            )
     return [list(counts[name]) for name in space.names]
 
 
@@ -121,9 +124,16 @@ def check(cycles: int, seed: int) -> Dict[str, Any]:
     if second != digest:
         problems.append(f"a second process gives the sequence {second}, this one {digest}")
     return {
-        "passed": not problems, "problems": problems, "cycles": cycles, "seed": seed,
-        "num_paths": SPACE.num_paths, "fairness_gap": counts.gap(), "largest_gap_after_any_cycle": max(gaps),
-        "counts": counts.as_dict(), "sequence_sha256": digest, "second_process_sha256": second,
+        "passed": not problems,
+        "problems": problems,
+        "cycles": cycles,
+        "seed": seed,
+        "num_paths": SPACE.num_paths,
+        "fairness_gap": counts.gap(),
+        "largest_gap_after_any_cycle": max(gaps),
+        "counts": counts.as_dict(),
+        "sequence_sha256": digest,
+        "second_process_sha256": second,
         "byte_identical": second == digest,
     }
 
@@ -156,8 +166,7 @@ def _digest_of_second_process(cycles: int, seed: int) -> str:
     environment = dict(os.environ, PYTHONHASHSEED=hash_seed, PYTHONPATH=search_path)
     command = [sys.executable, "-m", "edgeflownas.nas.fair_sampler", f"--cycles={cycles}", f"--seed={seed}"]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True,
-                              timeout=_SECOND_PROCESS_SECONDS)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECOND_PROCESS_SECONDS)
     except subprocess.TimeoutExpired:
         return f"nothing in {_SECOND_PROCESS_SECONDS} seconds"
     if done.returncode:
@@ -172,8 +181,10 @@ def _digest_of_second_process(cycles: int, seed: int) -> str:
 def _print_record(record: Dict[str, Any], output: str) -> None:
     for name, counts in record["counts"].items():
         print(f"{name:<8} {counts}")
-    print(f"fairness_gap {record['fairness_gap']} after {record['cycles']} cycles of seed {record['seed']}, "
-          f"{record['largest_gap_after_any_cycle']} at most after any single cycle")
+    print(
+        f"fairness_gap {record['fairness_gap']} after {record['cycles']} cycles of seed {record['seed']}, "
+        f"{record['largest_gap_after_any_cycle']} at most after any single cycle"
+    )
     print(f"sha256 {record['sequence_sha256']} of the sequence")
     print(f"sha256 {record['second_process_sha256']} in a second process with another hash seed")
     for problem in record["problems"][:_PROBLEMS_SHOWN]:
@@ -187,14 +198,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = Parser("python -m edgeflownas.nas.fair_sampler", "Check a sequence of fair cycles, or print its SHA-256.")
     parser.add_argument("--cycles", type=int, default=300, help="how many cycles (default 300)")
     parser.add_argument("--seed", type=int, default=42, help="train.arch_seed of a run (default 42)")
-    parser.add_argument("--check", action="store_true",
-                        help="check fairness after each cycle, and that another process draws the same")
+    parser.add_argument(
+        "--check", action="store_true", help="check fairness after each cycle, and that another process draws the same"
+    )
     parser.add_argument("--output", default=DEFAULT_OUTPUT, help="check's record (default %(default)s)")
     args = parser.parse_args(argv)
     if args.cycles < 1:
         raise UserError(f"--cycles: expected at least 1, found {args.cycles}")
-    if not 0 <= args.seed < 2 ** 32:
-        raise UserError(f"--seed: expected 0 to {2 ** 32 - 1}, found {args.seed}")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed: expected 0 to {2**32 - 1}, found {args.seed}")
     if not args.check:
         print(sequence_digest(args.seed, args.cycles))
         return 0

@@ -31,12 +31,12 @@ def expected_shapes(batch: int, height: int, width: int) -> List[Tuple[int, int,
 
 def problems(outputs: List[np.ndarray], want: List[Tuple[int, int, int, int]]) -> List[str]:
     """What is wrong with the outputs of one code; empty if nothing is."""
-    found = ["{} outputs, want {}".format(len(outputs), len(want))] if len(outputs) != len(want) else []
+    found = [f"{len(outputs)} outputs, want {len(want)}"] if len(outputs) != len(want) else []
     for number, (output, shape) in enumerate(zip(outputs, want)):
         if output.shape != shape:
-            found.append("output {} is {}, want {}".format(number, list(output.shape), list(shape)))
+            found.append(f"output {number} is {list(output.shape)}, want {list(shape)}")
         elif not np.all(np.isfinite(output)):
-            found.append("output {} has {} values that are not finite".format(number, np.sum(~np.isfinite(output))))
+            found.append(f"output {number} has {np.sum(~np.isfinite(output))} values that are not finite")
     return found
 
 
@@ -69,7 +69,9 @@ def _parser() -> Parser:
     parser.add_argument("--batch", type=positive, default=2, help="images per batch (default %(default)s)")
     parser.add_argument("--samples", type=positive, default=20, help="number of random codes (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of codes, images and weights (default %(default)s)")
-    parser.add_argument("--init_channels", type=positive, default=32, help="width of the supernet, even (default %(default)s)")
+    parser.add_argument(
+        "--init_channels", type=positive, default=32, help="width of the supernet, even (default %(default)s)"
+    )
     parser.add_argument("--gpu_device", default="0", help="GPU number; -1: CPU (default %(default)s)")
     return parser
 
@@ -77,13 +79,13 @@ def _parser() -> Parser:
 def _check_arguments(args: argparse.Namespace) -> None:
     for flag, value in (("--h", args.h), ("--w", args.w)):
         if value < SMALLEST:
-            raise UserError("{}: expected at least {} pixels, found {}".format(flag, SMALLEST, value))
+            raise UserError(f"{flag}: expected at least {SMALLEST} pixels, found {value}")
     if args.samples > SPACE.size:
-        raise UserError("--samples: expected at most {}, the number of subnets, found {}".format(SPACE.size, args.samples))
+        raise UserError(f"--samples: expected at most {SPACE.size}, the number of subnets, found {args.samples}")
     if not 0 <= args.seed < 2**32:
-        raise UserError("--seed: expected 0 to {}, found {}".format(2**32 - 1, args.seed))
+        raise UserError(f"--seed: expected 0 to {2**32 - 1}, found {args.seed}")
     if args.init_channels < 2:
-        raise UserError("--init_channels: expected at least 2, found {}".format(args.init_channels))
+        raise UserError(f"--init_channels: expected at least 2, found {args.init_channels}")
 
 
 def main(argv: Optional[List[str]] = None) -> int:

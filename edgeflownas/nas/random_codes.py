@@ -13,6 +13,6 @@ def random_codes(seed: int, count: int, space: SearchSpace = SPACE) -> np.ndarra
     Raises ValueError unless 1 <= count <= the size of the space.
     """
     if not 1 <= count <= space.size:
-        raise ValueError("random codes: count must be in 1..{}, got {}".format(space.size, count))
+        raise ValueError(f"random codes: count must be in 1..{space.size}, got {count}")
     numbers = stream("random_codes", seed).permutation(space.size)[:count]
     return np.stack(np.unravel_index(numbers, space.num_options), axis=1).astype(np.int32)

@@ -34,14 +34,14 @@ def draw(path: str, rows: Sequence[Any], title: str) -> None:
         for place, (cost, label) in zip(axes, COSTS.items()):
             unit, unit_name = unit_of(max(getattr(row, cost) for row in rows))
             _panel(place, rows, cost, unit)
-            place.set_xlabel("{}, {}".format(label, unit_name))
+            place.set_xlabel(f"{label}, {unit_name}")
         axes[0].set_ylabel("EPE, px")
         handles, names = axes[0].get_legend_handles_labels()
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         figure.tight_layout(rect=(0, 0.07, 1, 1))
         figure.legend(handles, names, loc="lower left", ncol=len(names))
         content = png(figure)
-    with os_errors("write {}".format(path)), open(path, "wb") as handle:
+    with os_errors(f"write {path}"), open(path, "wb") as handle:
         handle.write(content)
 
 
@@ -53,7 +53,7 @@ def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float) -> None:
         color=BLUE,
         alpha=0.75,
         linewidths=0,
-        label="subnets ({:,})".format(len(rows)),
+        label=f"subnets ({len(rows):,})",
     )
     best = front(rows, cost)
     axes.plot(

@@ -53,21 +53,21 @@ class ScoreTable:
     def __init__(self, path: str, belongs_to: Dict[str, Any]) -> None:
         stem, extension = os.path.splitext(path)
         if extension != ".csv":
-            raise UserError("--output {}: expected a name that ends in .csv".format(path))
+            raise UserError(f"--output {path}: expected a name that ends in .csv")
         self.path, self.sidecar, self.plot = path, stem + ".json", stem + ".png"
         self.rows: List[Row] = []
         self._belongs_to = json.loads(json.dumps(belongs_to))
         folder, name = os.path.split(path)
-        self._lock = filelock.FileLock(os.path.join(folder, ".{}.lock".format(name)), timeout=0)
+        self._lock = filelock.FileLock(os.path.join(folder, f".{name}.lock"), timeout=0)
 
     def __enter__(self) -> "ScoreTable":
-        with os_errors("write {}".format(self.path)):
+        with os_errors(f"write {self.path}"):
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
             try:
                 self._lock.acquire()
             except filelock.Timeout:
                 raise UserError(
-                    "{} is being written by another process; wait for it, or name another --output".format(self.path)
+                    f"{self.path} is being written by another process; wait for it, or name another --output"
                 ) from None
         try:
             self._open()
@@ -107,9 +107,8 @@ class ScoreTable:
             self._compare()
         elif os.path.lexists(self.path):
             raise UserError(
-                "{} was not written by supernet_eval: there is no {} beside it; {}".format(
-                    self.path, os.path.basename(self.sidecar), ADVICE
-                )
+                f"{self.path} was not written by supernet_eval: there is no {os.path.basename(self.sidecar)} beside "
+                f"it; {ADVICE}"
             )
         else:
             atomic_write_json(self.sidecar, self._belongs_to)
@@ -117,7 +116,7 @@ class ScoreTable:
             self.rows = [self._row(cells) for cells in read_table(self.path, COLUMNS)]
 
     def _compare(self) -> None:
-        with os_errors("read {}".format(self.sidecar)), open(self.sidecar, "rb") as handle:
+        with os_errors(f"read {self.sidecar}"), open(self.sidecar, "rb") as handle:
             content = handle.read()
         try:
             found = json.loads(content.decode("utf-8"))
@@ -126,13 +125,13 @@ class ScoreTable:
         if found == self._belongs_to:
             return
         if not isinstance(found, dict) or set(found) != set(self._belongs_to):
-            raise UserError("{} was not written by supernet_eval; {}".format(self.sidecar, ADVICE))
+            raise UserError(f"{self.sidecar} was not written by supernet_eval; {ADVICE}")
         there, now = _flat(found), _flat(self._belongs_to)
         differing = [key for key in sorted(set(there) | set(now)) if there.get(key) != now.get(key)]
         # The step says more than a checksum, if it differs at all.
         shown = [key for key in differing if "sha256" not in key] or differing
-        words = "; ".join("{} {} there, {} now".format(key, there.get(key), now.get(key)) for key in shown)
-        raise UserError("the rows of {} belong to something else: {}; {}".format(self.path, words, ADVICE))
+        words = "; ".join(f"{key} {there.get(key)} there, {now.get(key)} now" for key in shown)
+        raise UserError(f"the rows of {self.path} belong to something else: {words}; {ADVICE}")
 
     def _row(self, cells: Dict[str, str]) -> Row:
         try:
@@ -140,7 +139,7 @@ class ScoreTable:
             if to_digits(row.arch_code) != row.arch_code:
                 raise ValueError(row.arch_code)
         except ValueError as error:
-            raise UserError("{}: damaged: {}; {}".format(self.path, error, ADVICE)) from error
+            raise UserError(f"{self.path}: damaged: {error}; {ADVICE}") from error
         return row
 
 
@@ -148,5 +147,5 @@ def _flat(value: Any, name: str = "") -> Dict[str, Any]:
     """{"checkpoint.epoch": 3, ...}"""
     if not isinstance(value, dict):
         return {name: value}
-    parts = [_flat(inner, "{}.{}".format(name, key) if name else key) for key, inner in value.items()]
+    parts = [_flat(inner, f"{name}.{key}" if name else key) for key, inner in value.items()]
     return {key: leaf for part in parts for key, leaf in part.items()}

@@ -75,13 +75,10 @@ def _parser() -> Parser:
     what.add_argument("--codes", metavar="CODE,...", help="score these codes, in digits (default: the evaluation pool)")
     what.add_argument("--codes_file", metavar="FILE", help="score the codes in this file, one per line")
     what.add_argument(
-        "--random",
-        type=positive,
-        metavar="N",
-        help="score N random codes; a larger N continues a smaller one",
+        "--random", type=positive, metavar="N", help="score N random codes; a larger N continues a smaller one"
     )
     group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
-    group.add_argument("--output", metavar="FILE.csv", help="the table (default: {} in the run folder)".format(OUTPUT))
+    group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {OUTPUT} in the run folder)")
     return parser
 
 
@@ -93,19 +90,19 @@ def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
     if args.random is not None:
         seed = args.random_seed or 0
         if not 0 <= seed < 2**32:
-            raise UserError("--random_seed: expected 0 to {}, found {}".format(2**32 - 1, seed))
+            raise UserError(f"--random_seed: expected 0 to {2**32 - 1}, found {seed}")
         if args.random > SPACE.size:
-            raise UserError("--random: expected at most {}, the number of subnets, found {}".format(SPACE.size, args.random))
+            raise UserError(f"--random: expected at most {SPACE.size}, the number of subnets, found {args.random}")
         return [to_digits(code) for code in random_codes(seed, args.random)]
     if args.codes is not None:
         return _digits([("--codes", text) for text in _split(args.codes)])
     if args.codes_file is not None:
-        with os_errors("read {}".format(args.codes_file)), open(args.codes_file, "rb") as handle:
+        with os_errors(f"read {args.codes_file}"), open(args.codes_file, "rb") as handle:
             lines = handle.read().decode("utf-8", "replace").splitlines()
-        named = [("{} line {}".format(args.codes_file, number), line.strip()) for number, line in enumerate(lines, 1)]
+        named = [(f"{args.codes_file} line {number}", line.strip()) for number, line in enumerate(lines, 1)]
         named = [(where, text) for where, text in named if text]
         if not named:
-            raise UserError("{}: expected a code per line, found none".format(args.codes_file))
+            raise UserError(f"{args.codes_file}: expected a code per line, found none")
         return _digits(named)
     return None
 
@@ -121,7 +118,7 @@ def _digits(named: List[Tuple[str, str]]) -> List[str]:
         try:
             codes[to_digits(parse(text))] = None
         except ValueError as error:
-            raise UserError("{}: {}".format(where, error)) from error
+            raise UserError(f"{where}: {error}") from error
     return list(codes)
 
 
@@ -132,19 +129,16 @@ def main(argv: Optional[List[str]] = None) -> int:
     codes = requested_codes(args)
     folder = run_folder(config)
     values = configuration.flat(config)
-    settings = {name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")}
+    settings = {
+        name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")
+    }
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     with StopSignals() as stop:
         return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop)
 
 
 def _evaluate(
-    folder: str,
-    checkpoint: str,
-    settings: Dict[str, Any],
-    codes: Optional[List[str]],
-    output: str,
-    stop: StopSignals,
+    folder: str, checkpoint: str, settings: Dict[str, Any], codes: Optional[List[str]], output: str, stop: StopSignals
 ) -> int:
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
     from edgeflownas.api import Interrupted, Supernet
@@ -158,16 +152,15 @@ def _evaluate(
         with ScoreTable(output, belongs_to(supernet)) as table:
             missing = [code for code in wanted if code not in table]
             if len(missing) < len(wanted):
-                print("{} of {} codes are in {} already".format(len(wanted) - len(missing), len(wanted), output))
+                print(f"{len(wanted) - len(missing)} of {len(wanted)} codes are in {output} already")
             try:
                 for results in supernet.stream(missing, lambda: stop.requested, _Bar()):
                     table.add(results)
                     _print_progress(table, results, wanted)
             except (Interrupted, KeyboardInterrupt):
                 print(
-                    "stopped with {} of {} codes scored; the same command continues".format(
-                        sum(code in table for code in wanted), len(wanted)
-                    )
+                    f"stopped with {sum(code in table for code in wanted)} of {len(wanted)} codes scored; the same "
+                    "command continues"
                 )
                 return int(stop.exit_code)
             _finish(table, title)
@@ -194,8 +187,12 @@ def belongs_to(supernet: Any) -> Dict[str, Any]:
 
 
 def _title(supernet: Any, folder: str, checkpoint: str) -> str:
-    note = ", which is the last: nothing is evaluated yet" if checkpoint == "best" and supernet.generation.best is None else ""
-    return "{}, checkpoint {}{}: epoch {}, step {}".format(folder, checkpoint, note, supernet.epoch, supernet.step)
+    note = (
+        ", which is the last: nothing is evaluated yet"
+        if checkpoint == "best" and supernet.generation.best is None
+        else ""
+    )
+    return f"{folder}, checkpoint {checkpoint}{note}: epoch {supernet.epoch}, step {supernet.step}"
 
 
 class _Bar:
@@ -216,12 +213,7 @@ def _print_progress(table: Any, results: Any, wanted: List[str]) -> None:
     for number, result in enumerate(results, done - len(results) + 1):
         print(
             "{:>{width}}/{}  {}  EPE {:.4f} px  bn_recal_batches={}".format(
-                number,
-                len(wanted),
-                result.arch_code,
-                result.epe,
-                result.bn_recal_batches,
-                width=len(str(len(wanted))),
+                number, len(wanted), result.arch_code, result.epe, result.bn_recal_batches, width=len(str(len(wanted)))
             ),
             flush=True,
         )
@@ -238,23 +230,20 @@ def _finish(table: Any, title: str) -> None:
         )
     )
     for row in ranked[:SHOWN]:
-        print(
-            "{:>5}  {}  {:>9.4f}  {:>11,}  {:>14,}".format(row.rank, row.arch_code, row.epe, row.parameters, row.multiply_adds)
-        )
+        print(f"{row.rank:>5}  {row.arch_code}  {row.epe:>9.4f}  {row.parameters:>11,}  {row.multiply_adds:>14,}")
     if len(ranked) > SHOWN:
-        print("  ... and {} more".format(len(ranked) - SHOWN))
+        print(f"  ... and {len(ranked) - SHOWN} more")
     mean = sum(row.epe for row in ranked) / len(ranked)
     print(
-        "mean EPE {:.4f} px, zero flow {:.4f} px, {} samples, {} BN batches per subnet".format(
-            mean, ranked[0].zero_flow_epe, ranked[0].num_samples, ranked[0].bn_recal_batches
-        )
+        f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
+        f"{ranked[0].bn_recal_batches} BN batches per subnet"
     )
     for cost, label in COSTS.items():
         codes = [row.arch_code for row in front(ranked, cost)]
-        more = " and {} more".format(len(codes) - FRONT_SHOWN) if len(codes) > FRONT_SHOWN else ""
+        more = f" and {len(codes) - FRONT_SHOWN} more" if len(codes) > FRONT_SHOWN else ""
         print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))
     draw(table.plot, ranked, title)
-    print("table {}\nplot  {}".format(table.path, table.plot))
+    print(f"table {table.path}\nplot  {table.plot}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 Dimension letters: B samples, H and W pixels, C channels, P paths, all tensors NHWC float32.
 """
+
 import contextlib
 import zlib
 from collections import OrderedDict
@@ -17,6 +18,7 @@ BN_EPSILON = 1e-5
 
 class Conv(NamedTuple):
     """A convolution (no bias, SAME padding) with, if `bn` names it, the batch norm that follows it."""
+
     name: str
     kernel: int
     inputs: int
@@ -43,11 +45,16 @@ class Variables:
             self.trained[name] = tf.Variable(tf.placeholder(tf.float32, shape), name=name, use_resource=True)
             self.kernels.append(self.trained[name])
         for norm, channels in norms.items():
-            for table, part, value in ((self.trained, "gamma", 1.0), (self.trained, "beta", 0.0),
-                                       (self.moving, "moving_mean", 0.0), (self.moving, "moving_variance", 1.0)):
-                name = "{}/{}".format(norm, part)
-                table[name] = tf.Variable(tf.fill([channels], value), name=name, use_resource=True,
-                                          trainable=table is self.trained)
+            for table, part, value in (
+                (self.trained, "gamma", 1.0),
+                (self.trained, "beta", 0.0),
+                (self.moving, "moving_mean", 0.0),
+                (self.moving, "moving_variance", 1.0),
+            ):
+                name = f"{norm}/{part}"
+                table[name] = tf.Variable(
+                    tf.fill([channels], value), name=name, use_resource=True, trainable=table is self.trained
+                )
 
     def initial_values(self, seed: int) -> Dict[str, np.ndarray]:
         """Glorot-uniform kernels by name, each from its own stream, so that adding a layer changes no other."""
@@ -88,7 +95,8 @@ def _prefers_eigen() -> bool:
 def eigen_kernels() -> Iterator[None]:
     """On TensorFlow 1.15 without a GPU, gradients of convolutions that are made in here run Eigen's kernels.
 
-    The default ones first write out every patch, which on large images with few channels takes 4 to 9 times as long, and
+    The default ones first write out every patch, which on large images with few channels takes 4 to 9 times as long,
+    and
     as much memory as all that is kept for the gradients.
     """
     kinds = ("Conv2DBackpropInput", "Conv2DBackpropFilter") if _prefers_eigen() else ()
@@ -98,11 +106,14 @@ def eigen_kernels() -> Iterator[None]:
 
 @tf.RegisterGradient("EigenConv2D")
 def _eigen_gradient(op: tf.Operation, dy: tf.Tensor) -> List[tf.Tensor]:
-    # The kernels are chosen here and not around `tf.gradients`, because a branch of a conditional is a graph of its own.
+    # The kernels are chosen here and not around `tf.gradients`, because a branch of a conditional is a graph of its
+    # own.
     x, kernel = op.inputs
     with eigen_kernels():
-        return [tf.nn.conv2d_backprop_input(tf.shape(x), kernel, dy, strides=op.get_attr("strides"), padding="SAME"),
-                tf.nn.conv2d_backprop_filter(x, tf.shape(kernel), dy, strides=op.get_attr("strides"), padding="SAME")]
+        return [
+            tf.nn.conv2d_backprop_input(tf.shape(x), kernel, dy, strides=op.get_attr("strides"), padding="SAME"),
+            tf.nn.conv2d_backprop_filter(x, tf.shape(kernel), dy, strides=op.get_attr("strides"), padding="SAME"),
+        ]
 
 
 def upsample(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -112,13 +123,14 @@ def upsample(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """
     h, w = x.shape.as_list()[1:3]
     if not (2 * h - 1 <= height <= 2 * h and 2 * w - 1 <= width <= 2 * w):
-        raise ValueError("upsample: {}x{} cannot become {}x{}".format(h, w, height, width))
+        raise ValueError(f"upsample: {h}x{w} cannot become {height}x{width}")
 
     @tf.custom_gradient
     def grow(x: tf.Tensor):  # type: ignore
         def gradient(dy: tf.Tensor) -> tf.Tensor:
             dy = tf.pad(dy, [[0, 0], [0, 2 * h - height], [0, 2 * w - width], [0, 0]])
             return _halve(_halve(dy, axis=1), axis=2)
+
         y = tf.image.resize_bilinear(x, [2 * h, 2 * w], align_corners=False, half_pixel_centers=False)
         return tf.slice(y, [0, 0, 0, 0], [-1, height, width, -1]), gradient
 
@@ -126,13 +138,14 @@ def upsample(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def _halve(dy: tf.Tensor, axis: int) -> tf.Tensor:
-    """The gradient of linear x2 along an axis: length 2n -> n. (TensorFlow's own, of both axes, is a loop on one thread.)
+    """The gradient of linear x2 along an axis: length 2n -> n. (TensorFlow's own, of both axes, is a loop on one
+    thread.)
 
     y[2i] = x[i] and y[2i+1] = (x[i] + x[i+1]) / 2, with x[n-1] again in the place of x[n].
     """
     shape = dy.shape.as_list()
     n = shape[axis] // 2
-    even, odd = tf.unstack(tf.reshape(dy, [-1] + shape[1:axis] + [n, 2] + shape[axis + 1:]), axis=axis + 1)
+    even, odd = tf.unstack(tf.reshape(dy, [-1] + shape[1:axis] + [n, 2] + shape[axis + 1 :]), axis=axis + 1)
     own = 0.5 * odd
     inner, last_but_one, last = tf.split(own, [n - 2, 1, 1], axis=axis)
     before = tf.concat([tf.zeros_like(last), inner, last_but_one + last], axis=axis)
@@ -153,8 +166,9 @@ class BatchStatistics:
     def __call__(self, name: str, x: tf.Tensor) -> tf.Tensor:
         gamma, beta = self.variables.trained[name + "/gamma"], self.variables.trained[name + "/beta"]
         # The raw operation, because its wrapper raises an epsilon of 1e-5 to 1.001e-5.
-        out = tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=BN_EPSILON,
-                                          is_training=True)
+        out = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=BN_EPSILON, is_training=True
+        )
         # The operation returns n/(n-1) times the variance by which it normalised.
         count = tf.cast(tf.size(x), tf.float32) / self.variables.norms[name]
         self.note(name, out.batch_mean, out.batch_variance * ((count - 1.0) / count), tf.ones([]))
@@ -171,8 +185,9 @@ class BatchStatistics:
 
     def flat(self) -> tf.Tensor:
         """All means and variances of all applications as one vector, which `StoredStatistics` takes apart again."""
-        return tf.concat([part for uses in self.noted.values() for mean, variance, _ in uses
-                          for part in (mean, variance)], axis=0)
+        return tf.concat(
+            [part for uses in self.noted.values() for mean, variance, _ in uses for part in (mean, variance)], axis=0
+        )
 
     def applications(self) -> "OrderedDict[str, int]":
         """How often each layer is applied, the layout of `flat`."""

@@ -2,6 +2,7 @@
 
 Source: the LinearSoftplus multiscale loss of EdgeFlowNet (Pinnamaraju Raju et al., 2024).
 """
+
 from typing import List, Sequence
 
 from edgeflownas.network.layers import upsample
@@ -12,7 +13,8 @@ _SIGMA_FLOOR = 1e-3
 
 
 def target_pyramid(flow: tf.Tensor, sizes: Sequence[Sequence[int]], flow_clip: float) -> List[tf.Tensor]:
-    """T_s: `flow` [B, H, W, 2] clipped to +-`flow_clip` pixels (0: not at all), resized to each size, values unscaled."""
+    """T_s: `flow` [B, H, W, 2] clipped to +-`flow_clip` pixels (0: not at all), resized to each size, values
+    unscaled."""
     if flow_clip > 0:
         flow = tf.clip_by_value(flow, -flow_clip, flow_clip)
     full = tuple(flow.shape.as_list()[1:3])

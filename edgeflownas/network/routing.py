@@ -1,10 +1,13 @@
 """How the paths of several codes go through one network without computing anything twice.
 
 A fair cycle uses every option of a choice block equally often, so it is a permutation: before each choice block the
-paths are put into slots such that slot `o` holds the path that chose option `o`; then option `o` is applied to slot `o`.
-Nothing is masked and nothing is left out. `FairPaths` does that for P codes at once; `SinglePath` runs one arbitrary code,
+paths are put into slots such that slot `o` holds the path that chose option `o`; then option `o` is applied to slot
+`o`.
+Nothing is masked and nothing is left out. `FairPaths` does that for P codes at once; `SinglePath` runs one arbitrary
+code,
 of which only the chosen branches are executed.
 """
+
 from typing import Callable, List, NamedTuple, Optional, Sequence, Union
 
 from edgeflownas.nas.search_space import SearchSpace
@@ -16,7 +19,9 @@ Option = Callable[[int, tf.Tensor, Norm], tf.Tensor]
 
 
 class Paths(NamedTuple):
-    """One tensor per path, in the slot order of choice block `block`; or, before the first choice, one tensor for all."""
+    """One tensor per path, in the slot order of choice block `block`; or, before the first choice, one tensor for
+    all."""
+
     tensors: List[tf.Tensor]
     block: Optional[int]
 
@@ -60,8 +65,10 @@ class FairPaths:
     def towards(self, name: str, paths: Paths) -> Paths:
         """The paths in the slot order of block `name`, which `choose` then finds as they are.
 
-        To be called ahead of a batch norm: its gradient keeps its input anyway, so the copy that this makes takes the place of
-        the tensor it was made from. Behind the batch norm both would be kept. (Not while paths share tensors: the batch norm
+        To be called ahead of a batch norm: its gradient keeps its input anyway, so the copy that this makes takes the
+        place of
+        the tensor it was made from. Behind the batch norm both would be kept. (Not while paths share tensors: the
+        batch norm
         would then be computed for each.)
         """
         block = self.space.position(name)
@@ -84,6 +91,7 @@ def _reorder(tensors: Sequence[tf.Tensor], source: tf.Tensor) -> List[tf.Tensor]
 
     The gradient is the inverse permutation. (That of `tf.gather` would add slices into zeros.)
     """
+
     def rows(values: Sequence[tf.Tensor], order: tf.Tensor) -> List[tf.Tensor]:
         stacked = tf.stack(values)  # the one copy: a row of a stacked tensor shares its memory
         return [stacked[order[i]] for i in range(len(values))]
@@ -92,6 +100,7 @@ def _reorder(tensors: Sequence[tf.Tensor], source: tf.Tensor) -> List[tf.Tensor]
     def permute(*values: tf.Tensor):  # type: ignore
         def gradient(*results: tf.Tensor) -> List[tf.Tensor]:
             return rows(results, tf.math.invert_permutation(source))
+
         return rows(values, source), gradient
 
     return list(permute(*tensors))
@@ -125,7 +134,7 @@ class SinglePath:
         results = results if isinstance(results, (list, tuple)) else [results]
         if isinstance(norm, BatchStatistics):
             for i, layer in enumerate(inside):
-                norm.note(layer, *results[1 + 3 * i:4 + 3 * i])
+                norm.note(layer, *results[1 + 3 * i : 4 + 3 * i])
         return Paths([results[0]], block)
 
     def towards(self, name: str, paths: Paths) -> Paths:

@@ -90,7 +90,8 @@ def epoch_axis(axes: Any, first: float, last: float) -> None:
 
 
 def block_axis(axes: Any, blocks: Dict[str, List[str]], names_at: float) -> Dict[Tuple[str, str], float]:
-    """An x axis of blocks and, in each, its options; every other block is shaded. Gives the place of each (block, option).
+    """An x axis of blocks and, in each, its options; every other block is shaded. Gives the place of each (block,
+    option).
 
     `names_at`: where the names of the blocks stand, below the axes, as a share of their height.
     """

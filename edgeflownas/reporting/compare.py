@@ -38,11 +38,7 @@ def _headlines(runs: Sequence[Run], names: Sequence[str]) -> Verdict:
     heads = [facts.headline(run) for run in runs]
     scored = [(head, name, run) for head, name, run in zip(heads, names, runs) if run.history]
     items = [
-        (
-            head.tone,
-            name,
-            "{}; {}, {}".format(head.word, str(run.get("status")).replace("_", " "), facts.progress(run)),
-        )
+        (head.tone, name, "{}; {}, {}".format(head.word, str(run.get("status")).replace("_", " "), facts.progress(run)))
         for head, name, run in zip(heads, names, runs)
     ]
     if not scored:
@@ -70,7 +66,9 @@ def percent_of_zero(run: Run) -> str:
 
 def flat_config(run: Run) -> Dict[str, Any]:
     """{"section.key": value} of the manifest's configuration."""
-    return {f"{section}.{key}": value for section, entries in run.get("config").items() for key, value in entries.items()}
+    return {
+        f"{section}.{key}": value for section, entries in run.get("config").items() for key, value in entries.items()
+    }
 
 
 def _configuration(runs: Sequence[Run], names: Sequence[str]) -> List[Part]:
@@ -144,10 +142,7 @@ def _options(runs: Sequence[Tuple[str, Run]]) -> List[Part]:
             "zero is better. Last evaluation of each run.",
         ),
         Grid(
-            ["block", "option"] + [name + ", px" for name, _ in runs],
-            rows,
-            plain=(0, 1),
-            folded="Mean EPE per option",
+            ["block", "option"] + [name + ", px" for name, _ in runs], rows, plain=(0, 1), folded="Mean EPE per option"
         ),
     ]
 

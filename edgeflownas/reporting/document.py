@@ -53,12 +53,7 @@ class Figure(NamedTuple):
 
 
 Part = Union[Heading, Paragraph, Bullets, Verdict, Grid, Figure]
-_MARKS = {
-    "good": "\u2714",
-    "fair": "\u25b2",
-    "bad": "\u2716",
-    "open": "\u2026",
-}  # tick, triangle, cross, dots
+_MARKS = {"good": "\u2714", "fair": "\u25b2", "bad": "\u2716", "open": "\u2026"}  # tick, triangle, cross, dots
 
 
 def to_markdown(title: str, parts: Sequence[Part], image_folder: str) -> str:

@@ -187,7 +187,9 @@ def _clip(run: Run) -> Item:
     if share is None:
         return "open", "Gradient clip", "no step yet"
     word, tone = verdict.clipping(share)
-    text = "{}: at {} the clip shortened the gradient in {} of all steps".format(word, run.get("grad_clip"), percent(share))
+    text = "{}: at {} the clip shortened the gradient in {} of all steps".format(
+        word, run.get("grad_clip"), percent(share)
+    )
     if run.history is not None:
         text += " (share in the last epoch: {})".format(run.recorded("clip_share"))
     if tone != "good":

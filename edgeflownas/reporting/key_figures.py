@@ -5,14 +5,7 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from edgeflownas.reporting.facts import (
-    best_ratio,
-    clip_share,
-    epoch_seconds,
-    gate_words,
-    largest_gap,
-    unsigned,
-)
+from edgeflownas.reporting.facts import best_ratio, clip_share, epoch_seconds, gate_words, largest_gap, unsigned
 from edgeflownas.reporting.run_files import Run
 from edgeflownas.reporting.words import duration, percent, show
 
@@ -36,10 +29,7 @@ def measured(run: Run) -> List[Tuple[str, str]]:
         ("Fairness gap, largest", str(largest_gap(run))),
         ("Steps clipped", percent(clip_share(run) or 0.0)),
         ("Evaluations", str(run.history.rows)),
-        (
-            "Samples scored, BN batches",
-            "{}, {}".format(run.recorded("num_samples"), run.recorded("bn_recal_batches")),
-        ),
+        ("Samples scored, BN batches", "{}, {}".format(run.recorded("num_samples"), run.recorded("bn_recal_batches"))),
     ]
 
 
@@ -50,7 +40,9 @@ def setting(run: Run) -> List[Tuple[str, str]]:
         ("Status", str(run.get("status")).replace("_", " ")),
         (
             "Epochs",
-            "{} of {}".format((run.steps.rows if run.steps else 0) // int(run.get("steps_per_epoch")), run.get("num_epochs")),
+            "{} of {}".format(
+                (run.steps.rows if run.steps else 0) // int(run.get("steps_per_epoch")), run.get("num_epochs")
+            ),
         ),
         ("Steps", "{} of {}".format(run.steps.rows if run.steps else 0, run.get("total_steps"))),
         ("Time per epoch", "~" + duration(seconds) if seconds else "not yet known"),
@@ -61,14 +53,14 @@ def setting(run: Run) -> List[Tuple[str, str]]:
         ("Input", "x".join(str(side) for side in run.get("input_shape"))),
         ("Parameters", "{:,}".format(int(run.get("parameter_count")))),
         ("Configuration hash", "`{}`".format(str(run.get("config_hash"))[:16])),
-        (
-            "Commit",
-            "`{}`{}".format(str(run.get("git_commit"))[:12], " dirty" if run.get("git_dirty") else ""),
-        ),
+        ("Commit", "`{}`{}".format(str(run.get("git_commit"))[:12], " dirty" if run.get("git_dirty") else "")),
         (
             "Gates",
             ("**unsigned**: " if unsigned(run) else "")
-            + (", ".join("{} {}".format(gate.replace("gate", ""), word) for gate, word in gate_words(run).items()) or "none"),
+            + (
+                ", ".join("{} {}".format(gate.replace("gate", ""), word) for gate, word in gate_words(run).items())
+                or "none"
+            ),
         ),
         ("Device", show(run.get("device"))),
         ("Versions", show(run.get("versions"))),

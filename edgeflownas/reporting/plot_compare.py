@@ -60,7 +60,15 @@ def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
             shift = 0.5 * ((number + 0.5) / len(runs) - 0.5)
             at = [places[score.block, score.label] + shift for score in scores]
             marker, colour = _SYMBOLS[number % len(_SYMBOLS)], _line(number)["color"]
-            axis.plot(at, _distances(scores), color=colour, marker=marker, markersize=6.5, linestyle="none", label=_short(name))
+            axis.plot(
+                at,
+                _distances(scores),
+                color=colour,
+                marker=marker,
+                markersize=6.5,
+                linestyle="none",
+                label=_short(name),
+            )
         axis.set_title("EPE of an option's subnets, relative to the run's pool, px")
         figure.legend(loc="lower center", ncol=min(4, len(runs)), bbox_to_anchor=(0.5, 0.0))
         return png(figure)

@@ -5,20 +5,7 @@ from typing import Any, List, NamedTuple
 
 import numpy as np
 
-from edgeflownas.reporting.canvas import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    RED,
-    SKY,
-    dots,
-    epoch_axis,
-    look,
-    panels,
-    png,
-    top,
-)
+from edgeflownas.reporting.canvas import BLACK, BLUE, GREEN, ORANGE, RED, SKY, dots, epoch_axis, look, panels, png, top
 from edgeflownas.reporting.run_files import Run
 
 POINTS = 200  # a curve of training steps is drawn with about so many points
@@ -115,12 +102,7 @@ def gradient(run: Run, curves: StepCurves) -> bytes:
         )
         axes[0].plot(curves.at, curves.after, color=BLUE, linewidth=4, alpha=0.45, label="after, median")
         axes[0].plot(
-            curves.at,
-            curves.before,
-            color=ORANGE,
-            label="before, median",
-            marker=dots(curves.at),
-            markersize=3.5,
+            curves.at, curves.before, color=ORANGE, label="before, median", marker=dots(curves.at), markersize=3.5
         )
         axes[0].axhline(clip, color=BLACK, linestyle=":", label=f"clip {clip:g}")
         axes[0].set_title("Gradient norm")

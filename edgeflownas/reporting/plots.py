@@ -74,13 +74,7 @@ def _spread(axis: Any, epochs: Any, mean: Any, std: Any, epe: Any, marker: Any) 
         axis.errorbar(epochs, mean, std, color=BLUE, capsize=8, label="mean \u00b1 std", marker="o")
         return
     axis.fill_between(
-        epochs,
-        epe.min(axis=1),
-        epe.max(axis=1),
-        color=SKY,
-        alpha=0.3,
-        linewidth=0,
-        label="best to worst subnet",
+        epochs, epe.min(axis=1), epe.max(axis=1), color=SKY, alpha=0.3, linewidth=0, label="best to worst subnet"
     )
     axis.fill_between(epochs, mean - std, mean + std, color=BLUE, alpha=0.35, linewidth=0, label="mean \u00b1 std")
     axis.plot(epochs, mean, color=BLUE, marker=marker, markersize=3.5, label="mean")
@@ -166,8 +160,7 @@ def _tau(axis: Any, epochs: Any, taus: List[float]) -> None:
     axis.axhline(STABLE_TAU, color=GREY, linestyle=":")
     axis.plot(epochs[1:], taus, color=GREEN, marker=dots(taus), markersize=3.5)
     axis.set(
-        title=f"Kendall tau to the evaluation before (dotted: {STABLE_TAU})",
-        ylim=(min(-0.05, min(taus) - 0.05), 1.05),
+        title=f"Kendall tau to the evaluation before (dotted: {STABLE_TAU})", ylim=(min(-0.05, min(taus) - 0.05), 1.05)
     )
 
 

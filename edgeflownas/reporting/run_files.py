@@ -126,7 +126,9 @@ def manifest_value(path: Path, manifest: Dict[str, Any], name: str) -> Any:
 def read_run(folder: Path) -> Run:
     """Reads and checks a run folder. UserError or DataError, which name the file, as the module says."""
     if not folder.is_dir():
-        raise UserError("{}: expected a run folder, found {}".format(folder, "a file" if folder.exists() else "nothing"))
+        raise UserError(
+            "{}: expected a run folder, found {}".format(folder, "a file" if folder.exists() else "nothing")
+        )
     manifest = _read_json(folder / "train_manifest.json")
     notes: List[str] = []
     run = Run(folder, manifest, _space(folder, manifest), None, None, None, None, None, None, ())
@@ -152,7 +154,8 @@ def _optional(path: Path, kinds: Dict[str, str], notes: List[str], needed: bool 
     table = read_table(path, kinds)
     if table.cut:
         notes.append(
-            f"`{path.name}` ends in the middle of a line, which is left out: its writer was stopped there or is at work."
+            f"`{path.name}` ends in the middle of a line, which is left out: its writer was stopped there or is at "
+            "work."
         )
     if kinds is not _SUBNETS and kinds is not _STEPS:
         check_rising(path, "epoch", table.numbers["epoch"])
@@ -225,7 +228,9 @@ def _read_steps(folder: Path, history: Optional[Table], notes: List[str]) -> Opt
     wrong = np.nonzero(steps.numbers["step"] != np.arange(steps.rows))[0]
     if len(wrong):
         raise DataError(
-            "{}: line {}: expected step {}, found {}".format(path, wrong[0] + 2, wrong[0], steps.texts["step"][wrong[0]])
+            "{}: line {}: expected step {}, found {}".format(
+                path, wrong[0] + 2, wrong[0], steps.texts["step"][wrong[0]]
+            )
         )
     if history is not None and history.numbers["global_step"][-1] > steps.rows:
         raise DataError(
@@ -240,7 +245,9 @@ def _read_json(path: Path) -> Dict[str, Any]:
     try:
         value = json.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}; expected the folder of a supernet run") from error
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}; expected the folder of a supernet run"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {str(error)[:200]}") from error
     if not isinstance(value, dict):
@@ -261,7 +268,9 @@ def _space(folder: Path, manifest: Dict[str, Any]) -> SearchSpace:
             for name, block in stored.items()
         )
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: search_space: expected {{block: {{kind, options}}}}, found {str(stored)[:120]}") from None
+        raise DataError(
+            f"{path}: search_space: expected {{block: {{kind, options}}}}, found {str(stored)[:120]}"
+        ) from None
     return SearchSpace(blocks)
 
 

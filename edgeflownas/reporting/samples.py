@@ -34,7 +34,9 @@ def read_samples(folder: Path, space: SearchSpace) -> Optional[Samples]:
         with np.load(str(path), allow_pickle=False) as archive:
             values = {name: archive[name] for name in Samples._fields}
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {str(error)[:160]}; it is written anew at the next evaluation") from error
+        raise DataError(
+            f"{path}: cannot be read: {str(error)[:160]}; it is written anew at the next evaluation"
+        ) from error
     count, height, width = values["flow"].shape[:3] if values["flow"].ndim == 4 else (0, 0, 0)
     shapes = {
         "images": (count, height, width, 6),

@@ -82,7 +82,9 @@ def _accuracy(run: Run) -> List[Part]:
     ]
     if len(rank) > 1:
         parts += _over_epochs(run)
-    return parts + [Grid(("rank", "code", "last EPE, px", "rank before", ", ".join(run.space.names)), rows, plain=(1, 4))]
+    return parts + [
+        Grid(("rank", "code", "last EPE, px", "rank before", ", ".join(run.space.names)), rows, plain=(1, 4))
+    ]
 
 
 def _over_epochs(run: Run) -> List[Part]:
@@ -136,10 +138,7 @@ def _options(run: Run) -> List[Part]:
 
 def _samples(run: Run) -> List[Part]:
     if run.samples is None:
-        return [
-            Heading("Samples"),
-            Paragraph("The folder has no `eval_samples.npz`, so no sample can be shown."),
-        ]
+        return [Heading("Samples"), Paragraph("The folder has no `eval_samples.npz`, so no sample can be shown.")]
     samples = run.samples
     codes = ["".join(str(digit) for digit in code) for code in samples.codes]
     shown = min(len(samples.flow), plot_samples.SHOWN)
@@ -198,7 +197,10 @@ def _fairness(run: Run) -> List[Part]:
     for block in run.space.blocks:
         cells = [f"{block.label(i)}: {count}" for i, count in enumerate(counts[block.name])]
         rows.append(
-            [block.name] + cells + [""] * (width - len(cells)) + [str(max(counts[block.name]) - min(counts[block.name]))]
+            [block.name]
+            + cells
+            + [""] * (width - len(cells))
+            + [str(max(counts[block.name]) - min(counts[block.name]))]
         )
     header = ["block"] + [f"option {i}" for i in range(width)] + ["gap"]
     return [
@@ -253,14 +255,18 @@ def _evaluations(run: Run) -> Part:
 
 def _provenance(run: Run) -> List[Part]:
     origins = run.get("config_origins")
-    changed = [(name, show(run.get("config." + name)), str(origin)) for name, origin in origins.items() if origin != "default"]
+    changed = [
+        (name, show(run.get("config." + name)), str(origin)) for name, origin in origins.items() if origin != "default"
+    ]
     parts: List[Part] = [
         Heading("Provenance"),
         Bullets(
             [
                 "command: `{}`".format(run.get("command")),
                 "configuration hash: `{}`".format(run.get("config_hash")),
-                "commit: `{}`{}".format(run.get("git_commit"), ", with uncommitted changes" if run.get("git_dirty") else ""),
+                "commit: `{}`{}".format(
+                    run.get("git_commit"), ", with uncommitted changes" if run.get("git_dirty") else ""
+                ),
                 "dataset fingerprint: `{}`".format(run.get("dataset.fingerprint")),
             ]
             + ([_resumed(resume) for resume in run.get("resumes")] or ["never resumed"])
@@ -280,7 +286,10 @@ def _provenance(run: Run) -> List[Part]:
 
 def _resumed(resume: Dict[str, Any]) -> str:
     return "resumed at step {}, {}, when it was {}; changed keys: {}".format(
-        resume.get("global_step"), resume.get("time"), resume.get("status_before"), show(resume.get("changed")) or "none"
+        resume.get("global_step"),
+        resume.get("time"),
+        resume.get("status_before"),
+        show(resume.get("changed")) or "none",
     )
 
 

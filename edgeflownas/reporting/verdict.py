@@ -21,13 +21,7 @@ HEAVY_SHARE = 0.5
 INPUT_WAIT_SHARE = 0.2  # of the training time spent waiting for data: the readers are too slow
 STABLE_TAU = 0.7  # rank correlation of consecutive evaluations above which the ranking is called stable
 
-UNKNOWN, COLLAPSED, COLLAPSED_LATE, WEAK, LEARNED = (
-    "unknown",
-    "collapsed",
-    "collapsed late",
-    "weak",
-    "learned",
-)
+UNKNOWN, COLLAPSED, COLLAPSED_LATE, WEAK, LEARNED = ("unknown", "collapsed", "collapsed late", "weak", "learned")
 IMPROVING, PLATEAUED = "improving", "plateaued"
 
 
@@ -106,15 +100,9 @@ def clipping(share: float) -> Tuple[str, str]:
 def fairness(mode: str, largest_gap: int) -> Tuple[str, str]:
     """(sentence, tone) for the largest gap between the option counts of a block, over all evaluations."""
     if mode != "strict_fairness":
-        return (
-            f"mode `{mode}`: options are drawn independently, a gap is expected (largest {largest_gap})",
-            "fair",
-        )
+        return (f"mode `{mode}`: options are drawn independently, a gap is expected (largest {largest_gap})", "fair")
     if largest_gap == 0:
-        return (
-            "strict: every option of every block was trained equally often (gap 0 at each evaluation)",
-            "good",
-        )
+        return ("strict: every option of every block was trained equally often (gap 0 at each evaluation)", "good")
     return f"**broken**: strict fairness promises a gap of 0, the largest recorded is {largest_gap}", "bad"
 
 
@@ -144,7 +132,9 @@ class OptionScore(NamedTuple):
     texts: Tuple[str, str]
 
 
-def option_scores(space: SearchSpace, codes: Sequence[str], epe: Sequence[float], texts: Sequence[str]) -> List[OptionScore]:
+def option_scores(
+    space: SearchSpace, codes: Sequence[str], epe: Sequence[float], texts: Sequence[str]
+) -> List[OptionScore]:
     """One score per block and option that occurs in the pool, in code order. `epe` in pixels, one per
     code."""
     scores = []

@@ -20,8 +20,8 @@ def last_checkpoint(run: RunFolder) -> str:
     if run.settled:
         expect("step of the last checkpoint", state.step, run.whole("global_step"))
     elif state.step > len(steps(run)):
-        raise Wrong("step {}".format(state.step), "at most the {} of the steps' file".format(len(steps(run))))
-    return "{}, step {}, sizes and checksums match".format(generation.name, state.step)
+        raise Wrong(f"step {state.step}", f"at most the {len(steps(run))} of the steps' file")
+    return f"{generation.name}, step {state.step}, sizes and checksums match"
 
 
 def best_checkpoint(run: RunFolder) -> str:
@@ -30,14 +30,14 @@ def best_checkpoint(run: RunFolder) -> str:
     done = run.state("last").evaluations
     if done == 0:
         expect("the best checkpoint", generation.name, run.generation("last").name)
-        return "{}, the last: nothing is evaluated yet".format(generation.name)
+        return f"{generation.name}, the last: nothing is evaluated yet"
     known = means(run)[:done]
     if not len(known):
-        raise Wrong("an empty history", "{} evaluations".format(done))
+        raise Wrong("an empty history", f"{done} evaluations")
     want = int(known.argmin())
     expect("epoch of the best checkpoint", state.evaluations, want + 1)
     expect("step of the best checkpoint", state.step, history(run).ints("global_step")[want])
-    return "{}, epoch {}, sizes and checksums match".format(generation.name, want + 1)
+    return f"{generation.name}, epoch {want + 1}, sizes and checksums match"
 
 
 def prefixes(run: RunFolder) -> str:
@@ -45,11 +45,11 @@ def prefixes(run: RunFolder) -> str:
     for which in ("last", "best"):
         generation = run.generation(which)
         for file in generation.files:
-            name = "supernet_{}.ckpt{}".format(which, file[len(MODEL):])  # fmt: skip
+            name = f"supernet_{which}.ckpt{file[len(MODEL):]}"  # fmt: skip
             path = run.file(os.path.join("checkpoints", name))
             found, want = os.path.realpath(path), os.path.realpath(os.path.join(generation.path, file))
             if found != want or not os.path.isfile(path):
-                raise Wrong("{} leads to {}".format(name, os.path.relpath(found, run.folder)),
+                raise Wrong(f"{name} leads to {os.path.relpath(found, run.folder)}",
                             os.path.relpath(want, run.folder))  # fmt: skip
     return "supernet_last.ckpt and supernet_best.ckpt lead to their generations"
 
@@ -80,8 +80,8 @@ def lengths(run: RunFolder) -> str:
         path = run.file(name)
         size = os.path.getsize(path) if os.path.isfile(path) else -1
         if size != want and (run.settled or size < want):
-            raise Wrong("{} of {} bytes".format(name, size) if size >= 0 else "no {}".format(name), "{} bytes".format(want))
-    return "{} tables have the lengths noted in the checkpoint".format(len(noted))
+            raise Wrong(f"{name} of {size} bytes" if size >= 0 else f"no {name}", f"{want} bytes")
+    return f"{len(noted)} tables have the lengths noted in the checkpoint"
 
 
 def files(run: RunFolder) -> str:

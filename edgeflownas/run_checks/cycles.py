@@ -27,11 +27,11 @@ def step_rows(run: RunFolder) -> str:
     rows, per_epoch = steps(run), run.whole("steps_per_epoch", 1)
     expect("steps", rows.ints("step"), list(range(len(rows))))
     for step, epoch in enumerate(rows.ints("epoch")):
-        expect("step {}: epoch".format(step), epoch, step // per_epoch + 1)
+        expect(f"step {step}: epoch", epoch, step // per_epoch + 1)
     done = run.state("last").step
     if len(rows) != done and (run.settled or len(rows) < done):
-        raise Wrong("{} rows".format(len(rows)), "{}, as the last checkpoint says".format(done))
-    return "steps 0 to {}".format(len(rows) - 1) if len(rows) else "no step yet"
+        raise Wrong(f"{len(rows)} rows", f"{done}, as the last checkpoint says")
+    return f"steps 0 to {len(rows) - 1}" if len(rows) else "no step yet"
 
 
 def learning_rate(run: RunFolder) -> str:
@@ -40,11 +40,11 @@ def learning_rate(run: RunFolder) -> str:
     lr, total = run.config.train.lr, run.whole("total_steps", 1)
     rates = steps(run).reals("lr")
     if len(rates) > total:
-        raise Wrong("{} steps".format(len(rates)), "at most total_steps {}".format(total))
+        raise Wrong(f"{len(rates)} steps", f"at most total_steps {total}")
     for step in range(since, len(rates)):
         # Towards its end the cosine is a difference of nearly equal numbers: hence the small absolute part.
-        expect_close("step {}: lr".format(step), rates[step], cosine_lr(step, lr, total), absolute=1e-12 * lr)
-    return "cosine from {} over {} steps{}".format(lr, total, unchecked(since))
+        expect_close(f"step {step}: lr", rates[step], cosine_lr(step, lr, total), absolute=1e-12 * lr)
+    return f"cosine from {lr} over {total} steps{unchecked(since)}"
 
 
 def gradient_clip(run: RunFolder) -> str:
@@ -54,10 +54,10 @@ def gradient_clip(run: RunFolder) -> str:
     before, after = rows.reals("grad_norm_before"), rows.reals("grad_norm_after")
     for step in range(since, len(rows)):
         if not 0 <= after[step] <= clip:
-            raise Wrong("step {}: grad_norm_after {}".format(step, after[step]), "at most {}".format(clip))
-        expect_close("step {}: grad_norm_after".format(step), after[step], min(before[step], clip), relative=1e-4)
+            raise Wrong(f"step {step}: grad_norm_after {after[step]}", f"at most {clip}")
+        expect_close(f"step {step}: grad_norm_after", after[step], min(before[step], clip), relative=1e-4)
     largest = after[since:].max() if len(after) > since else 0.0
-    return "largest grad_norm_after {}, clip {}{}".format(largest, clip, unchecked(since))
+    return f"largest grad_norm_after {largest}, clip {clip}{unchecked(since)}"
 
 
 def losses(run: RunFolder) -> str:
@@ -65,8 +65,8 @@ def losses(run: RunFolder) -> str:
     rows = steps(run)
     loss, l2_loss = rows.reals("loss"), rows.reals("l2_loss")
     if np.any(l2_loss < 0):
-        raise Wrong("step {}: l2_loss {}".format(np.argmin(l2_loss), l2_loss.min()), "0 or more")
-    return "finite at all {} steps".format(len(loss))
+        raise Wrong(f"step {np.argmin(l2_loss)}: l2_loss {l2_loss.min()}", "0 or more")
+    return f"finite at all {len(loss)} steps"
 
 
 def epoch_summaries(run: RunFolder) -> str:
@@ -80,7 +80,7 @@ def epoch_summaries(run: RunFolder) -> str:
     for row, end in enumerate(evaluations.ints("global_step")):
         part = slice(start, end)
         if not 0 <= start < end <= len(rows):
-            raise Wrong("epoch {} ends at step {}".format(row + 1, end), "a step of {}".format(STEPS))
+            raise Wrong(f"epoch {row + 1} ends at step {end}", f"a step of {STEPS}")
         want = {
             "train_loss": loss[part].mean(), "lr": lr[end - 1], "grad_norm_before_mean": before[part].mean(),
             "grad_norm_after_max": after[part].max(),
@@ -88,9 +88,9 @@ def epoch_summaries(run: RunFolder) -> str:
         if start >= clip_since:
             want["clip_share"] = (before[part] > clip).mean()
         for name, value in want.items():
-            expect_close("epoch {}: {}".format(row + 1, name), recorded[name][row], value, absolute=1e-12)
+            expect_close(f"epoch {row + 1}: {name}", recorded[name][row], value, absolute=1e-12)
         start = end
-    return "{} epochs agree with {}".format(len(evaluations), STEPS)
+    return f"{len(evaluations)} epochs agree with {STEPS}"
 
 
 def fairness(run: RunFolder) -> str:
@@ -99,11 +99,11 @@ def fairness(run: RunFolder) -> str:
     expect("supernet_mode", recorded["supernet_mode"], mode)
     cycles = recorded["cycles"]
     if type(cycles) is not int or cycles < 0:
-        raise Wrong("cycles {!r}".format(cycles), "a whole number")
+        raise Wrong(f"cycles {cycles!r}", "a whole number")
     if run.settled:
         expect("cycles", cycles, run.whole("global_step"))
     elif cycles > len(steps(run)):
-        raise Wrong("cycles {}".format(cycles), "at most the {} of {}".format(len(steps(run)), STEPS))
+        raise Wrong(f"cycles {cycles}", f"at most the {len(steps(run))} of {STEPS}")
     try:
         counts = FairnessCounts.from_dict(recorded["counts"], SPACE)
     except ValueError as error:
@@ -114,28 +114,28 @@ def fairness(run: RunFolder) -> str:
         expect("sum of counts", want, {name: [cycles * SPACE.num_paths] for name in SPACE.names})
     else:
         expect("counts", counts.as_dict(), _expected_counts(mode, run.config.train.arch_seed, cycles))
-    return "{} cycles of {} paths, fairness_gap {}".format(cycles, SPACE.num_paths, counts.gap())
+    return f"{cycles} cycles of {SPACE.num_paths} paths, fairness_gap {counts.gap()}"
 
 
 def fairness_gaps(run: RunFolder) -> str:
     """Every evaluation found a gap of 0 (strict fairness only)."""
     if run.config.train.supernet_mode != "strict_fairness" or run.changed_at("train.supernet_mode"):
-        return "not checked: {} mode".format(run.config.train.supernet_mode)
+        return f"not checked: {run.config.train.supernet_mode} mode"
     gaps = history(run).ints("fairness_gap")
     expect("fairness_gap of the evaluations", gaps, [0] * len(gaps))
-    return "0 at each of {} evaluations".format(len(gaps))
+    return f"0 at each of {len(gaps)} evaluations"
 
 
 def _read_counts(run: RunFolder) -> dict:
     path = run.file(COUNTS)
-    with os_errors("read {}".format(path)), open(path, "rb") as handle:
+    with os_errors(f"read {path}"), open(path, "rb") as handle:
         content = handle.read()
     try:
         recorded = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError("{} is damaged, not JSON: {}".format(path, error))
+        raise UserError(f"{path} is damaged, not JSON: {error}")
     if not isinstance(recorded, dict) or not {"supernet_mode", "cycles", "counts", "fairness_gap"} <= set(recorded):
-        raise Wrong("{} without its fields".format(COUNTS), "supernet_mode, cycles, counts, fairness_gap")
+        raise Wrong(f"{COUNTS} without its fields", "supernet_mode, cycles, counts, fairness_gap")
     return recorded
 
 

@@ -33,14 +33,14 @@ def history(run: RunFolder) -> Rows:
 
 def means(run: RunFolder) -> np.ndarray:
     """`mean_epe_12` of each epoch."""
-    return history(run).reals("mean_epe_{}".format(run.config.eval.pool_size))
+    return history(run).reals(f"mean_epe_{run.config.eval.pool_size}")
 
 
 def pool_file(run: RunFolder) -> str:
     config = run.config
-    name = "eval_pool_{}.json".format(config.eval.pool_size)
+    name = f"eval_pool_{config.eval.pool_size}.json"
     pool = load_pool(run.file(name), config.train.arch_seed, config.eval.pool_size, SPACE)
-    return "{} has the {} codes of arch_seed {}".format(name, len(pool), config.train.arch_seed)
+    return f"{name} has the {len(pool)} codes of arch_seed {config.train.arch_seed}"
 
 
 def history_rows(run: RunFolder) -> str:
@@ -48,11 +48,11 @@ def history_rows(run: RunFolder) -> str:
     rows, per_epoch = history(run), run.whole("steps_per_epoch", 1)
     expect("epochs", rows.ints("epoch"), list(range(1, len(rows) + 1)))
     for epoch, step in enumerate(rows.ints("global_step"), 1):
-        expect("epoch {}: global_step".format(epoch), step, epoch * per_epoch)
+        expect(f"epoch {epoch}: global_step", step, epoch * per_epoch)
     done = run.state("last").evaluations
     if len(rows) != done and (run.settled or len(rows) < done):
-        raise Wrong("{} rows".format(len(rows)), "{}, as the last checkpoint says".format(done))
-    return "{} evaluations, epoch by epoch".format(len(rows))
+        raise Wrong(f"{len(rows)} rows", f"{done}, as the last checkpoint says")
+    return f"{len(rows)} evaluations, epoch by epoch"
 
 
 def history_settings(run: RunFolder) -> str:
@@ -68,7 +68,7 @@ def history_settings(run: RunFolder) -> str:
         for name, value in want.items():
             for line, (step, found) in enumerate(zip(steps, rows.ints(name)), 2):
                 if step > since:
-                    expect("{} line {}: {}".format(rows.path, line, name), found, value)
+                    expect(f"{rows.path} line {line}: {name}", found, value)
     return "bn_recal_batches={bn_recal_batches}, {num_samples} samples".format(**want) + unchecked(since)
 
 
@@ -83,15 +83,15 @@ def subnets(run: RunFolder) -> str:
     for i, (epoch, step) in enumerate(zip(evaluations.ints("epoch"), evaluations.ints("global_step"))):
         part = slice(i * size, (i + 1) * size)
         expect("epoch of the subnets", epochs[part], [epoch] * size)
-        expect("epoch {}: global_step of the subnets".format(epoch), steps[part], [step] * size)
-        expect("epoch {}: codes".format(epoch), found[part], codes)
-        expect("epoch {}: ranks".format(epoch), sorted(ranks[part]), list(range(1, size + 1)))
+        expect(f"epoch {epoch}: global_step of the subnets", steps[part], [step] * size)
+        expect(f"epoch {epoch}: codes", found[part], codes)
+        expect(f"epoch {epoch}: ranks", sorted(ranks[part]), list(range(1, size + 1)))
         by_rank = epe[part][np.argsort(ranks[part])]
         if np.any(np.diff(by_rank) < 0):
-            raise Wrong("epoch {}: EPE by rank {}".format(epoch, by_rank.tolist()), "values that rise")
+            raise Wrong(f"epoch {epoch}: EPE by rank {by_rank.tolist()}", "values that rise")
         if by_rank[0] <= 0:
-            raise Wrong("epoch {}: EPE {}".format(epoch, by_rank[0]), "more than 0")
-    return "{} codes in each of {} evaluations".format(size, len(evaluations))
+            raise Wrong(f"epoch {epoch}: EPE {by_rank[0]}", "more than 0")
+    return f"{size} codes in each of {len(evaluations)} evaluations"
 
 
 def mean_and_std(run: RunFolder) -> str:
@@ -99,47 +99,49 @@ def mean_and_std(run: RunFolder) -> str:
     evaluations, size = history(run), run.config.eval.pool_size
     epe = run.table(PER_ARCH, ARCH_COLUMNS).reals("epe")
     if len(epe) != size * len(evaluations):
-        raise Wrong("{} scores".format(len(epe)), "{} for each of {} rows".format(size, len(evaluations)))
-    stds = evaluations.reals("std_epe_{}".format(size))
+        raise Wrong(f"{len(epe)} scores", f"{size} for each of {len(evaluations)} rows")
+    stds = evaluations.reals(f"std_epe_{size}")
     for epoch, (mean, std, part) in enumerate(zip(means(run), stds, epe.reshape(-1, size)), 1):
-        expect_close("epoch {}: mean_epe_{}".format(epoch, size), mean, part.mean())
+        expect_close(f"epoch {epoch}: mean_epe_{size}", mean, part.mean())
         # A small spread of large values: their rounding counts, not the spread's own.
-        expect_close("epoch {}: std_epe_{}".format(epoch, size), std, part.std(), absolute=REAL * part.mean())
-    return "of {} evaluations agree with {}".format(len(evaluations), PER_ARCH)
+        expect_close(f"epoch {epoch}: std_epe_{size}", std, part.std(), absolute=REAL * part.mean())
+    return f"of {len(evaluations)} evaluations agree with {PER_ARCH}"
 
 
 def zero_flow(run: RunFolder) -> str:
     """The samples are the same ones each time, so the EPE of a flow of zeros is."""
-    since = run.changed_at("data.fingerprint", "data.holdout", "eval.num_samples", "data.input_height", "data.input_width")
+    since = run.changed_at(
+        "data.fingerprint", "data.holdout", "eval.num_samples", "data.input_height", "data.input_width"
+    )
     evaluations = history(run)
     later = np.array(evaluations.ints("global_step"), int) > since
     values = evaluations.reals("zero_flow_epe")[later]
     for epoch, value in zip(np.array(evaluations.ints("epoch"))[later], values):
-        expect_close("epoch {}: zero_flow_epe".format(epoch), value, values[-1], relative=1e-5)
+        expect_close(f"epoch {epoch}: zero_flow_epe", value, values[-1], relative=1e-5)
     if np.any(values < 0):
-        raise Wrong("zero_flow_epe {}".format(values.min()), "0 or more")
-    return "{} px".format(values[-1]) + unchecked(since) if len(values) else "no evaluation yet"
+        raise Wrong(f"zero_flow_epe {values.min()}", "0 or more")
+    return f"{values[-1]} px" + unchecked(since) if len(values) else "no evaluation yet"
 
 
 def best_columns(run: RunFolder) -> str:
     """`best_mean_epe` is the running minimum, `best_epoch` where it fell; the manifest names the last of
     them."""
     rows, size = history(run), run.config.eval.pool_size
-    bests, epochs = rows.reals("best_mean_epe_{}".format(size)), rows.ints("best_epoch")
+    bests, epochs = rows.reals(f"best_mean_epe_{size}"), rows.ints("best_epoch")
     low, where = np.inf, 0
     for epoch, mean in enumerate(means(run), 1):
         if mean < low:
             low, where = mean, epoch
-        expect("epoch {}: best_mean_epe_{}".format(epoch, size), float(bests[epoch - 1]), float(low))
-        expect("epoch {}: best_epoch".format(epoch), epochs[epoch - 1], where)
+        expect(f"epoch {epoch}: best_mean_epe_{size}", float(bests[epoch - 1]), float(low))
+        expect(f"epoch {epoch}: best_epoch", epochs[epoch - 1], where)
     best = run.field("best")
     if where == 0 or not isinstance(best, dict):
-        expect("best", best, None if where == 0 else "epoch {}".format(where))
+        expect("best", best, None if where == 0 else f"epoch {where}")
         return "no evaluation yet"
     expect("best epoch", run.field("best.epoch"), where)
     expect("best global_step", run.field("best.global_step"), rows.ints("global_step")[where - 1])
     expect_close("best mean_epe", run.field("best.mean_epe", float), low)
-    return "epoch {}, mean EPE {} px".format(where, low)
+    return f"epoch {where}, mean EPE {low} px"
 
 
 def early_stop(run: RunFolder) -> str:
@@ -150,10 +152,10 @@ def early_stop(run: RunFolder) -> str:
     counter = EarlyStop(settings.patience, settings.min_delta)
     for epoch, mean in enumerate(means(run), 1):
         if counter.stopped and not run.changed_at("eval.patience"):
-            raise Wrong("an evaluation of epoch {}".format(epoch), "none after the early stop")
+            raise Wrong(f"an evaluation of epoch {epoch}", "none after the early stop")
         counter.update(mean)
-        expect("epoch {}: early_stop_wait".format(epoch), waits[epoch - 1], counter.wait)
+        expect(f"epoch {epoch}: early_stop_wait", waits[epoch - 1], counter.wait)
     if counter.stopped != (run.field("status") == "early_stopped") and run.settled:
         found = "status {} at wait {}".format(run.field("status"), counter.wait)
-        raise Wrong(found, "early_stopped from {} on".format(settings.patience))
-    return "wait {} of {}".format(counter.wait, settings.patience)
+        raise Wrong(found, f"early_stopped from {settings.patience} on")
+    return f"wait {counter.wait} of {settings.patience}"

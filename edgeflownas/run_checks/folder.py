@@ -28,7 +28,7 @@ class Wrong(Exception):
     """A check failed: what was found and what was wanted."""
 
     def __init__(self, got: Any, want: Any) -> None:
-        super().__init__("got {}, want {}".format(_short(got), _short(want)))
+        super().__init__(f"got {_short(got)}, want {_short(want)}")
 
 
 def _short(value: Any) -> str:
@@ -39,13 +39,13 @@ def _short(value: Any) -> str:
 def expect(what: str, got: Any, want: Any) -> None:
     """Raises `Wrong` unless the two are equal, in type too (True is not 1, 1 is not 1.0)."""
     if json.dumps(got, default=repr) != json.dumps(want, default=repr):
-        raise Wrong("{} {}".format(what, _short(got)), want)
+        raise Wrong(f"{what} {_short(got)}", want)
 
 
 def expect_close(what: str, got: float, want: float, relative: float = REAL, absolute: float = 0.0) -> None:
     """Raises `Wrong` unless `got` is `want` within the tolerance; NaN never is."""
     if not abs(got - want) <= relative * abs(want) + absolute:
-        raise Wrong("{} {!r}".format(what, float(got)), "{!r}".format(float(want)))
+        raise Wrong(f"{what} {float(got)!r}", f"{float(want)!r}")
 
 
 class Rows(NamedTuple):
@@ -76,7 +76,7 @@ class Rows(NamedTuple):
             value = np.nan
         if not np.isfinite(value):
             name = "a whole number" if kind is int else "a finite number"
-            raise Wrong("{} line {}: {} {!r}".format(os.path.basename(self.path), line, column, text), name)
+            raise Wrong(f"{os.path.basename(self.path)} line {line}: {column} {text!r}", name)
         return value
 
 
@@ -95,17 +95,17 @@ class RunFolder:
         value: Any = self.manifest
         for key in name.split("."):
             if not isinstance(value, dict) or key not in value:
-                raise Wrong("no field {}".format(name), "one")
+                raise Wrong(f"no field {name}", "one")
             value = value[key]
         if kind is not None and type(value) is not kind:
-            raise Wrong("{} {}".format(name, _short(value)), "a value of type {}".format(kind.__name__))
+            raise Wrong(f"{name} {_short(value)}", f"a value of type {kind.__name__}")
         return value
 
     def whole(self, name: str, low: int = 0) -> int:
         """A whole number of at least `low`."""
         value = self.field(name, int)
         if value < low:
-            raise Wrong("{} {}".format(name, value), "at least {}".format(low))
+            raise Wrong(f"{name} {value}", f"at least {low}")
         return int(value)
 
     @property
@@ -152,7 +152,7 @@ class RunFolder:
         for entry in entries:
             for name, kind in RESUME.items():
                 if not isinstance(entry, dict) or type(entry.get(name)) is not kind:
-                    raise Wrong("a resume {}".format(_short(entry)), "a {} of type {}".format(name, kind.__name__))
+                    raise Wrong(f"a resume {_short(entry)}", f"a {name} of type {kind.__name__}")
             if not all(isinstance(name, str) for name in entry["changed"]):
                 raise Wrong("changed {}".format(entry["changed"]), "names of keys")
         return list(entries)
@@ -163,7 +163,7 @@ class RunFolder:
 
 def unchecked(since: int) -> str:
     """Words for the result of a check that could not look before step `since`."""
-    return "; not checked before step {}, where a resume changed the settings".format(since) if since else ""
+    return f"; not checked before step {since}, where a resume changed the settings" if since else ""
 
 
 def _read_manifest(path: str) -> Dict[str, Any]:
@@ -172,16 +172,14 @@ def _read_manifest(path: str) -> Dict[str, Any]:
             fields = json.loads(handle.read().decode("utf-8"), parse_constant=_no_constant)
     except OSError as error:
         raise UserError(
-            "cannot read the manifest {}: {}; --path wants the {} of a run folder".format(
-                path, error.strerror or error, MANIFEST
-            )
+            f"cannot read the manifest {path}: {error.strerror or error}; --path wants the {MANIFEST} of a run folder"
         )
     except (ValueError, RecursionError) as error:
-        raise UserError("{} is damaged, not JSON: {}; is it the {} of a run?".format(path, error, MANIFEST))
+        raise UserError(f"{path} is damaged, not JSON: {error}; is it the {MANIFEST} of a run?")
     if not isinstance(fields, dict):
-        raise UserError("{} is not a manifest: expected an object, found {}".format(path, type(fields).__name__))
+        raise UserError(f"{path} is not a manifest: expected an object, found {type(fields).__name__}")
     return fields
 
 
 def _no_constant(text: str) -> Optional[float]:
-    raise ValueError("{} is not a value of JSON".format(text))
+    raise ValueError(f"{text} is not a value of JSON")

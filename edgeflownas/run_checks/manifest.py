@@ -28,10 +28,10 @@ GATE_STATES = ("valid", "missing", "stale", "edited", "broken", "failed")
 def fields(run: RunFolder) -> str:
     missing = [name for name in list(FIELDS) + ["best"] if name not in run.manifest]
     if missing:
-        raise Wrong("no field {}".format(", ".join(missing)), "all of {}".format(len(FIELDS) + 1))
+        raise Wrong("no field {}".format(", ".join(missing)), f"all of {len(FIELDS) + 1}")
     for name, kind in FIELDS.items():
         run.field(name, kind)
-    return "all {} fields, of the right types".format(len(FIELDS) + 1)
+    return f"all {len(FIELDS) + 1} fields, of the right types"
 
 
 def config_hash(run: RunFolder) -> str:
@@ -45,9 +45,9 @@ def config_origins(run: RunFolder) -> str:
     expect("the keys of config_origins", sorted(origins), sorted(values))
     for name, origin in origins.items():
         if not isinstance(origin, str) or not origin:
-            raise Wrong("config_origins {} {!r}".format(name, origin), "a text")
+            raise Wrong(f"config_origins {name} {origin!r}", "a text")
         if origin == "default":
-            expect("{} (origin: default)".format(name), values[name], configuration.KEYS[name].default)
+            expect(f"{name} (origin: default)", values[name], configuration.KEYS[name].default)
     return "every key has its origin"
 
 
@@ -61,7 +61,7 @@ def agreement(run: RunFolder) -> str:
     }  # fmt: skip
     for name, value in want.items():
         expect(name, run.field(name), value)
-    return ", ".join("{} {}".format(name, value) for name, value in want.items())
+    return ", ".join(f"{name} {value}" for name, value in want.items())
 
 
 def schedule(run: RunFolder) -> str:
@@ -72,17 +72,17 @@ def schedule(run: RunFolder) -> str:
     expect("total_steps", run.field("total_steps"), total)
     step = run.whole("global_step")
     if step > total:
-        raise Wrong("global_step {}".format(step), "at most total_steps {}".format(total))
+        raise Wrong(f"global_step {step}", f"at most total_steps {total}")
     expect("epoch", run.field("epoch"), step // per_epoch)
-    return "step {} of {}, {} per epoch".format(step, total, per_epoch)
+    return f"step {step} of {total}, {per_epoch} per epoch"
 
 
 def commit(run: RunFolder) -> str:
     found, dirty = run.field("git_commit", str), run.field("git_dirty")
     if not re.fullmatch("[0-9a-f]{40}", found) or found == "0" * 40:
-        raise Wrong("git_commit {!r}".format(found), "40 hex digits: train from a git checkout")
+        raise Wrong(f"git_commit {found!r}", "40 hex digits: train from a git checkout")
     if type(dirty) is not bool:
-        raise Wrong("git_dirty {}".format(dirty), "true or false")
+        raise Wrong(f"git_dirty {dirty}", "true or false")
     return found + (", with uncommitted changes" if dirty else "")
 
 
@@ -91,10 +91,10 @@ def environment(run: RunFolder) -> str:
     for name in VERSIONS:
         found = run.field("versions." + name, str)
         if not found or (name != "platform" and not re.match(r"\d+\.\d+", found)):
-            raise Wrong("versions.{} {!r}".format(name, found), "a version" if name != "platform" else "a text")
+            raise Wrong(f"versions.{name} {found!r}", "a version" if name != "platform" else "a text")
     for name in ("device", "command"):
         if not run.field(name, str).strip():
-            raise Wrong("an empty {}".format(name), "a text")
+            raise Wrong(f"an empty {name}", "a text")
     return "TensorFlow {}, NumPy {}, Python {}, {}".format(
         versions["tensorflow"], versions["numpy"], versions["python"], run.field("device")
     )
@@ -105,7 +105,7 @@ def dataset(run: RunFolder) -> str:
         run.field("dataset." + name, kind)
     found = run.field("dataset.fingerprint")
     if not re.fullmatch("[0-9a-f]{64}", found):
-        raise Wrong("dataset.fingerprint {!r}".format(found), "64 hex digits")
+        raise Wrong(f"dataset.fingerprint {found!r}", "64 hex digits")
     if run.field("dataset.source") not in ("lists", "folders"):
         raise Wrong("dataset.source {!r}".format(run.field("dataset.source")), "lists or folders")
     if not run.field("dataset.base_path").startswith("/"):
@@ -117,30 +117,30 @@ def network(run: RunFolder) -> str:
     expect("search_space", run.field("search_space"), SPACE.as_dict())
     want = supernet_parameters(run.config.network.init_channels, SPACE)
     expect("parameter_count", run.field("parameter_count"), want)
-    return "{:,} parameters, {} choice blocks".format(want, len(SPACE.blocks))
+    return f"{want:,} parameters, {len(SPACE.blocks)} choice blocks"
 
 
 def gates(run: RunFolder) -> str:
     recorded = run.field("gates", dict)
     for gate in (1, 2, 3, 4):
-        state = recorded.get("gate{}".format(gate))
+        state = recorded.get(f"gate{gate}")
         if state not in GATE_STATES:
-            raise Wrong("gate{} {!r}".format(gate, state), "one of {}".format(", ".join(GATE_STATES)))
+            raise Wrong(f"gate{gate} {state!r}", "one of {}".format(", ".join(GATE_STATES)))
     if type(recorded.get("unsigned")) is not bool:
         raise Wrong("unsigned {!r}".format(recorded.get("unsigned")), "true or false")
-    return ", ".join("{} {}".format(name, value) for name, value in recorded.items())
+    return ", ".join(f"{name} {value}" for name, value in recorded.items())
 
 
 def status(run: RunFolder) -> str:
     found = run.field("status")
     if found not in Manifest.STATUSES:
-        raise Wrong("status {!r}".format(found), "one of {}".format(", ".join(Manifest.STATUSES)))
+        raise Wrong(f"status {found!r}", "one of {}".format(", ".join(Manifest.STATUSES)))
     state, per_epoch = run.state("last"), run.whole("steps_per_epoch", 1)
     whole_run = state.step == run.whole("total_steps") and state.evaluations * per_epoch == state.step
     stopped = state.early_stop.get("wait", 0) >= run.config.eval.patience  # an accepted change of it counts at once
     want = "early_stopped" if stopped else "completed" if whole_run else None
     if (want or found in ("early_stopped", "completed")) and found not in (want, "running"):
-        raise Wrong("status {}".format(found), want or "a status of an unfinished run: it is at step {}".format(state.step))
+        raise Wrong(f"status {found}", want or f"a status of an unfinished run: it is at step {state.step}")
     return found + ("" if run.settled else "; rows after the last checkpoint are allowed")
 
 
@@ -148,7 +148,7 @@ def times(run: RunFolder) -> str:
     """The run started, was resumed and was last brought up to date, in this order."""
     marks = [("started", run.field("started", str))]
     for number, entry in enumerate(run.resumes(), 1):
-        name = "resume {}".format(number)
+        name = f"resume {number}"
         if entry["status_before"] not in Manifest.STATUSES:
             raise Wrong("{}: status_before {!r}".format(name, entry["status_before"]), "a status")
         if not 0 <= entry["global_step"] <= run.whole("total_steps"):
@@ -159,8 +159,8 @@ def times(run: RunFolder) -> str:
         try:
             datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
         except ValueError:
-            raise Wrong("{} {!r}".format(name, text), "a time like 2026-02-16T09:30:00Z")
+            raise Wrong(f"{name} {text!r}", "a time like 2026-02-16T09:30:00Z")
     for (earlier, before), (later, after) in zip(marks, marks[1:]):
         if after < before:
-            raise Wrong("{} {}, after {} {}".format(earlier, before, later, after), "times that rise")
-    return "{} to {}, {} resumes".format(marks[0][1], marks[-1][1], len(marks) - 2)
+            raise Wrong(f"{earlier} {before}, after {later} {after}", "times that rise")
+    return f"{marks[0][1]} to {marks[-1][1]}, {len(marks) - 2} resumes"

@@ -1,4 +1,5 @@
 """The masked supernet of the benchmarks computes the same loss and gradients as ours, so the comparison is fair."""
+
 import numpy as np
 
 from benchmarks.baseline import MaskedSupernet
@@ -8,7 +9,9 @@ from edgeflownas.engine.cycle import CycleGraph
 from edgeflownas.nas.fair_sampler import fair_cycle
 from edgeflownas.tfcompat import tf
 
-CONFIG = load(None, {"network.init_channels": 4, "data.input_height": 67, "data.input_width": 93, "train.batch_size": 2})[0]
+CONFIG = load(
+    None, {"network.init_channels": 4, "data.input_height": 67, "data.input_width": 93, "train.batch_size": 2}
+)[0]
 
 
 def test_loss_and_gradients_are_those_of_the_masked_supernet():

@@ -1,4 +1,5 @@
 """The benchmark's arithmetic, with subjects that answer what a test wants, and each kind of subject once as it is."""
+
 import json
 import os
 
@@ -24,18 +25,34 @@ class Fake:
     def __init__(self, subject, settings):
         self.subject, self.units = subject, 0
         self.batch = settings.get("train.batch_size", 1)
-        self.first = {"build": {"wall": 0.5}, "start": {"wall": 0.25}, "first": {"wall": self.SECONDS.get(subject, 1.0)},
-                      "megabytes": 100.0 + 10 * self.batch * self.SECONDS.get(subject, 1.0), "megabytes_before": 100.0,
-                      "tensorflow": "0.0", "device": "CPU"}
+        self.first = {
+            "build": {"wall": 0.5},
+            "start": {"wall": 0.25},
+            "first": {"wall": self.SECONDS.get(subject, 1.0)},
+            "megabytes": 100.0 + 10 * self.batch * self.SECONDS.get(subject, 1.0),
+            "megabytes_before": 100.0,
+            "tensorflow": "0.0",
+            "device": "CPU",
+        }
 
     def ask(self, what="unit"):
         Fake.order.append(self.subject)
         if what == "trace":
-            return {"ops": {"Conv2D": 0.6, "_FusedConv2D": 0.2, "Split": 0.15, "Pad": 0.05},
-                    "tensor_megabytes": 50.0, "megabytes": self.first["megabytes"]}
+            return {
+                "ops": {"Conv2D": 0.6, "_FusedConv2D": 0.2, "Split": 0.15, "Pad": 0.05},
+                "tensor_megabytes": 50.0,
+                "megabytes": self.first["megabytes"],
+            }
         self.units += 1
         seconds = (1.0, 3.0, 2.0)[self.units % 3 - 1] * self.SECONDS.get(self.subject, 1.0)
-        return {"wall": seconds, "processor": 2 * seconds, "alone": 1.5, "flops": 3e9, "samples": 40, "waited": 0.01 * seconds}
+        return {
+            "wall": seconds,
+            "processor": 2 * seconds,
+            "alone": 1.5,
+            "flops": 3e9,
+            "samples": 40,
+            "waited": 0.01 * seconds,
+        }
 
     def __enter__(self):
         return self
@@ -71,15 +88,21 @@ def test_saved_multiplications_are_those_of_the_graphs(subject, paths):
     for name in (subject, "baseline " + subject):
         with tf.Graph().as_default() as graph:
             worker.SUBJECTS[name](config)
-            counts[name] = sum(count * kind._replace(result=(1,) + kind.result[1:]).flops
-                               for kind, count in convolutions(graph).items() if kind.kind == "forward")
+            counts[name] = sum(
+                count * kind._replace(result=(1,) + kind.result[1:]).flops
+                for kind, count in convolutions(graph).items()
+                if kind.kind == "forward"
+            )
     want = paths * counts["baseline " + subject] / counts[subject]
     assert parts.saved_multiplications(paths, 64, 67, 2) == pytest.approx(want, rel=1e-6)
 
 
 def test_the_share_of_the_ceiling_is_time_alone_over_time_in_the_cycle(fakes):
-    assert rows("ceiling") == {"a cycle": ["2.000", "1.5"], "its convolutions, each alone at its best": ["1.500", "2.0"],
-                               "share of the ceiling": ["75%", ""]}
+    assert rows("ceiling") == {
+        "a cycle": ["2.000", "1.5"],
+        "its convolutions, each alone at its best": ["1.500", "2.0"],
+        "share of the ceiling": ["75%", ""],
+    }
     assert rows("ceiling", 1) == {"all convolutions": ["80.0%"], "Split": ["15.0%"], "Pad": ["5.0%"]}
 
 
@@ -89,8 +112,11 @@ def test_first_step_memory_and_input(fakes):
     peaks = {tuple(row[:2]): row[2:] for row in parts.memory({}, 1).tables[0].rows}
     assert peaks["fused", "16"] == ["50", "1.00", "1.00", "160", "0.33", "1.00"]
     assert ("fused, micro-batches of 4", "16") in peaks and ("fused, micro-batches of 4", "4") not in peaks
-    assert rows("input") == {"pipeline alone, samples per second": ["20"], "per second of one core": ["10"],
-                             "share of a training step that waits for its batch": ["1.00%"]}
+    assert rows("input") == {
+        "pipeline alone, samples per second": ["20"],
+        "per second of one core": ["10"],
+        "share of a training step that waits for its batch": ["1.00%"],
+    }
 
 
 def test_scaling_tells_what_is_off_the_line():
@@ -129,8 +155,18 @@ def test_a_cycle_in_a_process_of_its_own_can_be_timed_and_traced():
 
 
 def test_reading_and_training_go_through_the_real_pipeline_and_trainer(tmp_path):
-    config, _ = load(None, dict(TINY, **{"data.base_path": tiny.make_data(tmp_path), "train.batch_size": 2,
-                                         "eval.pool_size": 3, "eval.batch_size": 1}))
+    config, _ = load(
+        None,
+        dict(
+            TINY,
+            **{
+                "data.base_path": tiny.make_data(tmp_path),
+                "train.batch_size": 2,
+                "eval.pool_size": 3,
+                "eval.batch_size": 1,
+            },
+        ),
+    )
     with tf.Graph().as_default(), tf.Session() as session:
         assert worker.reading(config)(session)(0) == {"samples": 6}
     unit = worker.training(config)(None)
@@ -139,9 +175,11 @@ def test_reading_and_training_go_through_the_real_pipeline_and_trainer(tmp_path)
 
 
 def test_convolutions_are_timed_alone_and_counted():
-    kinds = [Convolution("forward", (1, 9, 7, 3), (5, 5, 3, 2), (1, 5, 4, 2)),
-             Convolution("input gradient", (1, 9, 7, 3), (5, 5, 3, 2), (1, 5, 4, 2)),
-             Convolution("filter gradient", (1, 9, 7, 3), (3, 3, 3, 2), (1, 9, 7, 2))]
+    kinds = [
+        Convolution("forward", (1, 9, 7, 3), (5, 5, 3, 2), (1, 5, 4, 2)),
+        Convolution("input gradient", (1, 9, 7, 3), (5, 5, 3, 2), (1, 5, 4, 2)),
+        Convolution("filter gradient", (1, 9, 7, 3), (3, 3, 3, 2), (1, 9, 7, 2)),
+    ]
     with tf.Graph().as_default(), tf.Session() as session:
         figures = Alone(kinds).ready(session, [1, 2, 3])(0)
     assert figures["flops"] == 3 * 2 * 5 * 5 * 3 * 2 * 5 * 4 + 3 * 2 * 3 * 3 * 3 * 2 * 9 * 7
@@ -150,15 +188,20 @@ def test_convolutions_are_timed_alone_and_counted():
 
 def test_a_gpu_s_trace_counts_its_kernels_and_its_memory():
     traced = tf.RunMetadata()
-    for device, name, micros in (("/device:GPU:0/stream:all", "a/conv:Conv2D", 3e6), ("/device:GPU:0", "a/conv", 9e6),
-                                 ("/device:GPU:0/stream:all", "b:Mul", 1e6)):
-        node = traced.step_stats.dev_stats.add(device=device).node_stats.add(node_name=name, op_end_rel_micros=int(micros))
+    for device, name, micros in (
+        ("/device:GPU:0/stream:all", "a/conv:Conv2D", 3e6),
+        ("/device:GPU:0", "a/conv", 9e6),
+        ("/device:GPU:0/stream:all", "b:Mul", 1e6),
+    ):
+        node = traced.step_stats.dev_stats.add(device=device).node_stats.add(
+            node_name=name, op_end_rel_micros=int(micros)
+        )
         node.memory.add(allocator_name="GPU_0_bfc", allocator_bytes_in_use=int(micros))
-        node.memory.add(allocator_name="cpu", allocator_bytes_in_use=10 ** 9)
+        node.memory.add(allocator_name="cpu", allocator_bytes_in_use=10**9)
     tracer = Tracer(None)
     tracer._traces = [traced]
     assert tracer.seconds_by_type() == {"Conv2D": 3.0, "Mul": 1.0}
-    assert tracer.tensor_megabytes() == pytest.approx(9e6 / 2 ** 20)
+    assert tracer.tensor_megabytes() == pytest.approx(9e6 / 2**20)
 
 
 def test_tensors_of_a_cpu_are_added_up_in_the_order_of_their_lives():
@@ -167,7 +210,7 @@ def test_tensors_of_a_cpu_are_added_up_in_the_order_of_their_lives():
     for records in (((10, 3), (30, -3)), ((20, 4), (40, -4)), ((30, 5), (50, -5))):
         memory = nodes.add().memory.add(allocator_name="cpu")
         for micros, megabytes in records:
-            memory.allocation_records.add(alloc_micros=micros, alloc_bytes=megabytes * 2 ** 20)
+            memory.allocation_records.add(alloc_micros=micros, alloc_bytes=megabytes * 2**20)
     tracer = Tracer(None)
     tracer._traces = [traced, tf.RunMetadata()]
     assert tracer.tensor_megabytes() == 9.0

@@ -1,4 +1,5 @@
-"""A small FC2 set with known content for the tests of `edgeflownas.data`, PNG encoders, and the table of data faults."""
+"""A small FC2 set with known content for the tests of `edgeflownas.data`, PNG encoders, and the table of data
+faults."""
 
 import io
 import os
@@ -154,7 +155,9 @@ FAULTS = (
     Fault("png with alpha", IMAGE, lambda data: pillow(pixels(3, channels=4)), "alpha"),
     Fault("16-bit png", IMAGE, lambda data: pillow(pixels(3)[..., 0].astype(np.uint16)), "16 bits"),
     Fault("palette png", IMAGE, lambda data: _palette_png(), "palette"),
-    Fault("frames of different sizes", IMAGE, lambda data: pillow(pixels(3, HEIGHT + 2, WIDTH)), f"{WIDTH}x{HEIGHT + 2}"),
+    Fault(
+        "frames of different sizes", IMAGE, lambda data: pillow(pixels(3, HEIGHT + 2, WIDTH)), f"{WIDTH}x{HEIGHT + 2}"
+    ),
     Fault("flo of 0 bytes", FLOW, lambda data: b"", "found 0 bytes"),
     Fault("flo header only", FLOW, lambda data: data[:12], "found 12"),
     Fault("flo cut", FLOW, lambda data: data[:-4], f"found {12 + 8 * WIDTH * HEIGHT - 4}"),

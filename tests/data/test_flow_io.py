@@ -32,7 +32,7 @@ def test_any_other_length_is_an_error(change, tmp_path_factory):
     flow_io.write_flo(str(path), FLOW)
     data = path.read_bytes()
     path.write_bytes(data + b"\0" * change if change > 0 else data[:change])
-    with pytest.raises(DataError, match=r"length\.flo: expected .* found {}".format(len(data) + change)):
+    with pytest.raises(DataError, match=rf"length\.flo: expected .* found {len(data) + change}"):
         flow_io.read_flo(str(path))
 
 
@@ -40,7 +40,7 @@ def test_any_other_length_is_an_error(change, tmp_path_factory):
 def test_a_huge_header_is_refused_without_reading(tmp_path, width, height):
     path = tmp_path / "huge.flo"
     path.write_bytes(b"PIEH" + struct.pack("<ii", width, height) + b"\0" * 80)
-    with pytest.raises(DataError, match="expected {} bytes .* found 92".format(12 + 8 * width * height)):
+    with pytest.raises(DataError, match=f"expected {12 + 8 * width * height} bytes .* found 92"):
         flow_io.read_flo(str(path))
 
 
@@ -50,7 +50,7 @@ def test_a_side_below_one_is_refused_also_where_the_size_fits(tmp_path, width, h
     path.write_bytes(b"PIEH" + struct.pack("<ii", width, height) + b"\0" * max(0, 8 * width * height))
     with pytest.raises(DataError) as caught:
         flow_io.read_flo(str(path))
-    assert str(caught.value) == "{}: expected a .flo width and height of at least 1, found {}x{}".format(path, width, height)
+    assert str(caught.value) == f"{path}: expected a .flo width and height of at least 1, found {width}x{height}"
 
 
 def test_one_pixel_is_a_flow(tmp_path):
@@ -176,7 +176,8 @@ def published_wheel():
 
 
 def published_color(u, v):
-    """The colour as it was published, for a vector in units of `max_px`: one vector at a time, one channel at a time."""
+    """The colour as it was published, for a vector in units of `max_px`: one vector at a time, one channel at a
+    time."""
     wheel = published_wheel()
     where = (math.atan2(-v, -u) / math.pi + 1) / 2 * (len(wheel) - 1)
     first = int(where)
@@ -200,7 +201,7 @@ def test_every_color_is_the_published_one():
 
 @pytest.mark.parametrize("max_px", [0, -1.0, float("nan")])
 def test_the_scale_is_above_zero(max_px):
-    with pytest.raises(ValueError, match="^max_px must be above 0, got {}$".format(max_px)):
+    with pytest.raises(ValueError, match=f"^max_px must be above 0, got {max_px}$"):
         flow_io.flow_to_rgb(FLOW, max_px)
 
 

@@ -32,7 +32,8 @@ def _train(samples, num_workers=2, batch_size=3, seed=SEED, height=CROP_HEIGHT, 
 def _expected(crops, height=CROP_HEIGHT, width=CROP_WIDTH):
     """A batch read without TensorFlow: uint8 [B, H, W, 6], float32 [B, H, W, 2]."""
     images = [
-        np.concatenate([np.array(Image.open(path)) for path in (sample.img0, sample.img1)], axis=2) for sample, _, _ in crops
+        np.concatenate([np.array(Image.open(path)) for path in (sample.img0, sample.img1)], axis=2)
+        for sample, _, _ in crops
     ]
     flows = [flow_io.read_flo(sample.flow) for sample, _, _ in crops]
     cut = [(slice(y, y + height), slice(x, x + width)) for _, y, x in crops]
@@ -76,7 +77,10 @@ def test_a_resumed_epoch_continues_with_the_same_batches(index):
         whole = _read(pipeline, [(lambda sess: pipeline.start_epoch(sess, 5), 3)])
         parts = _read(
             pipeline,
-            [(lambda sess: pipeline.start_epoch(sess, 5), 1), (lambda sess: pipeline.start_epoch(sess, 5, position=1), 2)],
+            [
+                (lambda sess: pipeline.start_epoch(sess, 5), 1),
+                (lambda sess: pipeline.start_epoch(sess, 5, position=1), 2),
+            ],
         )
         after_the_last = _read(pipeline, [(lambda sess: pipeline.start_epoch(sess, 5, position=2), 1)])
         with tf.Session() as sess, pytest.raises(tf.errors.OutOfRangeError):
@@ -107,7 +111,11 @@ def test_every_epoch_is_another_permutation(index):
 
 
 def test_crops_are_uniform_over_all_valid_offsets_of_each_frame(index):
-    samples = [index.train[0], index.train[1]._replace(height=25, width=31), index.train[2]._replace(height=23, width=29)]
+    samples = [
+        index.train[0],
+        index.train[1]._replace(height=25, width=31),
+        index.train[2]._replace(height=23, width=29),
+    ]
     with tf.Graph().as_default():
         pipeline = _train(samples, batch_size=3)
     counts = {sample.name: (Counter(), Counter()) for sample in samples}
@@ -181,7 +189,9 @@ def test_bn_samples_are_fixed_and_wrap_round(index):
         lambda array: mini_fc2.png(array, level=0),
         lambda array: mini_fc2.png(array, interlaced=True),
         lambda array: mini_fc2.png(array, interlaced=True, row_filter=2, idat=31),
-        lambda array: mini_fc2.png(array, extra=mini_fc2.chunk(b"gAMA", b"\0\0\xb1\x8f") + mini_fc2.chunk(b"tEXt", b"a\0b")),
+        lambda array: mini_fc2.png(
+            array, extra=mini_fc2.chunk(b"gAMA", b"\0\0\xb1\x8f") + mini_fc2.chunk(b"tEXt", b"a\0b")
+        ),
         lambda array: mini_fc2.pillow(array, optimize=True),
         lambda array: mini_fc2.pillow(array, compress_level=0),
     ],

@@ -125,7 +125,13 @@ def test_another_seed_or_number_is_another_sample():
 
 
 def test_a_set_is_a_good_fc2(made):
-    assert sorted(os.listdir(str(made))) == ["FC2_dirnames.txt", "FC2_test.txt", "FC2_train.txt", "dataset.json", "train"]
+    assert sorted(os.listdir(str(made))) == [
+        "FC2_dirnames.txt",
+        "FC2_test.txt",
+        "FC2_train.txt",
+        "dataset.json",
+        "train",
+    ]
     index = build_index(data_cfg(made), 1)
     assert [s.name for s in index.train] == [f"train/{n:07d}" for n in range(3)] and len(index.val) == 2
     assert index.source == "lists" and (index.train[0].height, index.train[0].width) == (HEIGHT, WIDTH)

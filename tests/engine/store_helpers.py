@@ -1,4 +1,5 @@
 """Small checkpoint stores whose files tell which step wrote them, and what a reader finds in a store."""
+
 import os
 
 import pytest
@@ -10,12 +11,14 @@ DATA = "model.ckpt.data-00000-of-00001"
 
 def model(step):
     """A writer whose files name the step; like TensorFlow's Saver it leaves a `checkpoint` file too."""
+
     def write(prefix):
         for suffix in ("index", "data-00000-of-00001"):
-            with open("{}.{}".format(prefix, suffix), "wb") as handle:
-                handle.write("{} of {}\n".format(suffix, step).encode() * 101)
+            with open(f"{prefix}.{suffix}", "wb") as handle:
+                handle.write(f"{suffix} of {step}\n".encode() * 101)
         with open(os.path.join(os.path.dirname(prefix), "checkpoint"), "w") as handle:
             handle.write("junk")
+
     return write
 
 
@@ -36,7 +39,7 @@ def steps_by_prefix(folder):
     for name in ("last", "best"):
         steps = set()
         for suffix in ("index", "data-00000-of-00001"):
-            with open(os.path.join(str(folder), "supernet_{}.ckpt.{}".format(name, suffix)), "rb") as handle:
+            with open(os.path.join(str(folder), f"supernet_{name}.ckpt.{suffix}"), "rb") as handle:
                 steps.add(int(handle.readline().split()[-1]))
         assert len(steps) == 1
         found.append(steps.pop())

@@ -1,4 +1,5 @@
 """What a run leaves in its folder: lock, archive, tables."""
+
 import errno
 import json
 import os
@@ -20,19 +21,26 @@ COLUMNS = ("step", "lr", "code")
 
 def child(body, *arguments):
     """A second process; it prints, then waits for its input to end."""
-    code = """
+    code = f"""
 import os, sys
 from edgeflownas.engine.artifacts import RunLock, Table
 from edgeflownas.errors import UserError
-{}
+{body}
 print("ready", flush=True)
 sys.stdin.read()
-""".format(body)
-    return subprocess.Popen([sys.executable, "-c", code] + list(arguments), cwd=ROOT, universal_newlines=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", code] + list(arguments),
+        cwd=ROOT,
+        universal_newlines=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 # -- lock --
+
 
 def test_a_second_run_on_the_folder_is_refused_and_told_who_holds_it(tmp_path):
     folder = str(tmp_path / "run")
@@ -43,8 +51,8 @@ def test_a_second_run_on_the_folder_is_refused_and_told_who_holds_it(tmp_path):
             with pytest.raises(UserError) as caught:
                 RunLock(folder).acquire()
             RunLock(folder).release()  # of what it does not hold: nothing
-            who = "process {} on {}".format(holder.pid, os.uname()[1])
-            assert "another run holds {} ({}".format(folder, who) in str(caught.value)
+            who = f"process {holder.pid} on {os.uname()[1]}"
+            assert f"another run holds {folder} ({who}" in str(caught.value)
     finally:
         holder.communicate()
     with RunLock(folder):
@@ -79,7 +87,8 @@ def test_a_folder_without_permission_is_refused_untouched(tmp_path, made):
     os.chmod(str(tmp_path), 0o555)
     if made:
         (tmp_path / "run").mkdir(mode=0o555)
-    refused = child("""
+    refused = child(
+        """
 os.chdir(sys.argv[1])
 if os.getuid() == 0:
     os.setuid(65534)
@@ -87,7 +96,9 @@ try:
     RunLock("run").acquire()
 except UserError as error:
     print(error)
-""", str(tmp_path))
+""",
+        str(tmp_path),
+    )
     try:
         out, err = refused.communicate(timeout=60)
     finally:
@@ -100,10 +111,23 @@ except UserError as error:
 
 # -- archive --
 
-MADE = ("eval_pool_12.json", "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "timing.csv",
-        "fairness_counts.json", "train_manifest.json", "supernet_training_report.md",
-        "eval_samples.npz", "train.log", "debug_trace.jsonl", "checkpoints/last", "report/epe.png",
-        "tensorboard/events", "subnet_scores.csv")
+MADE = (
+    "eval_pool_12.json",
+    "eval_epe_history.csv",
+    "eval_epe_per_arch.csv",
+    "train_steps.csv",
+    "timing.csv",
+    "fairness_counts.json",
+    "train_manifest.json",
+    "supernet_training_report.md",
+    "eval_samples.npz",
+    "train.log",
+    "debug_trace.jsonl",
+    "checkpoints/last",
+    "report/epe.png",
+    "tensorboard/events",
+    "subnet_scores.csv",
+)
 NOT_OURS = ("experiment_b/train.log", "previous/old/train.log", ".lock", "fair_sampler_check.json", "notes")
 
 
@@ -128,7 +152,8 @@ def test_the_previous_run_is_moved_whole_and_nothing_else_is(tmp_path):
     second = artifacts.archive_previous(str(tmp_path))
     assert second != first
     assert files_of(tmp_path) == set(NOT_OURS) | {
-        os.path.join(os.path.relpath(path, str(tmp_path)), name) for path in (first, second) for name in MADE}
+        os.path.join(os.path.relpath(path, str(tmp_path)), name) for path in (first, second) for name in MADE
+    }
     assert {(tmp_path / first / name).read_text() for name in MADE} == {"first"}
     assert {(tmp_path / second / name).read_text() for name in MADE} == {"second"}
 
@@ -162,6 +187,7 @@ def test_a_move_that_fails_is_undone(tmp_path, monkeypatch, fails_at):
 
 # -- tables --
 
+
 def row(step):
     return {"step": step, "lr": 1e-4 * step, "code": "012"}
 
@@ -178,8 +204,10 @@ def test_a_table_is_plain_csv_with_one_header_and_float32_reals(tmp_path):
     again.append({"step": 9, "lr": float("nan"), "code": ""})
     again.close()
     assert read_table(path, COLUMNS) == [
-        {"step": "7", "lr": "0.1", "code": "012001210"}, {"step": "8", "lr": "0.33333334", "code": "x"},
-        {"step": "9", "lr": "nan", "code": ""}]
+        {"step": "7", "lr": "0.1", "code": "012001210"},
+        {"step": "8", "lr": "0.33333334", "code": "x"},
+        {"step": "9", "lr": "nan", "code": ""},
+    ]
 
 
 def test_real_is_the_shortest_text_that_gives_the_float32_back():
@@ -190,8 +218,9 @@ def test_real_is_the_shortest_text_that_gives_the_float32_back():
         assert real(value) == text
 
 
-@pytest.mark.parametrize("bad", [
-    {"step": 1}, dict(row(1), extra=1), dict(row(1), code="0,1"), dict(row(1), code="a\nb")])
+@pytest.mark.parametrize(
+    "bad", [{"step": 1}, dict(row(1), extra=1), dict(row(1), code="0,1"), dict(row(1), code="a\nb")]
+)
 def test_a_row_that_would_not_read_back_is_refused(tmp_path, bad):
     table = Table(str(tmp_path / "t.csv"), COLUMNS)
     with pytest.raises(ValueError):
@@ -204,7 +233,7 @@ def test_a_row_that_would_not_read_back_is_refused(tmp_path, bad):
 def test_a_length_that_a_checkpoint_relies_on_is_on_the_disk_first(tmp_path, monkeypatch):
     table, flushed = Table(str(tmp_path / "t.csv"), COLUMNS), []
     table.append(row(1))
-    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.readlink("/proc/self/fd/{}".format(fd))))
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.readlink(f"/proc/self/fd/{fd}")))
     assert table.length() == os.path.getsize(table.path)
     assert flushed == [table.path]
     table.close()
@@ -239,14 +268,17 @@ def test_a_resume_cuts_back_to_the_saved_length_and_goes_on(tmp_path):
 CONTENT = b"step,lr,code\n0,0.0,012\n1,0.1,012\n"
 
 
-@pytest.mark.parametrize("damage, length, said", [
-    (lambda path: path.write_bytes(CONTENT[:-4]), len(CONTENT), "has 29 bytes, want the 33"),
-    (lambda path: path.unlink(), len(CONTENT), "No such file"),
-    (lambda path: path.write_bytes(b""), len(CONTENT), "has 0 bytes"),
-    (lambda path: path.write_bytes(CONTENT.replace(b"lr", b"mu")), len(CONTENT), "header is 'step,mu,code"),
-    (lambda path: path.write_bytes(CONTENT + b"2,0.2,012\n"), len(CONTENT) + 2, "no line ends at byte 35"),
-    (lambda path: None, 5, "no line ends at byte 5"),
-])
+@pytest.mark.parametrize(
+    "damage, length, said",
+    [
+        (lambda path: path.write_bytes(CONTENT[:-4]), len(CONTENT), "has 29 bytes, want the 33"),
+        (lambda path: path.unlink(), len(CONTENT), "No such file"),
+        (lambda path: path.write_bytes(b""), len(CONTENT), "has 0 bytes"),
+        (lambda path: path.write_bytes(CONTENT.replace(b"lr", b"mu")), len(CONTENT), "header is 'step,mu,code"),
+        (lambda path: path.write_bytes(CONTENT + b"2,0.2,012\n"), len(CONTENT) + 2, "no line ends at byte 35"),
+        (lambda path: None, 5, "no line ends at byte 5"),
+    ],
+)
 def test_a_file_that_is_not_the_one_the_checkpoint_knows_is_refused_untouched(tmp_path, damage, length, said):
     path = tmp_path / "t.csv"
     path.write_bytes(CONTENT)
@@ -267,10 +299,19 @@ def test_rows_are_never_added_to_another_table_or_after_half_a_row(tmp_path, con
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("content, said", [
-    (b"", "empty"), (CONTENT[:-1], "last line cut"), (b"a,b\n1,2\n", "columns are a,b, want step"),
-    (CONTENT + b"2,0.2\n", "line 4"), (CONTENT + b"2,0.2,0,1\n", "line 4"), (CONTENT + b"\n", "line 4"),
-    (CONTENT + CONTENT, "line 4: got 'step,lr,code'"), (CONTENT + b"2,\0\0\0,012\n", "line 4")])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "empty"),
+        (CONTENT[:-1], "last line cut"),
+        (b"a,b\n1,2\n", "columns are a,b, want step"),
+        (CONTENT + b"2,0.2\n", "line 4"),
+        (CONTENT + b"2,0.2,0,1\n", "line 4"),
+        (CONTENT + b"\n", "line 4"),
+        (CONTENT + CONTENT, "line 4: got 'step,lr,code'"),
+        (CONTENT + b"2,\0\0\0,012\n", "line 4"),
+    ],
+)
 def test_a_damaged_table_is_refused_by_the_reader(tmp_path, content, said):
     path = tmp_path / "t.csv"
     path.write_bytes(content)
@@ -289,7 +330,9 @@ def test_json_lines_grow_and_are_cut_back_like_tables(tmp_path):
     lines.append({"step": 1, "event": "backward"})
     lines.close()
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"step": 0, "event": "forward"}, {"step": 1, "event": "backward"}]
+        {"step": 0, "event": "forward"},
+        {"step": 1, "event": "backward"},
+    ]
     with pytest.raises(UserError, match="want the 999"):
         lines.cut_back(999)
 
@@ -298,19 +341,19 @@ def test_json_lines_grow_and_are_cut_back_like_tables(tmp_path):
 def test_a_full_disk_leaves_whole_rows_and_says_which_file(tmp_path, limit):
     """A real short write, the file size being limited in another process. 7 bytes: not even the header."""
     path = tmp_path / "t.csv"
-    full = child("""
+    full = child(f"""
 import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, ({1}, {1}))
-table = Table({0!r}, ("step", "text"))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+table = Table({str(path)!r}, ("step", "text"))
 try:
     for step in range(100):
         table.append({{"step": step, "text": "x" * 23}})
 except UserError as error:
     print(error)
-""".format(str(path), limit))
+""")
     out, err = full.communicate(timeout=60)
     assert err == ""
-    assert out.startswith("cannot write {}: File too large".format(path))
+    assert out.startswith(f"cannot write {path}: File too large")
     if limit == 7:
         assert path.read_bytes() == b""
     else:  # the header's 10 bytes, 10 rows of 26, 27 rows of 27: one more would need 1026
@@ -318,6 +361,5 @@ except UserError as error:
 
 
 def test_no_tensorflow_is_imported():
-    code = ("import sys, edgeflownas.engine.checkpoint, edgeflownas.engine.artifacts\n"
-            "print('tensorflow' in sys.modules)")
+    code = "import sys, edgeflownas.engine.checkpoint, edgeflownas.engine.artifacts\nprint('tensorflow' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT) == b"False\n"

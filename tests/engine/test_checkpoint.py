@@ -1,4 +1,5 @@
 """The checkpoint store: what readers find, what is kept, and every kind of damage."""
+
 import errno
 import json
 import os
@@ -53,7 +54,7 @@ def test_only_the_last_two_and_what_either_calls_best_are_kept(tmp_path):
 def test_what_the_writer_left_beside_the_model_is_removed_and_all_shards_are_kept(tmp_path):
     def sharded(prefix):
         for suffix in ("index", "data-00000-of-00002", "data-00001-of-00002"):
-            with open("{}.{}".format(prefix, suffix), "w") as handle:
+            with open(f"{prefix}.{suffix}", "w") as handle:
                 handle.write(suffix)
 
     store = store_at(tmp_path, [2])
@@ -81,9 +82,11 @@ def test_two_commits_of_one_step_are_two_generations(tmp_path):
     assert save(CheckpointStore(str(tmp_path)), 7).name > first
 
 
-@pytest.mark.parametrize("state", [
-    {"step": 3, "loss": float("inf")}, {"step": 3, "counts": {1, 2}}, {"loss": 1.0},
-], ids=["infinity", "set", "no step"])
+@pytest.mark.parametrize(
+    "state",
+    [{"step": 3, "loss": float("inf")}, {"step": 3, "counts": {1, 2}}, {"loss": 1.0}],
+    ids=["infinity", "set", "no step"],
+)
 def test_a_state_that_cannot_be_read_back_is_refused_before_anything_is_written(tmp_path, state):
     store = store_at(tmp_path, [2])
     with pytest.raises((ValueError, TypeError, KeyError)):
@@ -110,7 +113,7 @@ def test_all_is_on_the_disk_before_the_swap_and_the_swap_before_the_return(tmp_p
     calls = []
 
     def fsync(handle):
-        calls.append(os.readlink("/proc/self/fd/{}".format(handle)))
+        calls.append(os.readlink(f"/proc/self/fd/{handle}"))
 
     monkeypatch.setattr(os, "fsync", fsync)
     for name in ("rename", "replace"):
@@ -127,6 +130,7 @@ def test_all_is_on_the_disk_before_the_swap_and_the_swap_before_the_return(tmp_p
 
 
 # -- damage --
+
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-3])
@@ -161,19 +165,28 @@ def make_folder(path):
 
 SIZE = len("data-00000-of-00001 of 5\n") * 101
 MODEL_DAMAGE = [
-    (truncate, "{} of {} bytes".format(SIZE - 3, SIZE)), (flip_bit, "checksum differs"),
-    (empty, "0 of {} bytes".format(SIZE)), (zero, "checksum differs"),
-    (lengthen, "{} of {} bytes".format(SIZE + 1, SIZE)), (remove, "No such file"),
+    (truncate, f"{SIZE - 3} of {SIZE} bytes"),
+    (flip_bit, "checksum differs"),
+    (empty, f"0 of {SIZE} bytes"),
+    (zero, "checksum differs"),
+    (lengthen, f"{SIZE + 1} of {SIZE} bytes"),
+    (remove, "No such file"),
 ]
 STATE_DAMAGE = [
-    (truncate, "not the JSON"), (empty, "holds nothing"), (zero, "holds nothing"), (remove, "No such file"),
+    (truncate, "not the JSON"),
+    (empty, "holds nothing"),
+    (zero, "holds nothing"),
+    (remove, "No such file"),
     (make_folder, "Is a directory"),
 ]
 
 
-@pytest.mark.parametrize("name, damage, said", [(DATA,) + case for case in MODEL_DAMAGE]
-                         + [("state.json",) + case for case in STATE_DAMAGE]
-                         + [("model.ckpt.index", flip_bit, "checksum differs")])
+@pytest.mark.parametrize(
+    "name, damage, said",
+    [(DATA,) + case for case in MODEL_DAMAGE]
+    + [("state.json",) + case for case in STATE_DAMAGE]
+    + [("model.ckpt.index", flip_bit, "checksum differs")],
+)
 def test_a_damaged_newest_generation_is_named_and_the_one_before_is_used(tmp_path, name, damage, said):
     store = store_at(tmp_path, [2, 3, 5], best=[2])
     damaged = store.load("last").path
@@ -238,10 +251,16 @@ def link_became_file(folder):
     (folder / "last").write_text("generations/gen")
 
 
-@pytest.mark.parametrize("damage, said", [
-    (link_missing, "last is missing"), (link_half_renamed, "last is missing"),
-    (link_to_nowhere, "-0099 is missing"),
-    (link_to_elsewhere, "points to '../elsewhere'"), (link_became_file, "not a symbolic link")])
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        (link_missing, "last is missing"),
+        (link_half_renamed, "last is missing"),
+        (link_to_nowhere, "-0099 is missing"),
+        (link_to_elsewhere, "points to '../elsewhere'"),
+        (link_became_file, "not a symbolic link"),
+    ],
+)
 def test_without_the_link_the_newest_whole_generation_is_found_and_linked_again(tmp_path, damage, said):
     store_at(tmp_path, [2, 3, 5], best=[3])
     damage(tmp_path)
@@ -259,7 +278,7 @@ def test_fixed_links_and_the_checkpoint_file_are_mended_by_a_resume(tmp_path):
     store_at(tmp_path, [2, 3], best=[2])
     (tmp_path / "checkpoint").write_text("")
     (tmp_path / "supernet_last.ckpt.index").unlink()
-    (tmp_path / ("supernet_best.ckpt" + DATA[len("model.ckpt"):])).unlink()
+    (tmp_path / ("supernet_best.ckpt" + DATA[len("model.ckpt") :])).unlink()
     generation, warnings = warned(tmp_path)
     (tmp_path / generation.path / "best").unlink()
     assert warnings == []
@@ -279,7 +298,7 @@ def test_a_copy_without_links_resumes_once_the_copied_folder_is_deleted(tmp_path
     generation, warnings = warned(folder)
     assert generation.state["step"] == 3 and "not a symbolic link" in warnings[0]
     for copied in ("best", "last"):
-        with pytest.raises(UserError, match="delete it .*{}".format(copied)):
+        with pytest.raises(UserError, match=f"delete it .*{copied}"):
             store_at(folder).adopt(generation)
         where = folder if copied == "last" else folder / generation.path
         shutil.rmtree(str(where / copied))

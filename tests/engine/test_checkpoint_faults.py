@@ -1,4 +1,5 @@
 """The checkpoint store when a commit is killed, interrupted or meets a full disk, at every point."""
+
 import errno
 import os
 import signal
@@ -39,12 +40,16 @@ class Faults:
             if self.calls == budget + 1 or (for_good and self.calls > budget):
                 raise error
             return real(*args, **kwargs)
+
         return call
 
 
 HISTORIES = {  # steps committed before, best among them; then step 11 is committed, as best or not
-    "first": ((), (), True), "second": ((2,), (2,), False), "new best": ((2, 3, 5, 7), (2,), True),
-    "no new best": ((2, 3, 5, 7), (3,), False), "never evaluated": ((2, 3, 5), (), False),
+    "first": ((), (), True),
+    "second": ((2,), (2,), False),
+    "new best": ((2, 3, 5, 7), (2,), True),
+    "no new best": ((2, 3, 5, 7), (3,), False),
+    "never evaluated": ((2, 3, 5), (), False),
 }
 
 
@@ -52,7 +57,7 @@ def calls_of_a_commit(path, history):
     steps, best, is_best = HISTORIES[history]
     store = store_at(path, steps, best)
     with pytest.MonkeyPatch.context() as patch:
-        faults = Faults(patch, 10 ** 6, Killed(), for_good=True)
+        faults = Faults(patch, 10**6, Killed(), for_good=True)
         save(store, 11, is_best)
     return faults.calls
 
@@ -111,11 +116,11 @@ def generations_whole(folder):
     return path.is_dir() and any(name.startswith("gen-") for name in os.listdir(str(path)))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")],
-                         ids=["interrupt", "full"])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")], ids=["interrupt", "full"]
+)
 @pytest.mark.parametrize("history", ["first", "new best", "no new best"])
-def test_a_fault_at_any_call_leaves_the_old_state_or_the_new_no_litter_and_a_store_that_works(
-        tmp_path, history, error):
+def test_a_fault_at_any_call_leaves_the_old_state_or_the_new_no_litter_and_a_store_that_works(tmp_path, history, error):
     for budget in range(calls_of_a_commit(tmp_path / "count", history)):
         folder = tmp_path / str(budget)
         store, old, new, raised = interrupted_commit(folder, history, budget, error, for_good=False)
@@ -159,35 +164,41 @@ from store_helpers import *
 def run(body):
     here = os.path.dirname(os.path.abspath(__file__))
     path = [here, os.path.dirname(os.path.dirname(here))]
-    return subprocess.Popen([sys.executable, "-c", IN_A_PROCESS.format(path=path, body=body)],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", IN_A_PROCESS.format(path=path, body=body)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
 
 
 def test_a_disk_that_takes_no_more_bytes(tmp_path):
     """A real short write (file size limit), in a process of its own."""
-    process = run("""
-store = store_at({0!r}, [2, 3], best=[2])
+    process = run(f"""
+store = store_at({str(tmp_path)!r}, [2, 3], best=[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1009, 1009))
 try:
     save(store, 5, best=True)
 except UserError as error:
     print(error)
-""".format(str(tmp_path)))
+""")
     said = process.communicate(timeout=60)[0]
-    assert said == ("cannot save the checkpoint of step 5 in {} (the one before is intact): File too large; "
-                    "the file size limit is reached (see `ulimit -f`)\n".format(tmp_path))
+    assert said == (
+        f"cannot save the checkpoint of step 5 in {tmp_path} (the one before is intact): File too large; "
+        "the file size limit is reached (see `ulimit -f`)\n"
+    )
     assert steps_by_prefix(tmp_path) == (3, 2)
     assert len(os.listdir(str(tmp_path / "generations"))) == 2
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.013, 0.037])
 def test_kill_9_while_committing(tmp_path, delay):
-    process = run("""
-store = store_at({0!r})
+    process = run(f"""
+store = store_at({str(tmp_path)!r})
 for step in range(1, 10 ** 6):
     save(store, step, best=step % 3 == 0)
     print(step, flush=True)
-""".format(str(tmp_path)))
+""")
     try:
         for _ in range(7):
             process.stdout.readline()
@@ -203,6 +214,7 @@ for step in range(1, 10 ** 6):
 
 def test_a_plain_tensorflow_saver_restores_both_prefixes(tmp_path):
     from edgeflownas.tfcompat import tf
+
     folder = str(tmp_path / "checkpoints")
     with tf.Graph().as_default(), tf.Session() as session:
         value = tf.get_variable("v", shape=[3], dtype=tf.float32)
@@ -222,7 +234,6 @@ def test_a_plain_tensorflow_saver_restores_both_prefixes(tmp_path):
         assert tf.train.latest_checkpoint(folder) == os.path.join(folder, "supernet_last.ckpt")
         saver.restore(session, store.load("best").prefix)
         assert session.run(value).tolist() == [3] * 3
-
 
         def obstructed(prefix):
             os.mkdir(prefix + ".index")

@@ -1,4 +1,5 @@
 """One training cycle against NumPy and against the single-path network."""
+
 import numpy as np
 import pytest
 
@@ -13,8 +14,12 @@ CODES = np.array([[0, 1, 2, 0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1, 1, 2, 0], [2, 
 
 
 def make(**changes):
-    settings = {"train.batch_size": BATCH, "network.init_channels": 4, "data.input_height": HEIGHT,
-                "data.input_width": WIDTH}
+    settings = {
+        "train.batch_size": BATCH,
+        "network.init_channels": 4,
+        "data.input_height": HEIGHT,
+        "data.input_width": WIDTH,
+    }
     settings.update(changes)
     config, _ = configuration.load(None, settings)
     with tf.Graph().as_default():
@@ -26,8 +31,10 @@ def make(**changes):
 
 def batch(seed=0):
     draw = np.random.RandomState(seed)
-    return (draw.randint(0, 256, (BATCH, HEIGHT, WIDTH, 6)).astype(np.uint8),
-            draw.normal(0, 9, (BATCH, HEIGHT, WIDTH, 2)).astype(np.float32))
+    return (
+        draw.randint(0, 256, (BATCH, HEIGHT, WIDTH, 6)).astype(np.uint8),
+        draw.normal(0, 9, (BATCH, HEIGHT, WIDTH, 2)).astype(np.float32),
+    )
 
 
 def named(graph, session, variables):
@@ -52,8 +59,10 @@ def test_fused_gradient_is_the_mean_of_three_single_paths(fused, sequential):
     got = session.run(graph.gradients, {graph.images: images, graph.flow: flow, graph.codes: CODES})
     single, single_session = sequential
     single.initialize(single_session, 3)
-    parts = [single_session.run(single.gradients, {single.images: images, single.flow: flow, single.codes: [code]})
-             for code in CODES]
+    parts = [
+        single_session.run(single.gradients, {single.images: images, single.flow: flow, single.codes: [code]})
+        for code in CODES
+    ]
     for name, fused_gradient, *of_paths in zip(graph.net.variables.trained, got, *parts):
         # `sequential` divides each piece's gradient by the number of pieces.
         want = np.sum(np.stack(of_paths), axis=0, dtype=np.float64)
@@ -95,8 +104,9 @@ def test_two_steps_are_numpy_s_adam_with_decay_and_clip(fused, grad_clip):
         assert result.grad_norm_after == pytest.approx(want.norm_after, rel=1e-4)
         assert result.grad_norm_after <= grad_clip
         assert result.global_step == step + 1
-        decay = 0.01 * sum(0.5 * np.sum(value.astype(np.float64) ** 2) for name, value in weights.items()
-                           if name.endswith("/kernel"))
+        decay = 0.01 * sum(
+            0.5 * np.sum(value.astype(np.float64) ** 2) for name, value in weights.items() if name.endswith("/kernel")
+        )
         assert result.l2_loss == pytest.approx(decay, rel=1e-5)
         weights, first, second = got, want.first, want.second
 
@@ -116,7 +126,9 @@ def test_moving_averages_move_once_towards_the_mean_of_the_paths(fused):
         for part, start in ((0, 0.0), (1, 1.0)):
             values = [statistics[name][part] for statistics in noted if name in statistics]
             got = session.run(graph.net.variables.moving[name + ("/moving_mean", "/moving_variance")[part]])
-            np.testing.assert_allclose(got, 0.9 * start + 0.1 * np.mean(values, axis=0), rtol=2e-3, atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(
+                got, 0.9 * start + 0.1 * np.mean(values, axis=0), rtol=2e-3, atol=1e-4, err_msg=name
+            )
 
 
 def test_uniform_paths_train_what_they_use_and_leave_other_averages_alone():

@@ -1,4 +1,5 @@
 """The manifest of a run and what goes into it: git state, versions, fairness counts."""
+
 import json
 import os
 import subprocess
@@ -32,24 +33,38 @@ def test_the_manifest_tells_the_runs_life(tmp_path):
         assert len(time) == 20 and time.endswith("Z")
 
 
-@pytest.mark.parametrize("before, after, allowed", [
-    ("running", "failed", True), ("running", "early_stopped", True),
-    ("completed", "completed", True),
-    ("completed", "interrupted", False), ("failed", "completed", False), ("running", "done", False)])
+@pytest.mark.parametrize(
+    "before, after, allowed",
+    [
+        ("running", "failed", True),
+        ("running", "early_stopped", True),
+        ("completed", "completed", True),
+        ("completed", "interrupted", False),
+        ("failed", "completed", False),
+        ("running", "done", False),
+    ],
+)
 def test_only_a_running_run_can_end(tmp_path, before, after, allowed):
     manifest = Manifest.create(str(tmp_path / "m.json"))
     manifest.update(status=before)
     if allowed:
         manifest.update(status=after)
         return
-    with pytest.raises(ValueError, match="status cannot go from '{}' to '{}'".format(before, after)):
+    with pytest.raises(ValueError, match=f"status cannot go from '{before}' to '{after}'"):
         manifest.update(status=after, extra=1)
     assert Manifest.open(manifest.path).fields["status"] == before and "extra" not in manifest.fields
 
 
-@pytest.mark.parametrize("content, said", [
-    (None, "No such file"), (b"{", "damaged"), (b"\xff\xfe", "damaged"),
-    (b"[]", "not a train manifest"), (b"{}", "not a train manifest")])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (None, "No such file"),
+        (b"{", "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"[]", "not a train manifest"),
+        (b"{}", "not a train manifest"),
+    ],
+)
 def test_a_damaged_manifest_is_a_user_error(tmp_path, content, said):
     path = tmp_path / "m.json"
     if content is not None:
@@ -59,8 +74,12 @@ def test_a_damaged_manifest_is_a_user_error(tmp_path, content, said):
 
 
 def git(folder, *arguments):
-    subprocess.run(["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"] + list(arguments),
-                   check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    subprocess.run(
+        ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"] + list(arguments),
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_git_state_tells_commit_and_changes_under_the_root_only(tmp_path, monkeypatch):
@@ -108,4 +127,8 @@ def test_fairness_counts_are_written(tmp_path):
     path = tmp_path / "fairness_counts.json"
     artifacts.write_fairness_counts(str(path), "strict_fairness", 7, {"EB0": [7, 7, 7]}, 0)
     assert json.loads(path.read_text()) == {
-        "supernet_mode": "strict_fairness", "cycles": 7, "counts": {"EB0": [7, 7, 7]}, "fairness_gap": 0}
+        "supernet_mode": "strict_fairness",
+        "cycles": 7,
+        "counts": {"EB0": [7, 7, 7]},
+        "fairness_gap": 0,
+    }

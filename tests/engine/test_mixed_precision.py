@@ -2,6 +2,7 @@
 
 TensorFlow rewrites graphs to float16 on a GPU only; here `half` does to the convolutions what the rewrite does to them.
 """
+
 import numpy as np
 import pytest
 
@@ -43,8 +44,10 @@ def test_switches_are_off_unless_asked_for_and_reach_tensorflow():
 
 
 def test_mixed_precision_is_training_maths_and_xla_is_not():
-    hashes = [configuration.config_hash(configuration.load(None, values)[0])
-              for values in ({}, {"train.amp": True}, {"runtime.xla": True})]
+    hashes = [
+        configuration.config_hash(configuration.load(None, values)[0])
+        for values in ({}, {"train.amp": True}, {"runtime.xla": True})
+    ]
     assert hashes[0] != hashes[1] and hashes[0] == hashes[2]
 
 
@@ -55,11 +58,11 @@ def test_xla_is_refused_in_deterministic_mode():
 
 def test_the_scale_leaves_the_gradients_what_they_are(plain, scaled):
     """Not bit for bit: TensorFlow may order constant factors otherwise in the graph that has a scale."""
-    for name, want, got in zip(plain[0].net.variables.trained, gradients(*plain), gradients(*scaled, scale=2.0 ** 15)):
+    for name, want, got in zip(plain[0].net.variables.trained, gradients(*plain), gradients(*scaled, scale=2.0**15)):
         assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want), name
 
 
-@pytest.mark.parametrize("scale", [2.0 ** 15, loss_scale.HIGHEST])
+@pytest.mark.parametrize("scale", [2.0**15, loss_scale.HIGHEST])
 def test_a_power_of_two_changes_no_bit_of_losses_and_weights(scaled, scale):
     graph, session = scaled
     results, saved = [], []
@@ -87,13 +90,16 @@ def halved():
 
 def test_the_scale_decides_what_float16_loses(halved):
     """This batch's gradients fit float16 as they are; a scale far below 1 stands for gradients that are as small."""
+
     def distance(scale):
         pairs = zip(gradients(*halved, scale=scale), want)
-        return np.sqrt(sum(np.sum((one - other) ** 2.0) for one, other in pairs) / sum(np.sum(value ** 2.0) for value in want))
+        return np.sqrt(
+            sum(np.sum((one - other) ** 2.0) for one, other in pairs) / sum(np.sum(value**2.0) for value in want)
+        )
 
     want = gradients(*halved, scale=1.0)
-    assert distance(2.0 ** 8) < 0.02
-    assert distance(2.0 ** -24) > 0.9
+    assert distance(2.0**8) < 0.02
+    assert distance(2.0**-24) > 0.9
 
 
 def test_a_gradient_that_overflows_float16_leaves_the_weights_alone(halved):
@@ -101,7 +107,7 @@ def test_a_gradient_that_overflows_float16_leaves_the_weights_alone(halved):
     graph.initialize(session, 3)
     before = session.run(graph.saved)
     with pytest.raises(GradientNotFinite):
-        graph.run(session, CODES, *batch(), lr=1e-3, loss_scale=2.0 ** 40)
+        graph.run(session, CODES, *batch(), lr=1e-3, loss_scale=2.0**40)
     for variable, old, new in zip(graph.saved, before, session.run(graph.saved)):
         np.testing.assert_array_equal(old, new, err_msg=variable.name)
 

@@ -1,4 +1,5 @@
 """What people and programs read of a run agrees to the last digit, and a log stays small."""
+
 import functools
 import glob
 import io
@@ -20,14 +21,23 @@ POOL = build_pool(42, 12)
 
 def step_row(step):
     draw = np.random.RandomState(step)
-    return dict({"step": step, "epoch": 1 + step // 5}, **{name: float(draw.uniform(0, 9)) for name in STEP_COLUMNS[2:]})
+    return dict(
+        {"step": step, "epoch": 1 + step // 5}, **{name: float(draw.uniform(0, 9)) for name in STEP_COLUMNS[2:]}
+    )
 
 
 def evaluation_row(epoch):
     draw = np.random.RandomState(100 + epoch)
     row = {name: float(draw.uniform(0, 9)) for name in history_columns(12)}
-    row.update(epoch=epoch, global_step=5 * epoch, fairness_gap=0, best_epoch=1, early_stop_wait=0, bn_recal_batches=8,
-               num_samples=3)
+    row.update(
+        epoch=epoch,
+        global_step=5 * epoch,
+        fairness_gap=0,
+        best_epoch=1,
+        early_stop_wait=0,
+        bn_recal_batches=8,
+        num_samples=3,
+    )
     return row
 
 
@@ -41,7 +51,7 @@ def events(folder):
                     for step in [step for step in values if step >= event.step]:
                         del values[step]
             for value in event.summary.value:
-                assert event.step not in found.setdefault(value.tag, {}), "two values of {} at one step".format(value.tag)
+                assert event.step not in found.setdefault(value.tag, {}), f"two values of {value.tag} at one step"
                 found[value.tag][event.step] = value.simple_value
     return found
 
@@ -64,7 +74,7 @@ def write(folder, first, last, lengths=None):
 
 def test_tensorboard_and_tables_agree_to_the_last_digit_also_after_a_resume(tmp_path):
     noted = write(tmp_path, 0, 5)
-    write(tmp_path, 5, 8, noted)   # three cycles that no checkpoint knows of
+    write(tmp_path, 5, 8, noted)  # three cycles that no checkpoint knows of
     write(tmp_path, 5, 15, noted)  # the resume
     scalars = events(tmp_path)
     steps = read_table(str(tmp_path / "train_steps.csv"), STEP_COLUMNS)

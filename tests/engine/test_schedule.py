@@ -1,4 +1,5 @@
 """The cosine against exact values, a 50-digit reference and its own symmetry."""
+
 import decimal
 import math
 
@@ -26,7 +27,7 @@ def exact_lr(t, lr, total_steps):
 
 @given(st.data())
 def test_every_step_agrees_with_50_digits(data):
-    total_steps = data.draw(st.integers(1, 10 ** 6))
+    total_steps = data.draw(st.integers(1, 10**6))
     t = data.draw(st.integers(0, total_steps - 1))
     lr = data.draw(st.floats(1e-6, 10.0))
     found = cosine_lr(t, lr, total_steps)

@@ -1,7 +1,9 @@
 """--xla compiles the network. On a CPU TensorFlow does so only if its environment says so: hence a process of its own.
 
-The forward pass of three paths is compiled in seconds; the whole cycle takes a minute and more, so it is not tried here.
+The forward pass of three paths is compiled in seconds; the whole cycle takes a minute and more, so it is not tried
+here.
 """
+
 import json
 import os
 import subprocess
@@ -29,8 +31,12 @@ def statistics(xla):
             net.variables.initialize(session, 1)
             images = np.random.RandomState(0).randint(0, 256, (2, 64, 67, 6)).astype(np.uint8)
             trace = tf.RunMetadata()
-            vector = session.run(scorer._batch_statistics, {scorer.codes: fair_cycle(1, 1), scorer.images: images},
-                                 tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), trace)
+            vector = session.run(
+                scorer._batch_statistics,
+                {scorer.codes: fair_cycle(1, 1), scorer.images: images},
+                tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+                trace,
+            )
     labels = [node.timeline_label for device in trace.step_stats.dev_stats for node in device.node_stats]
     return vector.tolist(), labels
 
@@ -38,8 +44,13 @@ def statistics(xla):
 def test_the_compiled_network_computes_the_same():
     plain, labels = statistics(xla=False)
     assert not any("Xla" in label for label in labels)
-    made = subprocess.run([sys.executable, "-m", "tests.engine.test_xla"], cwd=ROOT, stdout=subprocess.PIPE, check=True,
-                          env=dict(os.environ, TF_XLA_FLAGS="--tf_xla_cpu_global_jit"))
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.engine.test_xla"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+        env=dict(os.environ, TF_XLA_FLAGS="--tf_xla_cpu_global_jit"),
+    )
     compiled, labels = json.loads(made.stdout.decode("utf-8"))
     assert any("XlaRun" in label for label in labels)
     assert compiled != plain  # other kernels, so other last bits

@@ -115,7 +115,9 @@ class Run:
         epe += MEANS[self.epoch - 1] - epe.mean()
         common = {"epoch": self.epoch, "global_step": self.step, "bn_recal_batches": 8, "num_samples": VAL}
         for code, value, rank in zip(self.pool, epe, np.argsort(np.argsort(epe)) + 1):
-            self.tables["eval_epe_per_arch.csv"].append(dict(common, arch_code=to_digits(code), epe=float(value), rank=rank))
+            self.tables["eval_epe_per_arch.csv"].append(
+                dict(common, arch_code=to_digits(code), epe=float(value), rank=rank)
+            )
         mean = float(np.float32(epe.mean()))
         is_best = self.best is None or mean < self.best["mean_epe"]
         if is_best:
@@ -160,7 +162,7 @@ class Run:
     def _model(self, prefix: str) -> None:
         for suffix in (".index", ".data-00000-of-00001"):
             with open(prefix + suffix, "w") as handle:
-                handle.write("weights of step {}".format(self.step))
+                handle.write(f"weights of step {self.step}")
 
     def fields(self) -> Dict[str, Any]:
         train = self.config.train

@@ -75,7 +75,7 @@ def link(name, target):
 
 
 def model_file(folder, which, suffix=".data-00000-of-00001"):
-    return os.path.realpath(os.path.join(folder, "checkpoints", "supernet_{}.ckpt{}".format(which, suffix)))
+    return os.path.realpath(os.path.join(folder, "checkpoints", f"supernet_{which}.ckpt{suffix}"))
 
 
 def truncate(which):
@@ -150,5 +150,6 @@ RESUME = {"time": "2001-01-01T00:00:00Z", "status_before": "interrupted", "globa
 
 def resumed(changed, at=6):
     """A tampering: a resume at step `at` changed these keys."""
-    return manifest(lambda stored: stored.update(
-        resumes=[dict(RESUME, time=stored["started"], changed=changed, global_step=at)]))
+    return manifest(
+        lambda stored: stored.update(resumes=[dict(RESUME, time=stored["started"], changed=changed, global_step=at)])
+    )

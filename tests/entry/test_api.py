@@ -42,7 +42,7 @@ def test_results_say_what_they_are(supernet):
 
 def test_the_example_of_the_manual_runs(original_run, tmp_path, monkeypatch, capsys):
     with open(os.path.join(ROOT, "docs", "manual.md"), encoding="utf-8") as handle:
-        example, = re.findall(r"```python\n(.*?)```", handle.read(), re.S)
+        (example,) = re.findall(r"```python\n(.*?)```", handle.read(), re.S)
     (tmp_path / "outputs").mkdir()
     os.symlink(original_run.folder, str(tmp_path / "outputs" / "supernet"))
     monkeypatch.chdir(str(tmp_path))

@@ -158,12 +158,12 @@ def test_a_consistent_run_passes(tmp_path, details):
     assert main(["--path", path]) == 0
 
 
-@pytest.mark.parametrize("number", range(len(FAULTS)), ids=lambda i: "{} {}".format(i, FAULTS[i][0]))
+@pytest.mark.parametrize("number", range(len(FAULTS)), ids=lambda i: f"{i} {FAULTS[i][0]}")
 def test_a_fault_fails_its_check(run, number):
     check, tamper = FAULTS[number]
     tamper(run)
     found = failed(run)
-    assert check in found, "the fault was overlooked; what failed: {}".format(found)
+    assert check in found, f"the fault was overlooked; what failed: {found}"
     assert "\n" not in found[check]
 
 
@@ -185,7 +185,9 @@ def test_a_run_that_goes_on_may_be_ahead_of_its_checkpoint(tmp_path):
     rows(STEPS, lambda body: body + [",".join(["6", "3", repr(rate)] + last[3:])])(str(tmp_path))
     assert failed(str(tmp_path)) == {}
     setting("status", "interrupted")(str(tmp_path))
-    assert {"steps: none missing, none twice", "checkpoints: lengths of the tables"} <= set(failed(os.path.dirname(path)))
+    assert {"steps: none missing, none twice", "checkpoints: lengths of the tables"} <= set(
+        failed(os.path.dirname(path))
+    )
 
 
 def test_steps_before_an_accepted_change_are_not_held_against_the_new_value(run):
@@ -234,14 +236,16 @@ def test_no_wrong_value_crashes_it(run, wrong):
             or leaf in (("git_dirty",), ("gates", "unsigned"), ("device",), ("command",), ("versions", "platform"),
                         ("versions", "edgeflownas"), ("dataset", "val"))  # fmt: skip
         if not free and json.dumps(_at(original, leaf)[leaf[-1]]) != json.dumps(wrong):
-            assert not all(outcome.passed for outcome in outcomes), "{} = {!r} was overlooked".format(leaf, wrong)
+            assert not all(outcome.passed for outcome in outcomes), f"{leaf} = {wrong!r} was overlooked"
 
 
 def test_each_missing_field_is_named(run):
     path = os.path.join(run, "train_manifest.json")
     original = json.loads(read(path))
     required = [name for name in original if name != "initial_weights"]
-    assert {"seed", "config_hash", "git_commit", "input_shape", "optimizer", "lr_schedule", "wd", "grad_clip"} < set(required)
+    assert {"seed", "config_hash", "git_commit", "input_shape", "optimizer", "lr_schedule", "wd", "grad_clip"} < set(
+        required
+    )
     for name in required:
         write(path, json.dumps({key: value for key, value in original.items() if key != name}))
         assert name in failed(run)["manifest: fields"]
@@ -284,7 +288,7 @@ def test_the_command_prints_a_line_per_check_and_does_not_import_tensorflow(run)
     assert done.returncode == 1 and not done.stderr
     assert len(lines) == len(CHECKS) + 1
     assert [line.split()[0] for line in lines[:-1]].count("FAIL") == 1
-    assert lines[-1].startswith("check_manifest FAILED: 1 of {} checks".format(len(CHECKS)))
+    assert lines[-1].startswith(f"check_manifest FAILED: 1 of {len(CHECKS)} checks")
 
 
 def test_the_columns_are_the_trainers():

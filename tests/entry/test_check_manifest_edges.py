@@ -34,14 +34,20 @@ def test_a_norm_of_exactly_the_clip_is_not_clipped(run):
 
 
 def test_resumes_at_the_first_and_at_the_last_step_and_times_that_rise(run):
-    times = ["2026-01-01T00:00:0{}Z".format(second) for second in range(4)]
-    manifest(lambda stored: stored.update(started=times[0], updated=times[3], resumes=[
-        dict(RESUME, time=time, global_step=at) for time, at in zip(times[1:3], (0, 12))]))(run)
+    times = [f"2026-01-01T00:00:0{second}Z" for second in range(4)]
+    manifest(
+        lambda stored: stored.update(
+            started=times[0],
+            updated=times[3],
+            resumes=[dict(RESUME, time=time, global_step=at) for time, at in zip(times[1:3], (0, 12))],
+        )
+    )(run)
     assert failed(run) == {}
     assert said(run)["manifest: times and resumes"] == "2026-01-01T00:00:00Z to 2026-01-01T00:00:03Z, 2 resumes"
     setting("updated", times[1])(run)
     assert failed(run)["manifest: times and resumes"] == (
-        "got resume 2 2026-01-01T00:00:02Z, after updated 2026-01-01T00:00:01Z, want times that rise")
+        "got resume 2 2026-01-01T00:00:02Z, after updated 2026-01-01T00:00:01Z, want times that rise"
+    )
 
 
 def test_two_subnets_may_have_the_same_epe(run):
@@ -53,8 +59,14 @@ def test_two_subnets_may_have_the_same_epe(run):
     assert failed(run)["evaluations: subnets and ranks"].startswith("got epoch 1: EPE by rank [")
 
 
-@pytest.mark.parametrize("value, words", [("0.5", None), ("0.0", "got epoch 1: EPE 0.0, want more than 0"),
-                                          ("-0.5", "got epoch 1: EPE -0.5, want more than 0")])
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        ("0.5", None),
+        ("0.0", "got epoch 1: EPE 0.0, want more than 0"),
+        ("-0.5", "got epoch 1: EPE -0.5, want more than 0"),
+    ],
+)
 def test_the_best_subnet_has_an_epe_above_zero(run, value, words):
     ranks = [line.split(",")[4] for line in read(os.path.join(run, ARCH)).splitlines()[1:13]]
     cell(ARCH, ranks.index("1"), "epe", value)(run)
@@ -108,8 +120,10 @@ def test_a_manifest_that_is_not_there_is_named_with_the_reason(tmp_path):
     path = str(tmp_path / "train_manifest.json")
     with pytest.raises(UserError) as caught:
         run_checks(path)
-    assert str(caught.value) == ("cannot read the manifest {}: No such file or directory; --path wants the train_manifest.json "
-                                 "of a run folder".format(path))
+    assert str(caught.value) == (
+        f"cannot read the manifest {path}: No such file or directory; --path wants the train_manifest.json "
+        "of a run folder"
+    )
 
 
 # ---- a run that goes on
@@ -123,8 +137,10 @@ def test_a_running_run_may_be_ahead_of_its_checkpoint_but_not_behind(tmp_path):
                                  "got 1 rows, want 2, as the last checkpoint says")):  # fmt: skip
         rows(table, lambda body: body[:-1])(folder)
         assert failed(folder)[check] == words
-        assert "of {} bytes, want ".format(os.path.getsize(os.path.join(folder, table))) in failed(folder)[
-            "checkpoints: lengths of the tables"]
+        assert (
+            f"of {os.path.getsize(os.path.join(folder, table))} bytes, want "
+            in failed(folder)["checkpoints: lengths of the tables"]
+        )
         write(os.path.join(folder, table), whole[table])
     counts(lambda stored: stored.update(cycles=7))(folder)
     assert failed(folder)["fairness: counts"] == "got cycles 7, want at most the 6 of train_steps.csv"
@@ -151,8 +167,12 @@ def other_decay(stored):
 ])  # fmt: skip
 def test_the_checkpoint_may_lack_what_the_last_resume_changed(tmp_path, changed, status, accepted):
     folder = os.path.dirname(write_run(tmp_path, epochs=2, status="running"))
-    manifest(lambda stored: stored.update(status=status, resumes=[
-        dict(RESUME, time=stored["started"], changed=keys, global_step=3) for keys in changed]))(folder)
+    manifest(
+        lambda stored: stored.update(
+            status=status,
+            resumes=[dict(RESUME, time=stored["started"], changed=keys, global_step=3) for keys in changed],
+        )
+    )(folder)
     manifest(other_decay)(folder)
     found = failed(folder).get("checkpoints: state")
     assert found == (None if accepted else "got another train.wd in the checkpoint than in the manifest, want the same")

@@ -24,7 +24,7 @@ COMPLETED = {
     "manifest: fields": "all 30 fields, of the right types",
     "manifest: origins of the configuration": "every key has its origin",
     "manifest: agrees with its configuration": "seed 42, arch_seed 42, num_epochs 4, input_shape [67, 83, 6], optimizer adam, "
-                                               "lr 0.0001, lr_schedule cosine, wd 4e-05, grad_clip 5.0",
+    "lr 0.0001, lr_schedule cosine, wd 4e-05, grad_clip 5.0",
     "manifest: steps and epochs": "step 12 of 12, 3 per epoch",
     "manifest: git commit": "0123456789012345678901234567890123456789",
     "manifest: versions, device, command": "TensorFlow 1.15.5, NumPy 1.18.5, Python 3.7.17, CPU",
@@ -60,7 +60,9 @@ def test_what_is_said_of_a_completed_run(run):
     found = said(run)
     stored = json.loads(read(os.path.join(run, "train_manifest.json")))
     assert found.pop("manifest: config_hash recomputes") == stored["config_hash"]
-    assert found.pop("manifest: times and resumes") == "{} to {}, 0 resumes".format(stored["started"], stored["updated"])
+    assert found.pop("manifest: times and resumes") == "{} to {}, 0 resumes".format(
+        stored["started"], stored["updated"]
+    )
     assert found == COMPLETED
 
 
@@ -103,6 +105,7 @@ def test_the_verdict_counts_the_checks(run, capsys):
 
 
 # ---- faults, to the word
+
 
 def truncate_table(name):
     return lambda folder: os.truncate(os.path.join(folder, name), 0)
@@ -214,7 +217,7 @@ REFUSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", range(len(REFUSALS)), ids=lambda i: "{} {}".format(i, REFUSALS[i][0]))
+@pytest.mark.parametrize("number", range(len(REFUSALS)), ids=lambda i: f"{i} {REFUSALS[i][0]}")
 def test_what_is_said_of_a_fault(run, number):
     check, tamper, words = REFUSALS[number]
     tamper(run)
@@ -275,9 +278,14 @@ def test_what_came_before_a_change_is_not_held_against_the_new_value(run, number
 def test_the_last_of_several_resumes_counts_and_only_if_it_changed_the_key(run):
     cell(STEPS, 7, "lr", "0.5")(run)
     steps = [(3, ["train.lr"]), (8, ["train.lr", "train.wd"]), (9, ["train.wd"])]
-    manifest(lambda stored: stored.update(
-        resumes=[dict(RESUME, time=stored["started"], changed=keys, global_step=at) for at, keys in steps]))(run)
-    assert said(run)["steps: learning rate"].endswith("; not checked before step 8, where a resume changed the settings")
+    manifest(
+        lambda stored: stored.update(
+            resumes=[dict(RESUME, time=stored["started"], changed=keys, global_step=at) for at, keys in steps]
+        )
+    )(run)
+    assert said(run)["steps: learning rate"].endswith(
+        "; not checked before step 8, where a resume changed the settings"
+    )
     assert said(run)["steps: gradient clip"].endswith("clip 5.0")
     assert said(run)["manifest: times and resumes"].endswith(", 3 resumes")
 
@@ -301,7 +309,7 @@ def test_after_a_change_of_the_mode_only_the_sum_of_the_counts_is_known(run):
 
 def test_long_values_are_shortened_to_160_characters():
     for length, shown in ((160, "x" * 160), (161, "x" * 157 + "...")):
-        assert str(Wrong("x" * length, 1)) == "got {}, want 1".format(shown)
+        assert str(Wrong("x" * length, 1)) == f"got {shown}, want 1"
 
 
 @pytest.mark.parametrize("got, want", [(True, 1), (1, 1.0), ("1", 1), (None, 0), ([1], [True]), ({"a": 1}, {"a": 1.0})])

@@ -1,4 +1,5 @@
-"""Parameters and multiply-adds against the variables and the convolutions of the real graph, and the published numbers."""
+"""Parameters and multiply-adds against the variables and the convolutions of the real graph, and the published
+numbers."""
 
 import itertools
 
@@ -28,7 +29,10 @@ def test_three_single_paths_need_the_multiply_adds_of_the_design():
 
 @pytest.mark.parametrize("position", range(9))
 def test_a_deeper_block_and_a_wider_kernel_cost_more(position):
-    costs = [subnet_cost(BASELINE_CODE[:position] + (value,) + BASELINE_CODE[position + 1 :], 101, 67, 6) for value in range(3)]
+    costs = [
+        subnet_cost(BASELINE_CODE[:position] + (value,) + BASELINE_CODE[position + 1 :], 101, 67, 6)
+        for value in range(3)
+    ]
     rising = costs if SPACE.blocks[position].kind == "depth" else costs[::-1]
     for cheaper, dearer in zip(rising, rising[1:]):
         assert cheaper.parameters < dearer.parameters and cheaper.multiply_adds < dearer.multiply_adds
@@ -83,7 +87,9 @@ def test_parameters_are_the_variables_that_a_subnet_depends_on(space):
     with tf.Graph().as_default():
         net = Supernet(6, space)
         assert net.variables.parameter_count == supernet_parameters(6, space)
-        sizes = {variable.handle.op: int(np.prod(variable.shape.as_list())) for variable in net.variables.trained.values()}
+        sizes = {
+            variable.handle.op: int(np.prod(variable.shape.as_list())) for variable in net.variables.trained.values()
+        }
         for code in random_codes(11, 3, space):
             images = tf.placeholder(tf.float32, [1, 67, 101, 6])
             outputs = net.forward(images, FixedPath(code), BatchStatistics(net.variables))

@@ -21,9 +21,8 @@ def smi(tmp_path, monkeypatch):
     def write(output, code=0):
         path = folder / "nvidia-smi"
         path.write_text(
-            '#!/bin/sh\n[ "$*" = "{}" ] || {{ echo "wrong question: $*"; exit 64; }}\n/bin/cat <<END\n{}END\nexit {}\n'.format(
-                " ".join(nvidia.QUERY[1:]), output, code
-            )
+            '#!/bin/sh\n[ "$*" = "{}" ] || {{ echo "wrong question: $*"; exit 64; '
+            "}}\n/bin/cat <<END\n{}END\nexit {}\n".format(" ".join(nvidia.QUERY[1:]), output, code)
         )
         path.chmod(0o755)
 
@@ -120,7 +119,10 @@ def test_only_the_chosen_gpu_counts(smi, patient, monkeypatch):
     tf = fake_tensorflow("1.15.5", True)
     assert [level for level, _, _ in findings(doctor._check_gpus(patient(runtime__gpu_device="1"), tf))] == ["ok", "ok"]
     assert findings(doctor._check_gpus(patient(runtime__gpu_device="2"), tf))[0][2] == "no number 2 among 2"
-    assert [level for level, _, _ in findings(doctor._check_gpus(patient(runtime__gpu_device="0,1"), tf))] == ["FAIL", "ok"]
+    assert [level for level, _, _ in findings(doctor._check_gpus(patient(runtime__gpu_device="0,1"), tf))] == [
+        "FAIL",
+        "ok",
+    ]
 
 
 def test_a_gpu_that_this_tensorflow_cannot_see_fails(smi, patient, monkeypatch):
@@ -181,7 +183,16 @@ def test_a_file_system_that_gives_a_lock_twice_fails(patient, monkeypatch):
 def test_everything_in_one_go(tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.setattr(doctor, "SMALL", dict(doctor.SMALL, **{"network.init_channels": 2, "data.input_width": 65}))
-    flags = ["--base_path", tiny_data, "--output_dir", str(tmp_path), "--gpu_device", "-1", "--set", "train.batch_size=5"]
+    flags = [
+        "--base_path",
+        tiny_data,
+        "--output_dir",
+        str(tmp_path),
+        "--gpu_device",
+        "-1",
+        "--set",
+        "train.batch_size=5",
+    ]
     small = ["--set", "data.input_height=64", "--set", "data.input_width=67"]
     assert doctor.main(flags + small) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -15,7 +15,7 @@ def test_help_teaches_every_command(capsys):
     assert console.dispatch(["--help"]) == 0
     out = capsys.readouterr().out
     for command in console.COMMANDS:
-        assert "\n  {} ".format(command.name) in out and command.text in out
+        assert f"\n  {command.name} " in out and command.text in out
     for command in ("data synthetic --out", "doctor --config", "train --config", "eval --config", "report outputs"):
         assert "\n  edgeflownas " + command in out
 
@@ -27,7 +27,7 @@ def test_no_command_is_a_usage_error(capsys):
 
 def test_version(capsys):
     assert console.dispatch(["--version"]) == 0
-    assert capsys.readouterr().out == "edgeflownas {}\n".format(edgeflownas.__version__)
+    assert capsys.readouterr().out == f"edgeflownas {edgeflownas.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,9 @@ def test_unknown_commands_are_named(arguments, message):
         console.dispatch(arguments)
 
 
-@pytest.mark.parametrize("command", [command for command in console.COMMANDS if command.module], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "command", [command for command in console.COMMANDS if command.module], ids=lambda one: one.name
+)
 def test_a_command_passes_its_arguments_and_gives_its_exit_code(monkeypatch, command):
     seen = []
     module = SimpleNamespace(main=lambda argv: seen.append(argv) or 3)
@@ -91,10 +93,13 @@ def test_an_error_is_one_line_and_exit_code_2():
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: command line: train.lr")
 
 
-@pytest.mark.parametrize("command", [command for command in console.COMMANDS if command.module], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "command", [command for command in console.COMMANDS if command.module], ids=lambda one: one.name
+)
 def test_help_of_every_command_needs_no_tensorflow(command):
     program = (
-        "import sys\nfrom edgeflownas.__main__ import dispatch\ntry:\n    dispatch(sys.argv[1:])\nexcept SystemExit as end:\n"
+        "import sys\nfrom edgeflownas.__main__ import dispatch\ntry:\n    dispatch(sys.argv[1:])\nexcept SystemExit "
+        "as end:\n"
         "    sys.exit(end.code or ('tensorflow' in sys.modules and 9))"
     )
     done = subprocess.run([sys.executable, "-c", program] + command.name.split() + ["--help"], stdout=subprocess.PIPE)

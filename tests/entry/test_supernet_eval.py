@@ -40,8 +40,10 @@ class FakeSupernet:
     scored = []  # every code it was asked for, since the fixture
 
     def __init__(self, checkpoint, settings):
-        self.config, _ = configuration.load(None, {name: settings[name] for name in settings if name.startswith("eval.")})
-        files = {"model.ckpt.index": {"size": 3, "sha256": "{:x<64}".format(checkpoint)}}
+        self.config, _ = configuration.load(
+            None, {name: settings[name] for name in settings if name.startswith("eval.")}
+        )
+        files = {"model.ckpt.index": {"size": 3, "sha256": f"{checkpoint:x<64}"}}
         self.generation = Generation("gen", {}, "gen", files)
         self.epoch, self.step, self.index = 5, 35, FC2Index((), (), "f" * 64, "lists")
         self.pool = build_pool(42, 12)
@@ -68,7 +70,9 @@ def fake(monkeypatch, tmp_path):
     """The flags of a run that `FakeSupernet` stands for; its folder exists and is empty."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.setattr(FakeSupernet, "scored", [])
-    monkeypatch.setattr(api.Supernet, "load", lambda folder, checkpoint, settings, progress: FakeSupernet(checkpoint, settings))
+    monkeypatch.setattr(
+        api.Supernet, "load", lambda folder, checkpoint, settings, progress: FakeSupernet(checkpoint, settings)
+    )
     (tmp_path / "run").mkdir()
     return ["--output_dir", str(tmp_path / "run"), "--gpu_device", "-1"]
 
@@ -170,7 +174,7 @@ def test_keys_that_are_not_given_come_from_the_checkpoint_and_given_ones_must_ag
     path = str(tmp_path / "own.yaml")
     for channels, agrees in ((2, True), (4, False)):
         with open(path, "w") as handle:
-            handle.write("network:\n  init_channels: {}\ndata:\n  input_height: 64\n".format(channels))
+            handle.write(f"network:\n  init_channels: {channels}\ndata:\n  input_height: 64\n")
         flags = tiny_run.flags + ["--config", path, "--codes", CODES[0]]
         if agrees:
             assert main(flags) == 0
@@ -267,11 +271,20 @@ def test_the_front_is_what_no_other_row_beats():
     def row(code, epe, parameters):
         return Row(code, epe, 0, parameters, 0, 9.0, 8, 3)
 
-    rows = [row("a", 3.0, 10), row("b", 2.0, 20), row("c", 2.5, 25), row("d", 1.0, 30), row("e", 2.0, 20), row("f", 3.5, 10)]
+    rows = [
+        row("a", 3.0, 10),
+        row("b", 2.0, 20),
+        row("c", 2.5, 25),
+        row("d", 1.0, 30),
+        row("e", 2.0, 20),
+        row("f", 3.5, 10),
+    ]
     assert [one.arch_code for one in front(rows, "parameters")] == ["a", "b", "d"]
 
 
-@pytest.mark.parametrize("largest, unit", [(2.5e9, (1e9, "billions")), (46_700, (1e3, "thousands")), (1e6, (1e6, "millions")),
-                                           (12, (1e3, "thousands"))])
+@pytest.mark.parametrize(
+    "largest, unit",
+    [(2.5e9, (1e9, "billions")), (46_700, (1e3, "thousands")), (1e6, (1e6, "millions")), (12, (1e3, "thousands"))],
+)
 def test_costs_are_drawn_in_a_readable_unit(largest, unit):
     assert unit_of(largest) == unit

@@ -1,4 +1,6 @@
-"""Whatever a file or a code holds, a parser answers with a value or with its documented error: no traceback, no hang."""
+"""Whatever a file or a code holds, a parser answers with a value or with its documented error: no traceback, no
+hang."""
+
 import json
 import os
 import struct
@@ -21,9 +23,11 @@ from edgeflownas.nas import arch_codec
 from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
 
 fuzz = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
-                     max_leaves=12)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
 SECTIONS = st.sampled_from(["data", "network", "train", "eval", "runtime", "extra"])
 NAMES = st.sampled_from(sorted({name.split(".")[1] for name in KEYS})) | st.text(max_size=5)
 
@@ -37,7 +41,8 @@ def write(path, content):
 def mutated(content):
     """`content` with a piece replaced by other bytes."""
     return st.tuples(st.integers(0, len(content)), st.integers(0, 40), st.binary(max_size=12)).map(
-        lambda cut: content[:cut[0]] + cut[2] + content[cut[0] + cut[1]:])
+        lambda cut: content[: cut[0]] + cut[2] + content[cut[0] + cut[1] :]
+    )
 
 
 @fuzz
@@ -94,7 +99,7 @@ def test_flo_of_any_bytes(tmp_path, content):
             assert path in str(error)
 
 
-@pytest.mark.parametrize("width, height", [(2 ** 31 - 1, 2 ** 31 - 1), (2 ** 31 - 1, 1), (2 ** 15, 2 ** 16), (-1, -1), (0, 5)])
+@pytest.mark.parametrize("width, height", [(2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (2**15, 2**16), (-1, -1), (0, 5)])
 def test_a_flo_that_claims_to_be_huge_takes_no_memory(tmp_path, width, height):
     path = write(tmp_path / "a.flo", SOUND[:4] + struct.pack("<ii", width, height) + SOUND[12:])
     tracemalloc.start()
@@ -102,19 +107,21 @@ def test_a_flo_that_claims_to_be_huge_takes_no_memory(tmp_path, width, height):
         for read in (flow_io.read_flo, flow_io.read_flo_header):
             with pytest.raises(DataError, match="a.flo"):
                 read(path)
-        assert tracemalloc.get_traced_memory()[1] < 2 ** 20
+        assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
 
 
-LINES = st.lists(st.text(max_size=12) | st.integers(-2, 9).map(str) |
-                 st.just("/d/FlyingChairs2/train/0000001-img_0.png"), max_size=4)
+LINES = st.lists(
+    st.text(max_size=12) | st.integers(-2, 9).map(str) | st.just("/d/FlyingChairs2/train/0000001-img_0.png"), max_size=4
+)
 
 
 @fuzz
 @given(LINES, LINES, LINES, st.binary(max_size=6))
 def test_list_files_of_any_lines(tmp_path, dirnames, train, val, tail):
     import types
+
     for name, lines in ((DIRNAMES, dirnames), (TRAIN_LIST, train), (VAL_LIST, val)):
         write(tmp_path / name, "\n".join(lines).encode("utf-8", "replace") + tail)
     data = types.SimpleNamespace(base_path=str(tmp_path), list_dir="", holdout=0, input_height=64, input_width=64)
@@ -135,7 +142,9 @@ def test_state_files_of_any_bytes(tmp_path_factory, data):
     path = os.path.join(store.commit(commit, {"step": 3, "loss": 0.5}, True).path, "state.json")
     with open(path, "rb") as handle:
         sound = handle.read()
-    content = data.draw(mutated(sound) | st.binary(max_size=50) | PLAIN.map(lambda value: json.dumps(value).encode("ascii")))
+    content = data.draw(
+        mutated(sound) | st.binary(max_size=50) | PLAIN.map(lambda value: json.dumps(value).encode("ascii"))
+    )
     write(path, content)
     try:
         generation = CheckpointStore(folder, lambda line: None).newest_valid()
@@ -148,7 +157,9 @@ def test_state_files_of_any_bytes(tmp_path_factory, data):
 @given(st.data())
 def test_manifests_of_any_bytes(tmp_path, data):
     sound = b'{"status": "running", "resumes": [], "updated": "now"}'
-    content = data.draw(mutated(sound) | st.binary(max_size=50) | PLAIN.map(lambda value: json.dumps(value).encode("ascii")))
+    content = data.draw(
+        mutated(sound) | st.binary(max_size=50) | PLAIN.map(lambda value: json.dumps(value).encode("ascii"))
+    )
     try:
         fields = Manifest.open(write(tmp_path / "train_manifest.json", content)).fields
     except UserError:

@@ -1,4 +1,6 @@
-"""A miniature project with gates of its own: two gates, three clauses, a stand-in for TensorFlow. Runs in a second or two."""
+"""A miniature project with gates of its own: two gates, three clauses, a stand-in for TensorFlow. Runs in a second or
+two."""
+
 import json
 import os
 import signal
@@ -88,8 +90,11 @@ class Mini:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.environment = {key: value for key, value in os.environ.items()
-                            if not key.startswith(("PYTEST_", "EDGEFLOWNAS_")) and key != "MINI_GPUS"}
+        self.environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("PYTEST_", "EDGEFLOWNAS_")) and key != "MINI_GPUS"
+        }
         self.environment.update(PYTHONPATH=str(ROOT), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # starts in half the time
         # An edit within a second that keeps the size would be hidden by the byte code of the version before.
         self.environment.update(PYTHONDONTWRITEBYTECODE="1")
@@ -109,23 +114,47 @@ class Mini:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "pytest"] + list(arguments)
-        return subprocess.Popen(command, cwd=str(self.root), env=self.environment, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, universal_newlines=True, start_new_session=True,
-                                # Where these tests run in a shell's background, SIGINT is ignored, and children inherit that.
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        return subprocess.Popen(
+            command,
+            cwd=str(self.root),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+            start_new_session=True,
+            # Where these tests run in a shell's background, SIGINT is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
 
     def pytest(self, *arguments: str) -> Result:
         command = [sys.executable, "-m", "pytest"] + list(arguments)
-        return Result(subprocess.run(command, cwd=str(self.root), env=self.environment, stdout=subprocess.PIPE,
-                                     stderr=subprocess.STDOUT, universal_newlines=True, timeout=300))
+        return Result(
+            subprocess.run(
+                command,
+                cwd=str(self.root),
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                universal_newlines=True,
+                timeout=300,
+            )
+        )
 
     def module(self, *arguments: str) -> Result:
-        return Result(subprocess.run([sys.executable, "-m", "gates"] + list(arguments) + ["--root", str(self.root)],
-                                     cwd=str(ROOT), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                     universal_newlines=True, timeout=300))
+        return Result(
+            subprocess.run(
+                [sys.executable, "-m", "gates"] + list(arguments) + ["--root", str(self.root)],
+                cwd=str(ROOT),
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                universal_newlines=True,
+                timeout=300,
+            )
+        )
 
     def record(self, gate: int) -> Dict[str, Any]:
-        return json.loads((self.root / "outputs/gates/gate{}.json".format(gate)).read_text())
+        return json.loads((self.root / f"outputs/gates/gate{gate}.json").read_text())
 
     def signed(self) -> List[int]:
         """The gates with a valid sign-off, of the two there are."""

@@ -1,4 +1,5 @@
 """The clause table, the message grammar of the assertions, and `python -m gates`."""
+
 import re
 
 import numpy as np
@@ -29,12 +30,15 @@ def test_ids_are_in_order_and_sentences_are_sentences():
     assert len({clause.sentence for clause in clauses.TABLE.clauses}) == len(clauses.TABLE.clauses)
 
 
-@pytest.mark.parametrize("rows, skips, what", [
-    ((Clause("G1.1", 1, "a", "s"), Clause("G1.1", 1, "b", "s")), {}, "repeated"),
-    ((Clause("G2.1", 1, "a", "s"),), {}, "G1.x"),
-    ((Clause("G1.1", 1, "", "s"),), {}, "sentence"),
-    ((Clause("G1.1", 1, "a", "s"),), {"G1.2": "why"}, "names no clause"),
-])
+@pytest.mark.parametrize(
+    "rows, skips, what",
+    [
+        ((Clause("G1.1", 1, "a", "s"), Clause("G1.1", 1, "b", "s")), {}, "repeated"),
+        ((Clause("G2.1", 1, "a", "s"),), {}, "G1.x"),
+        ((Clause("G1.1", 1, "", "s"),), {}, "sentence"),
+        ((Clause("G1.1", 1, "a", "s"),), {"G1.2": "why"}, "names no clause"),
+    ],
+)
 def test_a_wrong_table_is_refused(rows, skips, what):
     with pytest.raises(ValueError, match=what):
         Table(rows, skips)
@@ -43,7 +47,11 @@ def test_a_wrong_table_is_refused(rows, skips, what):
 def test_outcomes_have_different_codes_that_pytest_does_not_use_otherwise():
     assert set(EXIT_CODES) == set(MEANINGS) == set(controller.SEVERITY) - {"error"}
     assert len(set(EXIT_CODES.values())) == 6
-    shared = {"passed": pytest.ExitCode.OK, "failed": pytest.ExitCode.TESTS_FAILED, "empty": pytest.ExitCode.NO_TESTS_COLLECTED}
+    shared = {
+        "passed": pytest.ExitCode.OK,
+        "failed": pytest.ExitCode.TESTS_FAILED,
+        "empty": pytest.ExitCode.NO_TESTS_COLLECTED,
+    }
     for name, code in EXIT_CODES.items():
         assert code == shared[name] if name in shared else code not in [int(used) for used in pytest.ExitCode]
     assert len(set(STATE_CODES.values())) == len(STATE_CODES) == 6
@@ -59,7 +67,8 @@ def test_message_grammar_inside_a_clause(monkeypatch):
 
     assert message(check, value=1.6) == (
         "G2.8 counts are equal: EPE got 1.6, want 1.5 (tolerance 0.001, px) [seed=42, code='000000000']\n"
-        "  reproduce: python -m pytest gates -m gate2 -k '[G2.8]'")
+        "  reproduce: python -m pytest gates -m gate2 -k '[G2.8]'"
+    )
     assert check(1.5) == 1.5 and asserts.checked() == "EPE got 1.5, want 1.5"
     assert message(asserts.assert_equal, got=1, want=2) == "got 1, want 2 (exact)"
 
@@ -75,8 +84,10 @@ def test_equal():
     assert "differ" in message(asserts.assert_equal, got=np.array(3), want=np.array(4))
 
 
-@pytest.mark.parametrize("got, want", [(1.01, 1), (np.nan, np.nan), (np.inf, np.inf), ([1, 2], [1, 2.1]), ([1], [1, 1]),
-                                       ([], []), ([1, np.nan], [1, 1])])
+@pytest.mark.parametrize(
+    "got, want",
+    [(1.01, 1), (np.nan, np.nan), (np.inf, np.inf), ([1, 2], [1, 2.1]), ([1], [1, 1]), ([], []), ([1, np.nan], [1, 1])],
+)
 def test_not_close(got, want):
     message(asserts.assert_close, got=got, want=want, atol=1e-3)
 
@@ -115,5 +126,5 @@ def test_help_explains_every_outcome(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all(re.search(r"{} +{} ".format(name, code), text) for name, code in EXIT_CODES.items())
-    assert all("{} {}".format(name, code) in text for name, code in STATE_CODES.items())
+    assert all(re.search(rf"{name} +{code} ", text) for name, code in EXIT_CODES.items())
+    assert all(f"{name} {code}" in text for name, code in STATE_CODES.items())

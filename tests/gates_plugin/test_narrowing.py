@@ -1,26 +1,31 @@
 """Every way of narrowing a gate run signs nothing; order between gates; runs that the plugin must leave alone."""
+
 import shutil
 
 import pytest
 
 
-@pytest.mark.parametrize("arguments", [
-    ("gates", "-m", "gate1", "-k", "water"),
-    ("gates/test_gate1.py",),
-    ("gates/test_gate1.py::test_water",),
-    ("gates/test_gate1.py::test_water[G1.1]", "-m", "gate1"),
-    ("gates", "-m", "gate1", "--lf"),
-    ("gates", "-m", "gate1", "--sw"),
-    ("gates", "-m", "gate1", "-x"),
-    ("gates", "-m", "gate1", "--maxfail=3"),
-    ("gates", "-m", "gate1", "--deselect", "gates/test_other.py"),
-    ("gates", "-m", "gate1", "--ignore=gates/test_gate2.py"),
-    ("gates", "-m", "gate1", "--ignore-glob=nothing*"),
-    ("gates", "-m", "gate1 and clause"),
-    ("gates", "-m", "gate1", "-o", "console_output_style=count"),
-    ("gates", "-m", "gate1", "-c", "pytest.ini"),
-    ("gates", "-m", "gate1", "-x", "-n", "2"),
-], ids=lambda arguments: " ".join(arguments))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gates", "-m", "gate1", "-k", "water"),
+        ("gates/test_gate1.py",),
+        ("gates/test_gate1.py::test_water",),
+        ("gates/test_gate1.py::test_water[G1.1]", "-m", "gate1"),
+        ("gates", "-m", "gate1", "--lf"),
+        ("gates", "-m", "gate1", "--sw"),
+        ("gates", "-m", "gate1", "-x"),
+        ("gates", "-m", "gate1", "--maxfail=3"),
+        ("gates", "-m", "gate1", "--deselect", "gates/test_other.py"),
+        ("gates", "-m", "gate1", "--ignore=gates/test_gate2.py"),
+        ("gates", "-m", "gate1", "--ignore-glob=nothing*"),
+        ("gates", "-m", "gate1 and clause"),
+        ("gates", "-m", "gate1", "-o", "console_output_style=count"),
+        ("gates", "-m", "gate1", "-c", "pytest.ini"),
+        ("gates", "-m", "gate1", "-x", "-n", "2"),
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
 def test_narrowed_run_passes_but_signs_nothing(mini, arguments):
     result = mini.pytest(*arguments)
     assert result.code == 10, result.text
@@ -138,7 +143,9 @@ def test_a_plain_assertion_and_an_exception_carry_id_and_sentence(mini):
 
 
 def test_hypothesis_works_inside_a_clause(mini):
-    mini.write("gates/test_gate1.py", """
+    mini.write(
+        "gates/test_gate1.py",
+        """
         from hypothesis import given, strategies as st
         from gates.asserts import assert_le, clause
 
@@ -146,7 +153,8 @@ def test_hypothesis_works_inside_a_clause(mini):
         @given(n=st.integers(0, 9))
         def test_water(n):
             assert_le(got=n, want=9)
-        """)
+        """,
+    )
     assert mini.pytest("gates", "-m", "gate1", "-p", "_hypothesis_pytestplugin").code == 0
 
 

@@ -1,4 +1,5 @@
 """The six outcomes of a gate run, told apart in exit code, last line and JUnit XML, serial and under xdist."""
+
 import os
 import signal
 import subprocess
@@ -11,22 +12,24 @@ SERIAL_AND_XDIST = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["s
 
 
 def outcomes(mini, name="out.xml"):
-    return {suite: element.find("properties/property[@name='outcome']").get("value")
-            for suite, element in mini.junit(name).items()}
+    return {
+        suite: element.find("properties/property[@name='outcome']").get("value")
+        for suite, element in mini.junit(name).items()
+    }
 
 
 def verdict(mini, gate, name="out.xml"):
     """Type of the error that the JUnit suite carries for a gate as a whole, None if it passed."""
-    case = mini.junit(name)[gate].find("testcase[@name='{} outcome']".format(gate))
+    case = mini.junit(name)[gate].find(f"testcase[@name='{gate} outcome']")
     error = case.find("error")
     return None if error is None else error.get("type")
 
 
 def before_assertion(mini, gate, statement):
     """Puts a statement in front of the last assertion of the gate's file."""
-    path = mini.root / "gates/test_gate{}.py".format(gate)
+    path = mini.root / f"gates/test_gate{gate}.py"
     head, tail = path.read_text().rsplit("    assert_equal(", 1)
-    path.write_text("{}    {}\n    assert_equal({}".format(head, statement, tail))
+    path.write_text(f"{head}    {statement}\n    assert_equal({tail}")
 
 
 def wait_for_start(mini, run):
@@ -47,7 +50,9 @@ def test_passed_signs_every_gate(mini, workers):
     assert sorted(names) == ["gate2 outcome", "test_fire[G2.1]", "test_ice[G2.2]"]
     record = mini.record(2)
     assert [(row["id"], row["status"], row["text"]) for row in record["clauses"]] == [
-        ("G2.1", "passed", "fire got 2, want 2"), ("G2.2", "passed", "ice got 3, want 3")]
+        ("G2.1", "passed", "fire got 2, want 2"),
+        ("G2.2", "passed", "ice got 3, want 3"),
+    ]
     assert record["device"] == "CPU" and record["versions"]["tensorflow"] == "0.mini" and record["require_gpu"] is False
     assert record["previous"] == mini.record(1)["digest"]
 
@@ -170,13 +175,16 @@ def test_every_clause_skipped_is_empty(mini):
     assert mini.pytest("gates", "-m", "gate1").code == 5
 
 
-@pytest.mark.parametrize("what, change", [
-    ("G2.2 has no test", ('@clause("G2.2")', "")),
-    ("G2.1 has two tests", ('@clause("G2.2")', '@clause("G2.1")')),
-    ("test_ice[G2.9] has no clause of the table", ('@clause("G2.2")', '@clause("G2.9")')),
-    ("test_ice has no clause of the table", ('@clause("G2.2")', "")),
-    ("test_ice[G1.1] stands in the file of another gate", ('@clause("G2.2")', '@clause("G1.1")')),
-])
+@pytest.mark.parametrize(
+    "what, change",
+    [
+        ("G2.2 has no test", ('@clause("G2.2")', "")),
+        ("G2.1 has two tests", ('@clause("G2.2")', '@clause("G2.1")')),
+        ("test_ice[G2.9] has no clause of the table", ('@clause("G2.2")', '@clause("G2.9")')),
+        ("test_ice has no clause of the table", ('@clause("G2.2")', "")),
+        ("test_ice[G1.1] stands in the file of another gate", ('@clause("G2.2")', '@clause("G1.1")')),
+    ],
+)
 def test_tests_and_table_must_match_one_to_one(mini, what, change):
     mini.replace("gates/test_gate2.py", *change)
     result = mini.pytest("gates")
@@ -221,7 +229,7 @@ def test_two_gate_runs_at_once(mini):
         wait_for_start(mini, first)
         second = mini.pytest("gates", "-m", "gate1")
         assert second.code == 4, second.text
-        assert second.lines == ["ERROR: another gate run is at work on {}; wait for it to end".format(mini.root)]
+        assert second.lines == [f"ERROR: another gate run is at work on {mini.root}; wait for it to end"]
     finally:
         text = first.communicate(timeout=60)[0]
     assert first.returncode == 0, text
@@ -230,8 +238,10 @@ def test_two_gate_runs_at_once(mini):
 
 def test_the_lock_of_a_dead_process_does_not_block(mini):
     (mini.root / "outputs/gates").mkdir(parents=True)
-    code = ("import filelock, time; lock = filelock.FileLock('outputs/gates/.lock'); lock.acquire(); "
-            "print('held', flush=True); time.sleep(60)")
+    code = (
+        "import filelock, time; lock = filelock.FileLock('outputs/gates/.lock'); lock.acquire(); "
+        "print('held', flush=True); time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=str(mini.root), stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
     assert mini.pytest("gates", "-m", "gate1").code == 4

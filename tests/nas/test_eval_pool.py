@@ -1,4 +1,5 @@
 """The evaluation pool: distinct codes, every option equally often, and a file that is trusted only if it is exact."""
+
 import json
 import os
 
@@ -19,7 +20,7 @@ POOL_OF_42 = """201011121 122200200 010122012 210220001 101111110 022002222
                 201110121 022001002 110222210 110012100 201220222 022101011""".split()
 
 
-@given(seed=st.integers(0, 2 ** 32 - 1), cycles=st.integers(1, 8))
+@given(seed=st.integers(0, 2**32 - 1), cycles=st.integers(1, 8))
 def test_a_pool_has_distinct_codes_and_uses_every_option_equally_often(seed, cycles):
     pool = build_pool(seed, 3 * cycles)
     assert pool.shape == (3 * cycles, 9) and pool.dtype == np.int32
@@ -36,7 +37,7 @@ def test_the_recorded_pool():
     assert not np.array_equal(pool[:3], fair_cycle(42, 0))
 
 
-@given(seed=st.integers(0, 2 ** 32 - 1))
+@given(seed=st.integers(0, 2**32 - 1))
 def test_a_larger_pool_begins_with_the_smaller_one(seed):
     assert np.array_equal(build_pool(seed, 24)[:12], build_pool(seed, 12))
 
@@ -59,7 +60,7 @@ def test_a_cycle_that_repeats_a_code_is_passed_over():
         pool = build_pool(seed, 9, TWO_BLOCKS)
         assert sorted(map(tuple, pool)) == [(a, b) for a in range(3) for b in range(3)]
         draws = [fair_cycle(seed, draw, TWO_BLOCKS, "pool").tolist() for draw in range(200)]
-        used = [draws.index(pool[i:i + 3].tolist()) for i in (0, 3, 6)]
+        used = [draws.index(pool[i : i + 3].tolist()) for i in (0, 3, 6)]
         assert used == sorted(used) and used[0] == 0
         skipped += used[2] > 2
     assert skipped > 0
@@ -75,18 +76,21 @@ def test_a_cycle_that_repeats_its_own_code_is_passed_over():
 def test_a_size_that_is_no_multiple_of_a_cycle_is_refused(size):
     with pytest.raises(UserError) as caught:
         build_pool(42, size)
-    assert str(caught.value) == (f"eval.pool_size: expected a positive multiple of 3, the paths of a fair cycle, "
-                                 f"found {size}")
+    assert str(caught.value) == (
+        f"eval.pool_size: expected a positive multiple of 3, the paths of a fair cycle, found {size}"
+    )
 
 
 def test_more_codes_than_the_space_has_are_refused():
     assert build_pool(42, 3, SINGLE).shape == (3, 1)
     assert build_pool(42, 1, SearchSpace((Block("Fixed", "depth", (2,)),))).tolist() == [[0]]
-    for size in (6, 3 * 10 ** 15):
+    for size in (6, 3 * 10**15):
         with pytest.raises(UserError) as caught:
             build_pool(42, size, SINGLE)
-        assert str(caught.value) == (f"eval.pool_size: the fair cycles of this space of 3 subnets give no {size} "
-                                     "distinct codes; choose a smaller pool")
+        assert str(caught.value) == (
+            f"eval.pool_size: the fair cycles of this space of 3 subnets give no {size} "
+            "distinct codes; choose a smaller pool"
+        )
 
 
 # ---- the file
@@ -102,7 +106,10 @@ def test_a_saved_pool_is_reused(tmp_path):
     with open(path, encoding="utf-8") as handle:
         stored = json.load(handle)
     assert stored == {
-        "format": 1, "seed": 42, "size": 12, "codes": [",".join(code) for code in POOL_OF_42],
+        "format": 1,
+        "seed": 42,
+        "size": 12,
+        "codes": [",".join(code) for code in POOL_OF_42],
         "search_space": [{"name": b.name, "kind": b.kind, "options": list(b.options)} for b in SPACE.blocks],
     }
 
@@ -126,10 +133,13 @@ def refusal(path, seed=42, size=12):
 ADVICE = "resume with the settings that made it, or move the file away"
 
 
-@pytest.mark.parametrize("seed, size, message", [
-    (41, 12, f"PATH: not the pool of this run: expected seed 41, found 42; {ADVICE}"),
-    (42, 15, f"PATH: not the pool of this run: expected size 15, found 12; {ADVICE}"),
-])
+@pytest.mark.parametrize(
+    "seed, size, message",
+    [
+        (41, 12, f"PATH: not the pool of this run: expected seed 41, found 42; {ADVICE}"),
+        (42, 15, f"PATH: not the pool of this run: expected size 15, found 12; {ADVICE}"),
+    ],
+)
 def test_the_pool_of_another_seed_or_size_is_refused(tmp_path, seed, size, message):
     path = tmp_path / "pool.json"
     save_pool(str(path), build_pool(42, 12), 42)
@@ -140,14 +150,21 @@ def swap(codes):
     return [codes[1], codes[0]] + codes[2:]
 
 
-@pytest.mark.parametrize("change, key", [
-    (lambda d: d.update(seed=42.0), "seed"), (lambda d: d.update(seed="42"), "seed"),
-    (lambda d: d.update(format=True), "format"), (lambda d: d.update(format=2), "format"),
-    (lambda d: d.update(codes=swap(d["codes"])), "codes"), (lambda d: d.update(codes=d["codes"][:-1]), "codes"),
-    (lambda d: d["codes"].__setitem__(11, "0,2,2,1,0,1,0,1,2"), "codes"), (lambda d: d.update(codes=None), "codes"),
-    (lambda d: d.update(search_space=d["search_space"][::-1]), "search_space"),
-    (lambda d: d["search_space"][4]["options"].reverse(), "search_space"),
-])
+@pytest.mark.parametrize(
+    "change, key",
+    [
+        (lambda d: d.update(seed=42.0), "seed"),
+        (lambda d: d.update(seed="42"), "seed"),
+        (lambda d: d.update(format=True), "format"),
+        (lambda d: d.update(format=2), "format"),
+        (lambda d: d.update(codes=swap(d["codes"])), "codes"),
+        (lambda d: d.update(codes=d["codes"][:-1]), "codes"),
+        (lambda d: d["codes"].__setitem__(11, "0,2,2,1,0,1,0,1,2"), "codes"),
+        (lambda d: d.update(codes=None), "codes"),
+        (lambda d: d.update(search_space=d["search_space"][::-1]), "search_space"),
+        (lambda d: d["search_space"][4]["options"].reverse(), "search_space"),
+    ],
+)
 def test_a_changed_file_is_refused(tmp_path, change, key):
     path = tmp_path / "pool.json"
     save_pool(str(path), build_pool(42, 12), 42)
@@ -157,11 +174,14 @@ def test_a_changed_file_is_refused(tmp_path, change, key):
     assert refusal(path).startswith(f"PATH: not the pool of this run: expected {key} ")
 
 
-@pytest.mark.parametrize("change, found", [
-    (lambda d: d.pop("codes"), '["format", "seed", "size", "search_space"]'),
-    (lambda d: d.update(more=1), '["format", "seed", "size", "search_space", "codes", "more"]'),
-    (lambda d: d.clear(), "[]"),
-])
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        (lambda d: d.pop("codes"), '["format", "seed", "size", "search_space"]'),
+        (lambda d: d.update(more=1), '["format", "seed", "size", "search_space", "codes", "more"]'),
+        (lambda d: d.clear(), "[]"),
+    ],
+)
 def test_missing_or_unknown_keys_are_named(tmp_path, change, found):
     path = tmp_path / "pool.json"
     save_pool(str(path), build_pool(42, 12), 42)
@@ -181,10 +201,17 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
         assert refusal(path).startswith("PATH: damaged JSON: ")
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"", "Expecting value"), (b"\xff\xfe\x00", "codec can't decode"), (b"[1, 2]", "expected an object, found list"),
-    (b"null", "expected an object, found NoneType"), (b"[" * 10 ** 5, "recursion"),
-], ids=["empty", "binary", "list", "null", "nested"])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "Expecting value"),
+        (b"\xff\xfe\x00", "codec can't decode"),
+        (b"[1, 2]", "expected an object, found list"),
+        (b"null", "expected an object, found NoneType"),
+        (b"[" * 10**5, "recursion"),
+    ],
+    ids=["empty", "binary", "list", "null", "nested"],
+)
 def test_a_file_that_is_no_json_object_is_refused(tmp_path, content, message):
     path = tmp_path / "pool.json"
     path.write_bytes(content)

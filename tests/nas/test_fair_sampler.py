@@ -1,8 +1,10 @@
-"""The fair sampler against plain references: exact fairness, recorded bytes, uniformity, independence, purity; its command.
+"""The fair sampler against plain references: exact fairness, recorded bytes, uniformity, independence, purity; its
+command.
 
 The chi-square tests run on fixed seeds, so they pass or fail for good; were the seeds random, a right sampler would
 fail one of them less than once in 10^6 (each of the at most 100 statistics has a limit at 10^-9).
 """
+
 import hashlib
 import itertools
 import json
@@ -26,8 +28,8 @@ from edgeflownas.nas.search_space import SPACE
 CYCLES_300_SEED_42 = "59168872541a2c9e636d7d075fde6009f3e42a0a6cc4b86a863235ecb556fe18"
 UNIFORM_300_SEED_42 = "992cfdd501d7fed62aa41f91608c153c897f5ab7d0b79e52f70e1b159652ee8a"
 
-SEEDS = st.integers(0, 2 ** 32 - 1)
-STEPS = st.integers(0, 2 ** 32 - 1)
+SEEDS = st.integers(0, 2**32 - 1)
+STEPS = st.integers(0, 2**32 - 1)
 
 
 # ---- fairness and purity
@@ -53,8 +55,10 @@ def test_a_cycle_is_what_its_definition_says(seed, t):
 
 def test_recorded_cycles():
     assert fair_cycle(42, 0).tolist() == [
-        [1, 0, 1, 1, 1, 2, 2, 2, 0], [0, 2, 2, 0, 2, 0, 1, 0, 2],
-        [2, 1, 0, 2, 0, 1, 0, 1, 1]]
+        [1, 0, 1, 1, 1, 2, 2, 2, 0],
+        [0, 2, 2, 0, 2, 0, 1, 0, 2],
+        [2, 1, 0, 2, 0, 1, 0, 1, 1],
+    ]
     assert sequence_digest(42, 300) == CYCLES_300_SEED_42
 
 
@@ -99,8 +103,10 @@ def test_seeds_steps_and_purposes_give_different_sequences():
 
 
 @pytest.mark.parametrize("draw", [fair_cycle, uniform_paths])
-@pytest.mark.parametrize("seed, t, error", [(-1, 0, ValueError), (0, -1, ValueError), (2 ** 32, 0, ValueError),
-                                            (0, 2 ** 32, ValueError), (0, 1.0, TypeError)])
+@pytest.mark.parametrize(
+    "seed, t, error",
+    [(-1, 0, ValueError), (0, -1, ValueError), (2**32, 0, ValueError), (0, 2**32, ValueError), (0, 1.0, TypeError)],
+)
 def test_a_seed_or_step_out_of_range_is_an_error(draw, seed, t, error):
     with pytest.raises(error):
         draw(seed, t)
@@ -133,8 +139,9 @@ def suspicious(cycles):
     numbers = permutation_numbers(cycles)
     blocks = range(numbers.shape[1])
     drawn = {f"block {b}": (numbers[:, b], 6) for b in blocks}
-    drawn.update({f"blocks {a} and {b}": (numbers[:, a] * 6 + numbers[:, b], 36)
-                  for a, b in itertools.combinations(blocks, 2)})
+    drawn.update(
+        {f"blocks {a} and {b}": (numbers[:, a] * 6 + numbers[:, b], 36) for a, b in itertools.combinations(blocks, 2)}
+    )
     drawn.update({f"block {b}, cycle after cycle": (numbers[:-1:2, b] * 6 + numbers[1::2, b], 36) for b in blocks})
     found = {name: chi_square(*arguments) for name, arguments in drawn.items()}
     return [name for name, (statistic, freedom) in found.items() if statistic > LIMIT[freedom]]
@@ -171,10 +178,15 @@ def first_block_slow(codes, t):
     return codes
 
 
-@pytest.mark.parametrize("fault, caught", [
-    (shared, "blocks 1 and 4"), (complement, "blocks 1 and 4"), (rotations_only, "block 0"),
-    (first_block_slow, "block 0, cycle after cycle"),
-])
+@pytest.mark.parametrize(
+    "fault, caught",
+    [
+        (shared, "blocks 1 and 4"),
+        (complement, "blocks 1 and 4"),
+        (rotations_only, "block 0"),
+        (first_block_slow, "block 0, cycle after cycle"),
+    ],
+)
 def test_the_statistics_catch_a_sampler_that_is_fair_but_not_random(fault, caught):
     cycles = [fault(fair_cycle(42, t), t) for t in range(2000)]
     assert all(sorted(column) == [0, 1, 2] for codes in cycles for column in codes.T)
@@ -203,8 +215,11 @@ def test_uniform_paths_are_codes_drawn_by_their_own_stream(space, seed, t):
 
 
 def test_recorded_uniform_paths():
-    assert uniform_paths(42, 0).tolist() == [[2, 1, 2, 0, 1, 1, 2, 1, 1], [1, 2, 1, 1, 1, 0, 0, 0, 0],
-                                             [0, 1, 1, 2, 1, 2, 2, 2, 0]]
+    assert uniform_paths(42, 0).tolist() == [
+        [2, 1, 2, 0, 1, 1, 2, 1, 1],
+        [1, 2, 1, 1, 1, 0, 0, 0, 0],
+        [0, 1, 1, 2, 1, 2, 2, 2, 0],
+    ]
     drawn = b"".join(uniform_paths(42, t).tobytes() for t in range(300))
     assert hashlib.sha256(drawn).hexdigest() == UNIFORM_300_SEED_42
 
@@ -231,8 +246,10 @@ def test_counts_and_gap_are_the_plain_ones(space, data):
     counts = FairnessCounts(space)
     counts.add(codes[:split])
     counts.add(np.array(codes[split:], np.int32).reshape(-1, len(space.blocks)))
-    want = {block.name: [sum(code[i] == value for code in codes) for value in range(len(block.options))]
-            for i, block in enumerate(space.blocks)}
+    want = {
+        block.name: [sum(code[i] == value for code in codes) for value in range(len(block.options))]
+        for i, block in enumerate(space.blocks)
+    }
     assert counts.as_dict() == want and list(counts.as_dict()) == list(space.names)
     assert counts.gap() == max(max(uses) - min(uses) for uses in want.values())
     again = FairnessCounts.from_dict(json.loads(json.dumps(counts.as_dict())), space)
@@ -250,11 +267,11 @@ def test_the_gap_is_within_a_block_not_across_blocks():
 
 
 def test_counts_do_not_overflow_and_do_not_share_their_lists():
-    start = {block.name: [2 ** 63 - 1] * 3 for block in SPACE.blocks}
+    start = {block.name: [2**63 - 1] * 3 for block in SPACE.blocks}
     counts = FairnessCounts(SPACE, start)
     counts.add(fair_cycle(42, 0))
-    assert counts.as_dict()["H2"] == [2 ** 63] * 3 and counts.gap() == 0
-    assert start["H2"] == [2 ** 63 - 1] * 3
+    assert counts.as_dict()["H2"] == [2**63] * 3 and counts.gap() == 0
+    assert start["H2"] == [2**63 - 1] * 3
     counts.as_dict()["H2"][0] = 0
     assert counts.gap() == 0
 
@@ -268,12 +285,19 @@ def test_a_wrong_code_counts_nothing():
     assert counts.gap() == 0 and counts.as_dict()["EB0"] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("changed, message", [
-    ({"A": [1, 2]}, r"block A: expected 3 whole numbers from 0, found \[1, 2\]"),
-    ({"B": [1, 2, 3]}, "block B: expected 2 whole numbers"), ({"E": [1, 2, -1]}, "block E: expected 3 whole"),
-    ({"E": [1, 2, 1.0]}, "block E"), ({"E": [1, 2, True]}, "block E"), ({"E": "123"}, "block E"), ({"E": None}, "block E"),
-    ({"F": [1, 2, 3]}, "expected A, B, C, D, E, found A, B, C, D, E, F"),
-])
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"A": [1, 2]}, r"block A: expected 3 whole numbers from 0, found \[1, 2\]"),
+        ({"B": [1, 2, 3]}, "block B: expected 2 whole numbers"),
+        ({"E": [1, 2, -1]}, "block E: expected 3 whole"),
+        ({"E": [1, 2, 1.0]}, "block E"),
+        ({"E": [1, 2, True]}, "block E"),
+        ({"E": "123"}, "block E"),
+        ({"E": None}, "block E"),
+        ({"F": [1, 2, 3]}, "expected A, B, C, D, E, found A, B, C, D, E, F"),
+    ],
+)
 def test_counts_of_another_space_are_refused(changed, message):
     counts = dict(FairnessCounts(MIXED).as_dict(), **changed)
     with pytest.raises(ValueError, match=f"^fairness counts.*{message}") as caught:
@@ -295,8 +319,14 @@ def test_zero_is_a_count():
 
 
 def run(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "edgeflownas.nas.fair_sampler", *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True, timeout=120, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "edgeflownas.nas.fair_sampler", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        timeout=120,
+        **options,
+    )
 
 
 def test_the_command_checks_300_cycles_and_writes_its_record(tmp_path):
@@ -308,9 +338,17 @@ def test_the_command_checks_300_cycles_and_writes_its_record(tmp_path):
     assert done.stdout.count(CYCLES_300_SEED_42) == 2
     assert done.stdout.endswith(f"fair_sampler check passed: 0 problems; record in {output}\n")
     assert json.loads(output.read_text(encoding="utf-8")) == {
-        "passed": True, "problems": [], "cycles": 300, "seed": 42, "num_paths": 3, "fairness_gap": 0,
-        "largest_gap_after_any_cycle": 0, "counts": {name: [300, 300, 300] for name in SPACE.names},
-        "sequence_sha256": CYCLES_300_SEED_42, "second_process_sha256": CYCLES_300_SEED_42, "byte_identical": True,
+        "passed": True,
+        "problems": [],
+        "cycles": 300,
+        "seed": 42,
+        "num_paths": 3,
+        "fairness_gap": 0,
+        "largest_gap_after_any_cycle": 0,
+        "counts": {name: [300, 300, 300] for name in SPACE.names},
+        "sequence_sha256": CYCLES_300_SEED_42,
+        "second_process_sha256": CYCLES_300_SEED_42,
+        "byte_identical": True,
     }
     assert [path.name for path in output.parent.iterdir()] == ["check.json"]
 
@@ -333,16 +371,19 @@ def test_check_writes_to_the_folder_of_the_supernet_by_default(tmp_path, monkeyp
     assert lines[9] == "fairness_gap 0 after 2 cycles of seed 42, 0 at most after any single cycle"
 
 
-@pytest.mark.parametrize("argv, message", [
-    (["--cycles", "0"], "--cycles: expected at least 1, found 0"),
-    (["--seed", "-1"], "--seed: expected 0 to 4294967295, found -1"),
-    (["--seed", str(2 ** 32)], "--seed: expected 0 to 4294967295, found 4294967296"),
-])
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--cycles", "0"], "--cycles: expected at least 1, found 0"),
+        (["--seed", "-1"], "--seed: expected 0 to 4294967295, found -1"),
+        (["--seed", str(2**32)], "--seed: expected 0 to 4294967295, found 4294967296"),
+    ],
+)
 def test_wrong_numbers_are_user_errors(argv, message):
     with pytest.raises(UserError) as caught:
         fair_sampler.main(argv)
     assert str(caught.value) == message
-    assert fair_sampler.main(["--cycles", "1", "--seed", "0"]) == fair_sampler.main(["--seed", str(2 ** 32 - 1)]) == 0
+    assert fair_sampler.main(["--cycles", "1", "--seed", "0"]) == fair_sampler.main(["--seed", str(2**32 - 1)]) == 0
 
 
 def test_an_abbreviated_flag_is_refused():
@@ -361,8 +402,11 @@ def test_an_output_that_cannot_be_written_is_a_user_error(tmp_path):
 def plant(monkeypatch, fault):
     """`fault` as the sampler, in this process and in the second one."""
     monkeypatch.setattr(fair_sampler, "fair_cycle", fault)
-    monkeypatch.setattr(fair_sampler, "_digest_of_second_process",
-                        lambda cycles, seed: fair_sampler._digest(fault(seed, t) for t in range(cycles)))
+    monkeypatch.setattr(
+        fair_sampler,
+        "_digest_of_second_process",
+        lambda cycles, seed: fair_sampler._digest(fault(seed, t) for t in range(cycles)),
+    )
 
 
 def unfair_once(seed, t):
@@ -395,14 +439,17 @@ def six_paths(seed, t):
     return np.concatenate([fair_cycle(seed, t)] * 2)
 
 
-@pytest.mark.parametrize("fault, problem", [
-    (unfair_once, "cycle 2: fairness_gap 2 within it, 2 after it, not 0"),
-    (evens_out, "cycle 0: fairness_gap 2 within it, 2 after it, not 0"),
-    (too_large, "cycle 2: arch code: value must be in {0,1,2}, position"),
-    (wide, "cycle 0: int64 (3, 9) instead of int32 (3, 9)"),
-    (two_paths, "cycle 0: int32 (2, 9) instead of int32 (3, 9)"),
-    (six_paths, "cycle 0: int32 (6, 9) instead of int32 (3, 9)"),
-])
+@pytest.mark.parametrize(
+    "fault, problem",
+    [
+        (unfair_once, "cycle 2: fairness_gap 2 within it, 2 after it, not 0"),
+        (evens_out, "cycle 0: fairness_gap 2 within it, 2 after it, not 0"),
+        (too_large, "cycle 2: arch code: value must be in {0,1,2}, position"),
+        (wide, "cycle 0: int64 (3, 9) instead of int32 (3, 9)"),
+        (two_paths, "cycle 0: int32 (2, 9) instead of int32 (3, 9)"),
+        (six_paths, "cycle 0: int32 (6, 9) instead of int32 (3, 9)"),
+    ],
+)
 def test_the_check_fails_on_an_unfair_sampler(fault, problem, tmp_path, monkeypatch, capsys):
     plant(monkeypatch, fault)
     output = tmp_path / "check.json"
@@ -418,8 +465,10 @@ def test_the_check_reports_the_largest_gap_even_if_it_closes_again(monkeypatch):
     plant(monkeypatch, evens_out)
     record = fair_sampler.check(3, 42)
     assert (record["fairness_gap"], record["largest_gap_after_any_cycle"]) == (0, 2)
-    assert record["problems"] == ["cycle 0: fairness_gap 2 within it, 2 after it, not 0",
-                                  "cycle 1: fairness_gap 2 within it, 0 after it, not 0"]
+    assert record["problems"] == [
+        "cycle 0: fairness_gap 2 within it, 2 after it, not 0",
+        "cycle 1: fairness_gap 2 within it, 0 after it, not 0",
+    ]
 
 
 def test_the_check_fails_on_a_sampler_with_a_state(monkeypatch):
@@ -428,7 +477,8 @@ def test_the_check_fails_on_a_sampler_with_a_state(monkeypatch):
     monkeypatch.setattr(fair_sampler, "_digest_of_second_process", lambda *_: want)
     monkeypatch.setattr(fair_sampler, "fair_cycle", lambda seed, t: fair_cycle(seed, t + next(calls) // 4))
     assert fair_sampler.check(4, 42)["problems"] == [
-        "drawn again, in reverse order, a cycle differs: the sampler keeps a state"]
+        "drawn again, in reverse order, a cycle differs: the sampler keeps a state"
+    ]
 
 
 def test_the_check_fails_if_the_second_process_draws_another_sequence(monkeypatch):

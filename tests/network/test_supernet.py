@@ -1,4 +1,5 @@
 """The supernet against a plain NumPy network, on small odd sizes."""
+
 import numpy as np
 import pytest
 
@@ -16,8 +17,10 @@ FAIR = np.array([[0, 1, 2, 0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1, 1, 2, 0], [2, 0
 
 def batch(seed, height=HEIGHT, width=WIDTH, size=BATCH):
     draw = np.random.RandomState(seed)
-    return (draw.randint(0, 256, (size, height, width, 6)).astype(np.uint8),
-            draw.normal(0, 9, (size, height, width, 2)).astype(np.float32))
+    return (
+        draw.randint(0, 256, (size, height, width, 6)).astype(np.uint8),
+        draw.normal(0, 9, (size, height, width, 2)).astype(np.float32),
+    )
 
 
 class Fixture:
@@ -72,8 +75,9 @@ def test_each_fused_path_is_the_single_path_of_its_code(made):
     for path, code in enumerate(FAIR):
         single = made.session.run(made.single, {made.images: images, made.code: [code]})
         for scale in range(3):
-            np.testing.assert_allclose(fused[scale][path], single[scale][0], rtol=1e-4,
-                                       atol=1e-4 * np.abs(single[scale][0]).max())
+            np.testing.assert_allclose(
+                fused[scale][path], single[scale][0], rtol=1e-4, atol=1e-4 * np.abs(single[scale][0]).max()
+            )
 
 
 def test_only_the_options_that_a_code_chooses_matter(made):
@@ -109,7 +113,7 @@ def test_statistics_of_a_batch_are_those_of_the_plain_network(made):
     for name in made.single_norm.applications():
         channels = made.net.variables.norms[name]
         for part in (0, 1):
-            got = vector[position:position + channels]
+            got = vector[position : position + channels]
             position += channels
             want = plain.noted[name][part] if name in plain.noted else np.zeros(channels)
             np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-4, err_msg=name)
@@ -134,7 +138,9 @@ def test_outputs_have_the_encoder_s_sizes(height, width):
     with tf.Graph().as_default():
         net = Supernet(2)
         images = tf.placeholder(tf.float32, [None, height, width, 6])
-        outputs = net.forward(images, SinglePath(tf.placeholder(tf.int32, [1, 9]), SPACE), BatchStatistics(net.variables))
+        outputs = net.forward(
+            images, SinglePath(tf.placeholder(tf.int32, [1, 9]), SPACE), BatchStatistics(net.variables)
+        )
         want = [stage_sizes(height, width)[i] for i in (2, 1, 0)]
         assert [tuple(out[0].shape.as_list()[1:]) for out in outputs] == [size + (4,) for size in want]
 
@@ -144,8 +150,11 @@ def test_images_of_another_shape_are_refused():
         net = Supernet(2)
         for shape in ([1, 63, 96, 6], [1, 96, 96, 3], [1, None, 96, 6]):
             with pytest.raises(ValueError, match="images: got"):
-                net.forward(tf.placeholder(tf.float32, shape), FairPaths(tf.zeros([3, 9], tf.int32), SPACE),
-                            BatchStatistics(net.variables))
+                net.forward(
+                    tf.placeholder(tf.float32, shape),
+                    FairPaths(tf.zeros([3, 9], tf.int32), SPACE),
+                    BatchStatistics(net.variables),
+                )
 
 
 def test_parameters_of_the_full_network():

@@ -1,4 +1,5 @@
 """One data set and one `Lab` for all tests of this folder in a process."""
+
 import pytest
 
 from tests.reliability import tiny

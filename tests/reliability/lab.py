@@ -1,8 +1,10 @@
 """Runs the real command line many times in one process, with the graph built once: a run is then a second's work.
 
-Everything of `train_supernet.main` and of `Trainer` runs as it is; only the constructors of graph and session give what they
+Everything of `train_supernet.main` and of `Trainer` runs as it is; only the constructors of graph and session give
+what they
 gave the first time. Before every run each variable is filled with NaN, so a value that is not restored cannot be lucky.
 """
+
 import contextlib
 import io
 import logging
@@ -24,6 +26,7 @@ GRAPH_PARTS = ("TrainPipeline", "EvalPipeline", "CycleGraph", "Scorer")
 
 class Outcome(NamedTuple):
     """How one invocation ended."""
+
     code: int
     stderr: str
 
@@ -106,8 +109,12 @@ class Lab:
             return
         session = self.tf.Session.made[0]
         variables = self.parts["CycleGraph"].made[0].saved
-        values = {variable.initializer.inputs[1]: np.full(variable.shape.as_list(), _garbage(variable),
-                                                          variable.dtype.as_numpy_dtype) for variable in variables}
+        values = {
+            variable.initializer.inputs[1]: np.full(
+                variable.shape.as_list(), _garbage(variable), variable.dtype.as_numpy_dtype
+            )
+            for variable in variables
+        }
         session.run([variable.initializer for variable in variables], values)
 
 
@@ -135,6 +142,7 @@ def _outcome(argv):
 
 # -- what happens in the middle of a run --
 
+
 def at_cycle(step, action):
     """A plant: `action(trainer)` right before the cycle of this step."""
     real = Trainer._train_cycle
@@ -143,6 +151,7 @@ def at_cycle(step, action):
         if self.state.step == step:
             action(self)
         return real(self, epoch, position)
+
     return mock.patch.object(Trainer, "_train_cycle", planted)
 
 
@@ -154,14 +163,18 @@ def in_evaluation(epoch, action):
         def evaluated(batches):
             if batches == 1 and self.state.evaluations + 1 == epoch:
                 action(self)
+
         with mock.patch.object(self.progress, "evaluated", evaluated):
             return real(self, stop)
+
     return mock.patch.object(Trainer, "score_pool", planted)
 
 
 def send(*numbers):
     """An action: these signals to this very process."""
+
     def action(_trainer):
         for number in numbers:
             os.kill(os.getpid(), number)
+
     return action

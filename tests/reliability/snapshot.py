@@ -1,4 +1,5 @@
 """What a run has left, part by part, as far as it must not depend on how often the run was stopped."""
+
 import csv
 import glob
 import hashlib
@@ -9,8 +10,15 @@ import os
 from edgeflownas import config as configuration
 from edgeflownas.engine.checkpoint import CheckpointStore
 
-EXACT_FILES = ("eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "debug_trace.jsonl",
-               "fairness_counts.json", "eval_pool_3.json", "eval_samples.npz")
+EXACT_FILES = (
+    "eval_epe_history.csv",
+    "eval_epe_per_arch.csv",
+    "train_steps.csv",
+    "debug_trace.jsonl",
+    "fairness_counts.json",
+    "eval_pool_3.json",
+    "eval_samples.npz",
+)
 MANIFEST_KEYS = ("status", "global_step", "epoch", "best", "config_hash", "dataset", "parameter_count", "total_steps")
 
 
@@ -23,7 +31,7 @@ def snapshot(folder):
         # The files hold every weight, every moving average, every optimizer slot and the global step.
         parts[which + " tensors"] = sorted((name, entry["sha256"]) for name, entry in generation.files.items())
         for key, value in generation.state.items():
-            parts["{} state: {}".format(which, key)] = json.dumps(_portable(key, value), sort_keys=True)
+            parts[f"{which} state: {key}"] = json.dumps(_portable(key, value), sort_keys=True)
     with open(os.path.join(folder, "train_manifest.json"), encoding="utf-8") as handle:
         manifest = json.load(handle)
     parts.update({"manifest: " + key: json.dumps(manifest.get(key), sort_keys=True) for key in MANIFEST_KEYS})
@@ -40,14 +48,18 @@ def differences(one, other):
 def events(folder):
     """The scalars that TensorBoard would show, (tag, step, value), after its purge at each session start."""
     from edgeflownas.tfcompat import tf
+
     kept = []
     for path in sorted(glob.glob(os.path.join(folder, "events.*")), key=lambda path: (os.stat(path).st_mtime_ns, path)):
         try:
             for event in tf.train.summary_iterator(path):
                 if event.session_log.status == tf.SessionLog.START:
                     kept = [entry for entry in kept if entry[1] < event.step]
-                kept += [(value.tag, event.step, value.simple_value) for value in event.summary.value
-                         if value.WhichOneof("value") == "simple_value"]
+                kept += [
+                    (value.tag, event.step, value.simple_value)
+                    for value in event.summary.value
+                    if value.WhichOneof("value") == "simple_value"
+                ]
         except tf.errors.DataLossError:
             pass  # the tail of a process that was killed; TensorBoard skips it too
     return sorted(kept)
@@ -68,7 +80,7 @@ def _digest(path):
         return "missing"
     with open(path, "rb") as handle:
         content = handle.read()
-    return "{} bytes, sha256 {}".format(len(content), hashlib.sha256(content).hexdigest())
+    return f"{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}"
 
 
 def _rows(path):

@@ -1,4 +1,6 @@
-"""Negative controls: with the restoring of any one part of the state taken away, the comparison of `test_stops.py` goes red."""
+"""Negative controls: with the restoring of any one part of the state taken away, the comparison of `test_stops.py`
+goes red."""
+
 import signal
 from unittest import mock
 
@@ -17,8 +19,7 @@ STOP = 5  # within the second epoch, at its last cycle: one evaluation is done, 
 def state_without(**values):
     """A resume whose state has these values instead of the stored ones."""
     real = RunState.from_dict.__func__
-    return mock.patch.object(RunState, "from_dict",
-                             classmethod(lambda cls, *stored: _with(real(cls, *stored), values)))
+    return mock.patch.object(RunState, "from_dict", classmethod(lambda cls, *stored: _with(real(cls, *stored), values)))
 
 
 def _with(state, values):
@@ -35,9 +36,15 @@ def tensors_without(chosen):
         real(self, generation, state)
         lost = [variable for variable in self.graph.saved if chosen(variable.name)]
         assert lost
-        self.session.run([variable.initializer for variable in lost],
-                         {variable.initializer.inputs[1]: [0.0] * variable.shape.as_list()[0] for variable in lost
-                          if variable.shape.ndims == 1})
+        self.session.run(
+            [variable.initializer for variable in lost],
+            {
+                variable.initializer.inputs[1]: [0.0] * variable.shape.as_list()[0]
+                for variable in lost
+                if variable.shape.ndims == 1
+            },
+        )
+
     return mock.patch.object(Trainer, "resume", resume)
 
 
@@ -47,13 +54,17 @@ def sampler_restarts():
     def draw(seed, step, space):
         offset.append(step)
         return real(seed, step - offset[0], space)
+
     return mock.patch.object(trainer_module, "fair_cycle", draw)
 
 
 def epoch_restarts():
     real = trainer_module.TrainPipeline.start_epoch
-    return mock.patch.object(trainer_module.TrainPipeline, "start_epoch",
-                             lambda self, session, epoch, position=0: real(self, session, epoch, 0))
+    return mock.patch.object(
+        trainer_module.TrainPipeline,
+        "start_epoch",
+        lambda self, session, epoch, position=0: real(self, session, epoch, 0),
+    )
 
 
 def first_lr():
@@ -62,12 +73,19 @@ def first_lr():
     def lr(step, value, total):
         first.append(step)
         return real(step - first[0], value, total)
+
     return mock.patch.object(trainer_module, "cosine_lr", lr)
 
 
 CONTROLS = {  # what is not restored: (the fault, a part of the run in which that must show)
-    "first moments": (lambda: tensors_without(lambda name: name.endswith("/Adam:0") and "beta" in name), "last tensors"),
-    "second moments": (lambda: tensors_without(lambda name: name.endswith("/Adam_1:0") and "gamma" in name), "last tensors"),
+    "first moments": (
+        lambda: tensors_without(lambda name: name.endswith("/Adam:0") and "beta" in name),
+        "last tensors",
+    ),
+    "second moments": (
+        lambda: tensors_without(lambda name: name.endswith("/Adam_1:0") and "gamma" in name),
+        "last tensors",
+    ),
     "moving averages": (lambda: tensors_without(lambda name: name.endswith("/moving_mean:0")), "last tensors"),
     "sums of the epoch": (lambda: state_without(sums=EpochSums), "eval_epe_history.csv"),
     "early stop": (lambda: state_without(early_stop=dict), "eval_epe_history.csv"),
@@ -94,9 +112,14 @@ def test_a_step_that_is_not_restored_ends_the_run(lab, tmp_path):
     assert outcome.code == 1 and "the optimizer counts 6 steps" in outcome.error
 
 
-@pytest.mark.parametrize("fault", [
-    lambda: mock.patch.object(trainer_module.Records, "cut_back", lambda self, lengths: None),
-    lambda: state_without(lengths=dict)], ids=["cut_back", "lengths"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: mock.patch.object(trainer_module.Records, "cut_back", lambda self, lengths: None),
+        lambda: state_without(lengths=dict),
+    ],
+    ids=["cut_back", "lengths"],
+)
 def test_rows_after_the_checkpoint_that_are_not_cut_are_seen(lab, uninterrupted, tmp_path, fault):
     """Two SIGINTs stop at once, so the rows of cycles 3 and 4 are in no checkpoint."""
     for name, plants, same in (("sound", [], True), ("faulty", [fault()], False)):

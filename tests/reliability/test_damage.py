@@ -1,4 +1,6 @@
-"""Damage to the newest checkpoint, through the real `--resume`: the one before is used, with one warning that names the damage."""
+"""Damage to the newest checkpoint, through the real `--resume`: the one before is used, with one warning that names
+the damage."""
+
 import os
 import shutil
 
@@ -25,12 +27,13 @@ def folder(six_steps, tmp_path):
 
 def generation(folder, step):
     root = os.path.join(folder, "checkpoints", "generations")
-    name, = [name for name in os.listdir(root) if int(name.split("-")[1]) == step]
+    (name,) = [name for name in os.listdir(root) if int(name.split("-")[1]) == step]
     return os.path.join(root, name)
 
 
 def rewrite(name, change):
     """Damage: the content of a file of a generation becomes `change(content)`; None: it goes away."""
+
     def damage(folder, step):
         path = os.path.join(generation(folder, step), name)
         with open(path, "rb") as handle:
@@ -40,11 +43,12 @@ def rewrite(name, change):
             with open(path, "wb") as handle:
                 handle.write(content)
         return path
+
     return damage
 
 
 def flip(content):
-    return content[:len(content) // 2] + bytes([content[len(content) // 2] ^ 16]) + content[len(content) // 2 + 1:]
+    return content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 16]) + content[len(content) // 2 + 1 :]
 
 
 def unlink_last(folder, _step):
@@ -58,9 +62,17 @@ def dangling_last(folder, step):
     return "gen-000000099-0099"
 
 
-DAMAGES = {"{} {}".format(name, how): rewrite(name, change) for name in (DATA, INDEX, STATE) for how, change in {
-    "cut": lambda content: content[:-7], "empty": lambda content: b"", "zeroed": lambda content: b"\0" * len(content),
-    "with a flipped bit": flip, "missing": lambda content: None}.items()}
+DAMAGES = {
+    f"{name} {how}": rewrite(name, change)
+    for name in (DATA, INDEX, STATE)
+    for how, change in {
+        "cut": lambda content: content[:-7],
+        "empty": lambda content: b"",
+        "zeroed": lambda content: b"\0" * len(content),
+        "with a flipped bit": flip,
+        "missing": lambda content: None,
+    }.items()
+}
 CI = [name for name in DAMAGES if name.startswith(STATE) or name in (DATA + " with a flipped bit", INDEX + " missing")]
 
 
@@ -85,6 +97,7 @@ def test_a_damaged_link_loses_nothing(lab, uninterrupted, folder, damage):
 
 def test_with_nothing_valid_left_it_is_an_error_and_nothing_is_touched(lab, folder):
     from tests.reliability.test_signals import contents
+
     paths = [DAMAGES[DATA + " cut"](folder, 6), DAMAGES[STATE + " missing"](folder, 3)]
     before = contents(folder)
     outcome = lab.run(folder, "--resume")
@@ -92,9 +105,14 @@ def test_with_nothing_valid_left_it_is_an_error_and_nothing_is_touched(lab, fold
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("name, said", [
-    ("eval_epe_history.csv", "put the whole file back"), ("eval_pool_3.json", "eval_pool_3.json"),
-    ("train_manifest.json", "train_manifest.json is damaged")])
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("eval_epe_history.csv", "put the whole file back"),
+        ("eval_pool_3.json", "eval_pool_3.json"),
+        ("train_manifest.json", "train_manifest.json is damaged"),
+    ],
+)
 def test_damage_beside_the_checkpoints_is_one_line(lab, folder, name, said):
     with open(os.path.join(folder, name), "r+b") as handle:
         handle.truncate(30)

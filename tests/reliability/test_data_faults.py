@@ -1,4 +1,5 @@
 """Representative data faults through the real command line. The full table is in tests/data."""
+
 import glob
 import os
 import struct
@@ -40,7 +41,7 @@ def nan(content):
 
 
 def flip(content):
-    return content[:len(content) // 2] + bytes([content[len(content) // 2] ^ 16]) + content[len(content) // 2 + 1:]
+    return content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 16]) + content[len(content) // 2 + 1 :]
 
 
 def files(data, suffix):
@@ -48,9 +49,16 @@ def files(data, suffix):
     return sorted(glob.glob(os.path.join(data, "train", "*" + suffix)))
 
 
-@pytest.mark.parametrize("suffix, change, found", [
-    ("-flow_01.flo", nan, "nan"), ("-img_1.png", flip, "CRC"), ("-img_0.png", lambda content: None, "No such file"),
-    ("-flow_01.flo", lambda content: content[:-8], "found")], ids=["NaN", "flipped bit", "missing", "cut"])
+@pytest.mark.parametrize(
+    "suffix, change, found",
+    [
+        ("-flow_01.flo", nan, "nan"),
+        ("-img_1.png", flip, "CRC"),
+        ("-img_0.png", lambda content: None, "No such file"),
+        ("-flow_01.flo", lambda content: content[:-8], "found"),
+    ],
+    ids=["NaN", "flipped bit", "missing", "cut"],
+)
 @pytest.mark.parametrize("where", ["training", "evaluation"])
 def test_a_file_that_goes_bad_ends_the_run_by_name(lab, uninterrupted, tmp_path, suffix, change, found, where):
     with Damaged(files(lab.data, suffix)[2 if where == "training" else -1], change) as damage:

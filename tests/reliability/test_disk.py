@@ -1,4 +1,5 @@
 """A full disk, a read-only folder and a second run: one line, exit 2, and what was committed stays good."""
+
 import contextlib
 import json
 import os
@@ -22,14 +23,16 @@ from tests.reliability.test_signals import contents
 def mounted(tmp_path):
     """mounted(options): a small file system of its own, as a folder."""
     with contextlib.ExitStack() as stack:
+
         def mount(options):
             folder = str(tmp_path / "mounted")
             os.makedirs(folder)
             done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], stderr=subprocess.PIPE)
             if done.returncode:
-                pytest.skip("cannot mount a tmpfs here: {}".format(done.stderr.decode().strip()))
+                pytest.skip(f"cannot mount a tmpfs here: {done.stderr.decode().strip()}")
             stack.callback(subprocess.run, ["umount", "-l", folder], check=True)
             return folder
+
         yield mount
 
 
@@ -56,11 +59,15 @@ def in_commit(step, action):
         if self.state.step == step:
             action(self)
         real(self, is_best)
+
     return mock.patch.object(Trainer, "commit", commit)
 
 
-@pytest.mark.parametrize("where, when", [(in_commit, 6), (at_cycle, 4), (in_evaluation, 2)],
-                         ids=["commit", "row of a cycle", "rows of an evaluation"])
+@pytest.mark.parametrize(
+    "where, when",
+    [(in_commit, 6), (at_cycle, 4), (in_evaluation, 2)],
+    ids=["commit", "row of a cycle", "rows of an evaluation"],
+)
 def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing_committed(lab, uninterrupted, mounted, where, when):
     folder = mounted("size=12m")
     full = Full(folder)
@@ -77,6 +84,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing_committed(lab, u
 
 def test_a_report_that_finds_no_space_does_not_end_the_run(lab, uninterrupted, mounted):
     from edgeflownas import train_supernet
+
     folder = mounted("size=12m")
     full, real = Full(folder), train_supernet._report
 
@@ -84,6 +92,7 @@ def test_a_report_that_finds_no_space_does_not_end_the_run(lab, uninterrupted, m
         full()
         real(run_folder)
         full.free()
+
     with mock.patch.object(train_supernet, "_report", report):
         outcome = lab.run(folder + "/run", report=True)
     assert outcome.code == 0 and "no report" in outcome.stderr and "edgeflownas.report" in outcome.stderr
@@ -96,6 +105,7 @@ def test_a_file_size_limit_ends_the_run_in_one_line(lab, uninterrupted, tmp_path
 
     def limit(_trainer):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100000, hard))
+
     try:
         outcome = lab.run(str(tmp_path), plants=[in_commit(6, limit)])
     finally:
@@ -127,15 +137,17 @@ def test_a_second_run_on_the_folder_is_refused_before_anything_is_touched(lab, u
     before = contents(folder)
     with filelock.FileLock(os.path.join(folder, ".lock")):
         outcome = lab.run(folder, *words)
-    assert outcome.code == 2 and "another run holds {}".format(folder) in outcome.error
+    assert outcome.code == 2 and f"another run holds {folder}" in outcome.error
     assert contents(folder) == before
     assert lab.run(folder, "--resume").code == 0
     assert differences(snapshot(folder), uninterrupted) == []
 
 
 def test_the_lock_of_a_killed_process_does_not_block(lab, tmp_path):
-    hold = ("import os, signal\nfrom edgeflownas.engine.artifacts import RunLock\n"
-            "RunLock({!r}).acquire()\nos.kill(os.getpid(), signal.SIGKILL)".format(str(tmp_path)))
+    hold = (
+        "import os, signal\nfrom edgeflownas.engine.artifacts import RunLock\n"
+        f"RunLock({str(tmp_path)!r}).acquire()\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
     assert subprocess.call([sys.executable, "-c", hold], cwd=tiny.ROOT) == -signal.SIGKILL
     with open(str(tmp_path / ".lock.holder")) as handle:
         assert json.load(handle)["pid"] > 0

@@ -1,7 +1,9 @@
-"""Memory and graph of a run are after many cycles and evaluations what they were early on. The long version: tests.torture.
+"""Memory and graph of a run are after many cycles and evaluations what they were early on. The long version:
+tests.torture.
 
 Each measurement has a process of its own: in one that has run tests before, a leak can hide in memory they left free.
 """
+
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
@@ -18,8 +20,9 @@ def measure_with_leak(folder, cycles, evaluations):
     real, kept = Trainer._train_cycle, []
 
     def leaky(self, epoch, position):
-        kept.append(np.ones(2 ** 19))
+        kept.append(np.ones(2**19))
         real(self, epoch, position)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_train_cycle", leaky)
         return measure(folder, cycles, evaluations)
@@ -46,9 +49,11 @@ def test_nothing_can_be_added_to_the_graph_of_a_run(lab, tmp_path):
     def add(trainer):
         with trainer.session.graph.as_default():
             from edgeflownas.tfcompat import tf
+
             try:
                 tf.constant(1.0)
             except RuntimeError as error:
                 outcome.append(str(error))
+
     assert lab.run(str(tmp_path), "--max_steps", "1", plants=[at_cycle(0, add)]).code == 0
     assert len(outcome) == 1 and "finalized" in outcome[0]

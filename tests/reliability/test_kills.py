@@ -1,4 +1,6 @@
-"""A few real SIGKILLs, a real process without the lab's shortcuts, and the aim's own tests. A hundred kills: tests.torture."""
+"""A few real SIGKILLs, a real process without the lab's shortcuts, and the aim's own tests. A hundred kills:
+tests.torture."""
+
 import os
 import subprocess
 import sys
@@ -25,8 +27,10 @@ def test_the_lab_computes_what_a_process_of_its_own_computes(data, uninterrupted
     assert {part: alone[part] for part in uninterrupted} == uninterrupted
 
 
-@pytest.mark.parametrize("step, leaves, where", [
-    (4, [".tmp-gen-000000005-0009"], kills.COMMIT), (4, ["gen-000000005-0009"], kills.COMMIT), (4, [], kills.START)])
+@pytest.mark.parametrize(
+    "step, leaves, where",
+    [(4, [".tmp-gen-000000005-0009"], kills.COMMIT), (4, ["gen-000000005-0009"], kills.COMMIT), (4, [], kills.START)],
+)
 def test_where_a_kill_fell_is_read_from_what_it_left(lab, tmp_path, step, leaves, where):
     assert lab.run(str(tmp_path), "--max_steps", str(step)).code == 0
     for name in leaves:

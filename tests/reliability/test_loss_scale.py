@@ -1,4 +1,6 @@
-"""Mixed precision's loss scale: a gradient that overflows costs no cycle, and a resume goes on with the scale exactly."""
+"""Mixed precision's loss scale: a gradient that overflows costs no cycle, and a resume goes on with the scale
+exactly."""
+
 import os
 import signal
 from unittest import mock
@@ -11,7 +13,7 @@ from edgeflownas.errors import GradientNotFinite
 from tests.reliability.lab import Lab, at_cycle, send
 from tests.reliability.snapshot import differences, snapshot
 
-FITS = 2.0 ** 12
+FITS = 2.0**12
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,7 @@ def overflowing():
         if session.run(self.global_step) >= 2 and scale > FITS:
             raise GradientNotFinite("the gradient is not finite")
         return real(self, session, codes, images, flow, lr, digest, scale)
+
     return mock.patch.object(CycleGraph, "run", run)
 
 
@@ -40,7 +43,7 @@ def calm(amp_lab, tmp_path_factory):
     """The snapshot of a run in which nothing overflowed."""
     folder = str(tmp_path_factory.mktemp("calm"))
     assert amp_lab.run(folder, "--amp").code == 0
-    assert last_scale(folder) == {"value": 2.0 ** 15, "fitted": 9}
+    assert last_scale(folder) == {"value": 2.0**15, "fitted": 9}
     return snapshot(folder)
 
 
@@ -66,7 +69,9 @@ def test_a_resume_goes_on_with_the_scale(amp_lab, tmp_path):
 
 
 def test_a_gradient_that_no_scale_helps_stops_the_run(amp_lab, tmp_path):
-    never = mock.patch.object(CycleGraph, "apply", mock.Mock(side_effect=GradientNotFinite("the gradient is not finite")))
+    never = mock.patch.object(
+        CycleGraph, "apply", mock.Mock(side_effect=GradientNotFinite("the gradient is not finite"))
+    )
     outcome = amp_lab.run(str(tmp_path), "--amp", plants=[never])
     assert outcome.code == 1 and "step 0: the gradient is not finite; codes [[" in outcome.error
     assert "again with loss scale 1\n" in outcome.stderr
@@ -78,4 +83,4 @@ def test_mixed_precision_may_begin_in_the_middle_of_a_run_if_accepted(lab, amp_l
     outcome = amp_lab.run(folder, "--amp", "--resume")
     assert outcome.code == 2 and "train.amp was False, is True" in outcome.error
     assert amp_lab.run(folder, "--amp", "--resume", "--allow_changed", "train.amp").code == 0
-    assert last_scale(folder) == {"value": 2.0 ** 15, "fitted": 5}
+    assert last_scale(folder) == {"value": 2.0**15, "fitted": 5}

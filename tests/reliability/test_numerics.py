@@ -1,4 +1,5 @@
 """A value that is not finite stops the run before the weights change, and the last checkpoint stays good."""
+
 import json
 import os
 from unittest import mock
@@ -22,6 +23,7 @@ def in_batch(value):
             flow = flow.copy()
             flow[1, 31, 37, 0] = value
         return real(self, session, codes, images, flow, *rest)
+
     return mock.patch.object(CycleGraph, "run", run)
 
 
@@ -35,6 +37,7 @@ def in_gradient(value):
             wrong = np.full(total.shape.as_list(), value, np.float32)
             session.run(total.initializer, {total.initializer.inputs[1]: wrong})
         return real(self, session, lr)
+
     return mock.patch.object(CycleGraph, "apply", apply)
 
 
@@ -55,18 +58,27 @@ class Weights:
         def end(trainer):
             self.after = trainer.session.run(trainer.graph.saved)
             return close(trainer)
+
         return mock.patch.multiple(Trainer, _train_cycle=train, close=end)
 
 
-@pytest.mark.parametrize("fault, words", [
-    (in_batch(float("nan")), "loss is not finite"),  # an infinite flow would be clipped to flow_clip like any large one
-    (in_gradient(float("nan")), "gradient is not finite"), (in_gradient(float("-inf")), "gradient is not finite")],
-    ids=["NaN in the batch", "NaN in the gradient", "infinity in the gradient"])
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        (
+            in_batch(float("nan")),
+            "loss is not finite",
+        ),  # an infinite flow would be clipped to flow_clip like any large one
+        (in_gradient(float("nan")), "gradient is not finite"),
+        (in_gradient(float("-inf")), "gradient is not finite"),
+    ],
+    ids=["NaN in the batch", "NaN in the gradient", "infinity in the gradient"],
+)
 def test_not_finite_stops_before_the_weights_change(lab, uninterrupted, tmp_path, fault, words):
     weights, folder = Weights(), str(tmp_path)
     outcome = lab.run(folder, plants=[fault, weights()])
     assert outcome.code == 1
-    assert all(word in outcome.error for word in ("step {}".format(STEP), words, "codes [[", "train/000000"))
+    assert all(word in outcome.error for word in (f"step {STEP}", words, "codes [[", "train/000000"))
     assert [one.tobytes() for one in weights.before] == [one.tobytes() for one in weights.after]
     with open(os.path.join(folder, "train_manifest.json"), encoding="utf-8") as handle:
         manifest = json.load(handle)
@@ -80,6 +92,6 @@ def test_the_error_names_codes_and_samples_of_that_very_step(lab, tmp_path):
     whole = str(tmp_path / "whole")
     assert lab.run(whole).code == 0
     with open(os.path.join(whole, "debug_trace.jsonl")) as handle:
-        event, = [event for event in map(json.loads, handle) if event["event"] == "cycle" and event["step"] == STEP]
+        (event,) = [event for event in map(json.loads, handle) if event["event"] == "cycle" and event["step"] == STEP]
     assert "codes {}".format(event["codes"]) in outcome.error
     assert "samples {}".format(", ".join(crop[0] for crop in event["batch"])) in outcome.error

@@ -1,4 +1,5 @@
 """What a resume refuses and accepts, what a finished run does, and that a fresh run overwrites nothing."""
+
 import glob
 import json
 import os
@@ -31,14 +32,21 @@ def manifest(folder):
         return json.load(handle)
 
 
-@pytest.mark.parametrize("key, value, was", [
-    ("train.lr", "0.02", "0.5"), ("train.grad_clip", "7.0", "5.0"), ("eval.patience", "3", "15"),
-    ("train.arch_seed", "7", "42"), ("data.flow_clip", "0.0", "50.0")])
+@pytest.mark.parametrize(
+    "key, value, was",
+    [
+        ("train.lr", "0.02", "0.5"),
+        ("train.grad_clip", "7.0", "5.0"),
+        ("eval.patience", "3", "15"),
+        ("train.arch_seed", "7", "42"),
+        ("data.flow_clip", "0.0", "50.0"),
+    ],
+)
 def test_other_training_maths_is_refused_by_name_before_anything_is_written(lab, folder, key, value, was):
     before = contents(folder)
     outcome = lab.run(folder, "--resume", **{key.replace(".", "__"): value})
     assert outcome.code == 2
-    assert "{} was {}, is {}".format(key, was, value) in outcome.error
+    assert f"{key} was {was}, is {value}" in outcome.error
     assert "--allow_changed " + key in outcome.error
     assert contents(folder) == before
 
@@ -62,29 +70,42 @@ def test_an_accepted_change_is_recorded_and_takes_effect(lab, folder):
 
 def test_what_is_not_in_the_hash_may_differ(lab, uninterrupted, folder, tmp_path):
     os.symlink(lab.data, str(tmp_path / "elsewhere"))
-    outcome = lab.run(folder, "--resume", "--fast_mode", data__base_path=str(tmp_path / "elsewhere"),
-                      runtime__save_every_steps=2, runtime__num_workers=2)
+    outcome = lab.run(
+        folder,
+        "--resume",
+        "--fast_mode",
+        data__base_path=str(tmp_path / "elsewhere"),
+        runtime__save_every_steps=2,
+        runtime__num_workers=2,
+    )
     assert outcome.code == 0, outcome.stderr
     assert differences(snapshot(folder), uninterrupted) == ["manifest: dataset"]  # its path
 
 
-@pytest.mark.parametrize("words, said", [
-    (["--allow_changed", "train.learning_rate"], "'train.learning_rate' is not a key of the training maths"),
-    (["--allow_changed", "runtime.num_workers"], "'runtime.num_workers' is not a key of the training maths")])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--allow_changed", "train.learning_rate"], "'train.learning_rate' is not a key of the training maths"),
+        (["--allow_changed", "runtime.num_workers"], "'runtime.num_workers' is not a key of the training maths"),
+    ],
+)
 def test_a_permission_for_no_key_is_an_error(lab, folder, words, said):
     outcome = lab.run(folder, "--resume", *words)
     assert outcome.code == 2 and said in outcome.error
 
 
 def test_a_change_of_the_steps_per_epoch_is_refused_even_if_accepted(lab, folder, monkeypatch):
-    """Every checkpoint is at a place in its epoch; with other epochs the run would never come to an evaluation again."""
+    """Every checkpoint is at a place in its epoch; with other epochs the run would never come to an evaluation
+    again."""
     from edgeflownas.engine.run_state import RunState
+
     real = RunState.from_dict.__func__
 
     def other_epochs(cls, *stored):
         state = real(cls, *stored)
         state.steps_per_epoch = 2
         return state
+
     monkeypatch.setattr(RunState, "from_dict", classmethod(other_epochs))
     before = contents(os.path.join(folder, "checkpoints"))
     outcome = lab.run(folder, "--resume")
@@ -95,7 +116,7 @@ def test_a_change_of_the_steps_per_epoch_is_refused_even_if_accepted(lab, folder
 def test_a_finished_run_does_no_step_and_says_so(lab, uninterrupted, folder):
     assert lab.run(folder, "--resume").code == 0
     outcome = lab.run(folder, "--resume")
-    assert outcome.code == 0 and "nothing to do: the run in {} is finished (3 epochs, 9 steps)".format(folder) in outcome.stderr
+    assert outcome.code == 0 and f"nothing to do: the run in {folder} is finished (3 epochs, 9 steps)" in outcome.stderr
     assert differences(snapshot(folder), uninterrupted) == []
 
 
@@ -112,7 +133,12 @@ def test_an_early_stopped_run_does_no_step_unless_its_patience_grows(lab, tmp_pa
 
 
 def test_limits_stop_a_run_and_bend_nothing(lab, uninterrupted, tmp_path):
-    for words in (["--max_steps", "2"], ["--resume", "--max_epochs", "1"], ["--resume", "--max_steps", "8"], ["--resume"]):
+    for words in (
+        ["--max_steps", "2"],
+        ["--resume", "--max_epochs", "1"],
+        ["--resume", "--max_steps", "8"],
+        ["--resume"],
+    ):
         assert lab.run(str(tmp_path), *words).code == 0
     assert differences(snapshot(str(tmp_path)), uninterrupted) == []
 
@@ -120,9 +146,10 @@ def test_limits_stop_a_run_and_bend_nothing(lab, uninterrupted, tmp_path):
 def test_a_fresh_run_moves_the_old_one_away(lab, uninterrupted, folder):
     old = contents(folder)
     assert lab.run(folder).code == 0
-    moved, = glob.glob(os.path.join(folder, "previous", "*"))
-    assert {os.path.relpath(path, moved): data for path, data in contents(moved).items()} == \
-        {os.path.relpath(path, folder): data for path, data in old.items()}
+    (moved,) = glob.glob(os.path.join(folder, "previous", "*"))
+    assert {os.path.relpath(path, moved): data for path, data in contents(moved).items()} == {
+        os.path.relpath(path, folder): data for path, data in old.items()
+    }
     assert differences(snapshot(folder), uninterrupted) == []
 
 

@@ -1,4 +1,6 @@
-"""Signals outside the cycles: ahead of training nothing is touched, a second Ctrl-C stops at once and loses no commit."""
+"""Signals outside the cycles: ahead of training nothing is touched, a second Ctrl-C stops at once and loses no
+commit."""
+
 import os
 import signal
 from unittest import mock
@@ -19,6 +21,7 @@ def in_data_check(*numbers):
     def probe(*arguments):
         os.kill(os.getpid(), numbers[0])
         return real(*arguments)
+
     return mock.patch.object(fc2_index, "probe", probe)
 
 
@@ -28,13 +31,18 @@ def in_graph_build(*numbers):
     def build(self, *arguments):
         send(*numbers)(None)
         real(self, *arguments)
+
     return mock.patch.object(Trainer, "__init__", build)
 
 
 def contents(folder):
     """{path: bytes} of everything but the lock."""
-    return {os.path.join(where, name): open(os.path.join(where, name), "rb").read()
-            for where, _, names in os.walk(folder) for name in names if not name.startswith(".lock")}
+    return {
+        os.path.join(where, name): open(os.path.join(where, name), "rb").read()
+        for where, _, names in os.walk(folder)
+        for name in names
+        if not name.startswith(".lock")
+    }
 
 
 @pytest.mark.parametrize("plant", [in_data_check, in_graph_build])
@@ -44,7 +52,10 @@ def test_ahead_of_training_nothing_is_touched(lab, uninterrupted, tmp_path, plan
     assert lab.run(folder, "--max_steps", "4").code == 0
     before = contents(folder)
     outcome = lab.run(folder, *resume, plants=[plant(signal.SIGTERM)])
-    assert (outcome.code, outcome.error) == (143, "error: stopped by signal 15 before training began; nothing was changed")
+    assert (outcome.code, outcome.error) == (
+        143,
+        "error: stopped by signal 15 before training began; nothing was changed",
+    )
     assert contents(folder) == before
     assert lab.run(folder, "--resume").code == 0
     assert differences(snapshot(folder), uninterrupted) == []
@@ -72,9 +83,10 @@ def test_a_signal_in_a_commit_waits_for_its_end(lab, uninterrupted, tmp_path, wh
         if self.state.step == when:
             os.kill(os.getpid(), signal.SIGUSR1)
         real(self, is_best)
+
     plants = [mock.patch.object(trainer_module.Trainer, "commit", commit)]
     outcome = lab.run(str(tmp_path), runtime__save_every_steps=2, plants=plants)
-    assert outcome.code == 138 and "after step {}, committed".format(when) in outcome.stderr
+    assert outcome.code == 138 and f"after step {when}, committed" in outcome.stderr
     assert lab.run(str(tmp_path), "--resume").code == 0
     assert differences(snapshot(str(tmp_path)), uninterrupted) == []
 
@@ -87,6 +99,7 @@ def test_the_exit_code_is_the_signals_even_after_the_last_step(lab, tmp_path):
         if text.startswith("epoch") and values[0] == 3 and not seen:
             seen.append(os.kill(os.getpid(), signal.SIGTERM))
         real(text, *values)
+
     assert lab.run(str(tmp_path), plants=[mock.patch.object(train_supernet.log, "info", info)]).code == 143
     outcome = lab.run(str(tmp_path), "--resume")
     assert outcome.code == 0 and "nothing to do" in outcome.stderr

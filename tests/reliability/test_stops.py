@@ -1,4 +1,6 @@
-"""A run that was stopped and resumed is the run that was not, byte for byte; and the comparison can see each part of it."""
+"""A run that was stopped and resumed is the run that was not, byte for byte; and the comparison can see each part of
+it."""
+
 import signal
 
 import pytest
@@ -21,7 +23,7 @@ def run_with_stops(lab, folder, stops, number=signal.SIGTERM):
     return lab.run(folder, *resume)
 
 
-@pytest.mark.parametrize("where, when", STOPS, ids=["{} {}".format(where.__name__, when) for where, when in STOPS])
+@pytest.mark.parametrize("where, when", STOPS, ids=[f"{where.__name__} {when}" for where, when in STOPS])
 def test_stopped_anywhere_the_end_is_the_same(lab, uninterrupted, tmp_path, where, when):
     assert run_with_stops(lab, str(tmp_path), [(where, when)]).code == 0
     assert differences(snapshot(str(tmp_path)), uninterrupted) == []

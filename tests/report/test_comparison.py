@@ -41,11 +41,7 @@ def test_the_configuration_differences_are_named_key_by_key(text):
     section = text.split("## Configuration")[1].split("## ")[0]
     assert "| `train.lr` | 0.0001 | 0.0002 | 0.0001 | 0.0001 |" in section
     assert "| `train.supernet_mode` | strict_fairness | uniform | strict_fairness | strict_fairness |" in section
-    assert set(re.findall(r"`(\w+\.\w+)`", section)) == {
-        "train.lr",
-        "train.supernet_mode",
-        "runtime.experiment_name",
-    }
+    assert set(re.findall(r"`(\w+\.\w+)`", section)) == {"train.lr", "train.supernet_mode", "runtime.experiment_name"}
 
 
 def test_key_figures_are_the_runs_recorded_text(text, folders):
@@ -68,7 +64,7 @@ def test_kendall_tau_over_common_subnets_only(text, folders):
 
 
 def test_option_scores_stand_side_by_side(text, folders):
-    means = ["~{:.4f}".format(compare.last_scores(read_run(folder))[0].mean) for folder in folders[:3]]
+    means = [f"~{compare.last_scores(read_run(folder))[0].mean:.4f}" for folder in folders[:3]]
     assert "| EB0 | Deep1 | {} | {} | {} |".format(*means) in text
 
 

@@ -57,17 +57,9 @@ def rows(path):
         (dict(), "Learned, still improving", "step 84 of 1400 (12 of 200 epochs)"),
         (dict(epochs=3), "Learned so far", "running"),
         (dict(curve=fake_run.plateaued, epochs=60), "Learned and plateaued", "from one to the next (fitted)"),
-        (
-            dict(curve=fake_run.stuck, epochs=60, status="completed"),
-            "Plateaued near zero flow",
-            "far too high",
-        ),
+        (dict(curve=fake_run.stuck, epochs=60, status="completed"), "Plateaued near zero flow", "far too high"),
         (dict(curve=fake_run.collapsed), "Collapsed", "the supernet has learned no flow"),
-        (
-            dict(curve=fake_run.collapsed_late),
-            "Collapsed after it had learned",
-            "`supernet_best` is from before",
-        ),
+        (dict(curve=fake_run.collapsed_late), "Collapsed after it had learned", "`supernet_best` is from before"),
         (dict(curve=fake_run.collapsed, epochs=4), "Too early to say", "running"),
         (dict(epochs=1), "Too early to say: only a little below zero flow", "px at epoch 1"),
         (dict(epochs=0, extra_steps=5), "Too early to say", "nothing has been measured yet"),
@@ -75,22 +67,14 @@ def rows(path):
         (dict(status="failed"), "Failed. Until then: learned, still improving", "**failed** at step 84"),
         (dict(status="failed"), "Failed. Until then: learned, still improving", "loss is not finite"),
         (dict(status="interrupted"), "Learned, still improving", "--experiment_name friday --resume`"),
-        (
-            dict(status="early_stopped"),
-            "Learned, still improving",
-            "no improvement by more than 0.002 px in 15",
-        ),
+        (dict(status="early_stopped"), "Learned, still improving", "no improvement by more than 0.002 px in 15"),
         (dict(status="completed"), "Learned, still improving", "score any subnets"),
         (dict(clip_norms=2.0), "Learned, still improving", "saturated: at 5.0"),
         (dict(clip_norms=1.05), "Learned, still improving", "heavy: at 5.0"),
         (dict(clip_norms=0.1), "Learned, still improving", "never touched: at 5.0"),
         (dict(mode="uniform"), "Learned, still improving", "a gap is expected (largest 15)"),
         (dict(gates={"gate3": "stale"}), "Learned, still improving", "**unsigned**: gate 3 was not valid"),
-        (
-            dict(gates={"gate3": "stale", "unsigned": True}),
-            "Learned, still improving",
-            "(`--unsigned` was given)",
-        ),
+        (dict(gates={"gate3": "stale", "unsigned": True}), "Learned, still improving", "(`--unsigned` was given)"),
         (dict(dirty=True), "Learned, still improving", "with uncommitted changes"),
         (
             dict(overrides={"data.holdout": 640}),
@@ -115,10 +99,7 @@ def test_a_broken_promise_of_fairness_is_shown_even_if_a_later_count_is_even(tmp
     cells[4] = "2"
     path.write_text("".join(lines[:3] + [",".join(cells)] + lines[4:]))
     items = {name: (tone, text) for tone, name, text in facts.verdict_items(read_run(folder), SOON)}
-    assert items["Fairness"] == (
-        "bad",
-        "**broken**: strict fairness promises a gap of 0, the largest recorded is 2",
-    )
+    assert items["Fairness"] == ("bad", "**broken**: strict fairness promises a gap of 0, the largest recorded is 2")
 
 
 def test_a_run_that_says_running_but_has_not_moved_for_hours_is_called_dead(tmp_path):
@@ -158,10 +139,9 @@ def test_no_number_with_many_digits_is_from_elsewhere(written):
         known.update(str(epe) for epe in samples["epe"])
     shown = re.findall(r"(?<![\w.~`-])\d+\.\d{3,}(?:e-?\d+)?(?![\w.])", markdown(written))
     assert len(shown) > 100
-    assert set(shown) - known - set(re.findall(r"\d+\.\d+", str(facts.verdict.__dict__))) == {
-        "0.002",
-        "0.0001",
-    } & set(shown)
+    assert set(shown) - known - set(re.findall(r"\d+\.\d+", str(facts.verdict.__dict__))) == {"0.002", "0.0001"} & set(
+        shown
+    )
 
 
 class Checker(html.parser.HTMLParser):
@@ -219,7 +199,9 @@ def test_rewriting_replaces_and_leaves_nothing_behind(written):
     assert sorted(path.name for path in written.rglob("*")) == before
 
 
-@pytest.mark.parametrize("details", [dict(epochs=0), dict(epochs=0, extra_steps=1), dict(epochs=1), dict(samples=False)])
+@pytest.mark.parametrize(
+    "details", [dict(epochs=0), dict(epochs=0, extra_steps=1), dict(epochs=1), dict(samples=False)]
+)
 def test_little_data_is_no_obstacle(tmp_path, details):
     folder = write_run(tmp_path / "run", **details)
     write_report(folder, now=SOON)
@@ -300,11 +282,7 @@ def run_module(*arguments):
     root = Path(report.__file__).parent.parent
     environment = dict(os.environ, PYTHONPATH=str(root))
     return subprocess.run(
-        [sys.executable] + list(arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        timeout=60,
+        [sys.executable] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, timeout=60
     )
 
 

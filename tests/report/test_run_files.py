@@ -68,7 +68,9 @@ def test_before_the_first_step_only_the_manifest_is_needed(tmp_path):
     assert (run.history, run.subnets, run.steps, run.timing, run.fairness, run.samples) == (None,) * 6
 
 
-@pytest.mark.parametrize("name", ["train_manifest.json", "train_steps.csv", "eval_epe_per_arch.csv", "fairness_counts.json"])
+@pytest.mark.parametrize(
+    "name", ["train_manifest.json", "train_steps.csv", "eval_epe_per_arch.csv", "fairness_counts.json"]
+)
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     assert f"{folder / name}: cannot be read: No such file or directory" in error(folder)
@@ -116,13 +118,7 @@ def test_damaged_tables(folder, name):
         ("eval_epe_history.csv", 3, 0, "1", "line 3: expected epoch above 1, found 1"),
         ("eval_epe_history.csv", 4, 1, "24", "expected a row for each of the 24 steps"),
         ("eval_epe_per_arch.csv", 15, 0, "3", "expected 12 rows of epoch 2, found epochs [2, 3]"),
-        (
-            "eval_epe_per_arch.csv",
-            15,
-            2,
-            "012012010",
-            "expected the same 12 different subnets in each evaluation",
-        ),
+        ("eval_epe_per_arch.csv", 15, 2, "012012010", "expected the same 12 different subnets in each evaluation"),
         ("timing.csv", 2, 1, "99999999999999999999", "line 2: column global_step: expected a whole number"),
     ],
 )

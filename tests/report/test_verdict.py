@@ -67,13 +67,7 @@ def test_trend(means, wait, expected):
 
 
 def test_every_level_and_trend_has_a_headline():
-    levels = (
-        verdict.UNKNOWN,
-        verdict.COLLAPSED,
-        verdict.COLLAPSED_LATE,
-        verdict.WEAK,
-        verdict.LEARNED,
-    )
+    levels = (verdict.UNKNOWN, verdict.COLLAPSED, verdict.COLLAPSED_LATE, verdict.WEAK, verdict.LEARNED)
     trends = (verdict.UNKNOWN, verdict.IMPROVING, verdict.PLATEAUED)
     words = {pair: verdict.headline(*pair).word for pair in itertools.product(levels, trends)}
     assert len(set(words.values())) == 8
@@ -121,11 +115,7 @@ def test_option_scores_average_the_subnets_that_use_the_option():
     mine = [value for code, value in zip(codes, epe) if code[SPACE.position("H1")] == "2"]
     assert (score.label, score.users) == ("3x3", 4)
     assert score.mean == pytest.approx(np.mean(mine))
-    assert (score.low, score.high, score.texts) == (
-        min(mine),
-        max(mine),
-        (f"<{min(mine)}>", f"<{max(mine)}>"),
-    )
+    assert (score.low, score.high, score.texts) == (min(mine), max(mine), (f"<{min(mine)}>", f"<{max(mine)}>"))
 
 
 def test_option_scores_of_a_space_with_blocks_of_two_and_three_options():

@@ -19,12 +19,7 @@ def test_words():
         "100%",
         "~150.0%",
     ]
-    assert [duration(seconds) for seconds in (40, 720, 12000, 190800)] == [
-        "40 s",
-        "12 min",
-        "3 h 20 min",
-        "2 d 5 h",
-    ]
+    assert [duration(seconds) for seconds in (40, 720, 12000, 190800)] == ["40 s", "12 min", "3 h 20 min", "2 d 5 h"]
     assert age_seconds("2024-05-06T08:00:00Z", NOW) == 300 and age_seconds("Monday", NOW) is None
 
 

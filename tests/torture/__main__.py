@@ -1,4 +1,5 @@
 """`python -m tests.torture [--kills N] [--seed S]`: kills a training run over and over, then lets it live long."""
+
 import argparse
 import random
 import sys
@@ -14,38 +15,54 @@ SAMPLES = 24  # 12 steps an epoch, with a commit at each: most of a process's li
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, metavar="N", help="SIGKILLs of a real process (default: %(default)s)")
-    parser.add_argument("--cycles", type=int, default=2000, metavar="N", help="cycles of the long run, 20 evaluations in all "
-                                                                               "(default: %(default)s); 0: none")
-    parser.add_argument("--seed", type=int, default=None, help="of the moments of the kills (default: drawn and printed)")
+    parser.add_argument(
+        "--kills", type=int, default=100, metavar="N", help="SIGKILLs of a real process (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cycles",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="cycles of the long run, 20 evaluations in all (default: %(default)s); 0: none",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of the moments of the kills (default: drawn and printed)"
+    )
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
-    seed = random.SystemRandom().randrange(2 ** 32) if arguments.seed is None else arguments.seed
+    seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
     data, began = tiny.make_data(tempfile.mkdtemp(prefix="torture-data-"), SAMPLES), time.monotonic()
-    print("seed {}".format(seed), flush=True)
+    print(f"seed {seed}", flush=True)
     try:
         if arguments.kills:
             tally = torture(data, arguments.kills, seed, lambda line: print(line, flush=True))
             for where in (COMMIT, ROWS, CYCLES, START):
-                print("{:5d}  {}".format(tally[where], where))
-            print("{:5d}  kills in {} runs, {:.0f} s: every resume worked, every end has the same bytes".format(
-                sum(tally.values()) - tally["runs"], tally["runs"], time.monotonic() - began), flush=True)
+                print(f"{tally[where]:5d}  {where}")
+            print(
+                "{:5d}  kills in {} runs, {:.0f} s: every resume worked, every end has the same bytes".format(
+                    sum(tally.values()) - tally["runs"], tally["runs"], time.monotonic() - began
+                ),
+                flush=True,
+            )
         if arguments.cycles:
             _live_long(arguments.cycles)
     except Failure as failure:
-        raise UserError("torture, seed {}: {}".format(seed, failure))
+        raise UserError(f"torture, seed {seed}: {failure}")
     return 0
 
 
 def _live_long(cycles):
     """Prints what a run of so many cycles and 20 evaluations holds; `Failure` if it grows."""
     from tests.torture.growth import GROWTH_MIB, growth, measure
+
     seen = measure(tempfile.mkdtemp(prefix="torture-long-"), cycles, 20)
     operations, mib = growth(seen)
-    print("{} cycles, {} evaluations: graph of {} operations, {:+d}; {:.1f} MiB, {:+.1f} since a quarter of the run".format(
-        cycles, len(seen), seen[-1][0], operations, seen[-1][1], mib))
+    print(
+        f"{cycles} cycles, {len(seen)} evaluations: graph of {seen[-1][0]} operations, {operations:+d}; "
+        f"{seen[-1][1]:.1f} MiB, {mib:+.1f} since a quarter of the run"
+    )
     if operations or mib > GROWTH_MIB:
-        raise Failure("a long run grows: want no operation and at most {} MiB".format(GROWTH_MIB))
+        raise Failure(f"a long run grows: want no operation and at most {GROWTH_MIB} MiB")
 
 
 if __name__ == "__main__":

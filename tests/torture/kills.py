@@ -1,8 +1,11 @@
-"""Kills real training processes with SIGKILL, resumes them, and compares what they leave with a run that was left alone.
+"""Kills real training processes with SIGKILL, resumes them, and compares what they leave with a run that was left
+alone.
 
-A third of the kills is aimed at checkpoint commits, a third at the rows of an evaluation, the rest come at any time. Where a kill
+A third of the kills is aimed at checkpoint commits, a third at the rows of an evaluation, the rest come at any time.
+Where a kill
 really fell is read from what it left behind, so the tally counts hits, not intentions.
 """
+
 import collections
 import json
 import os
@@ -20,8 +23,12 @@ from tests.reliability.snapshot import differences, snapshot
 
 AIMS = ("commit", "rows", "any time")
 TABLES = ("eval_epe_per_arch.csv", "eval_epe_history.csv")
-COMMIT, ROWS, CYCLES, START = ("in a checkpoint commit", "between the rows of an evaluation and its commit",
-                               "in training, rows uncommitted", "elsewhere")
+COMMIT, ROWS, CYCLES, START = (
+    "in a checkpoint commit",
+    "between the rows of an evaluation and its commit",
+    "in training, rows uncommitted",
+    "elsewhere",
+)
 
 
 class Failure(Exception):
@@ -32,19 +39,28 @@ class Server:
     """The process that forks runs; see `server.py`."""
 
     def __init__(self, data):
-        self._process = subprocess.Popen([sys.executable, "-m", "tests.torture.server", data], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, universal_newlines=True, bufsize=1)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.torture.server", data],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+            bufsize=1,
+        )
 
     def start(self, folder, *words):
         """Starts a run; gives its process id."""
-        request = {"folder": folder, "words": ["--set", "runtime.save_every_steps=1"] + list(words), "log": folder + ".log"}
+        request = {
+            "folder": folder,
+            "words": ["--set", "runtime.save_every_steps=1"] + list(words),
+            "log": folder + ".log",
+        }
         self._process.stdin.write(json.dumps(request) + "\n")
         return self._read()["pid"]
 
     def wait(self):
         """Waits for its end; gives the exit code, negative for a signal."""
         status = self._read()["status"]
-        return -(status & 0x7f) if status & 0x7f else status >> 8
+        return -(status & 0x7F) if status & 0x7F else status >> 8
 
     def close(self):
         self._process.stdin.close()
@@ -130,7 +146,8 @@ def where_it_fell(folder):
 
 
 def torture(data, kills, seed, say=print):
-    """At least `kills` kills; gives the tally {where: count}. Raises `Failure`, its remains kept, if a promise is broken."""
+    """At least `kills` kills; gives the tally {where: count}. Raises `Failure`, its remains kept, if a promise is
+    broken."""
     chance, tally, workshop = random.Random(seed), collections.Counter(), tempfile.mkdtemp(prefix="torture-")
     server = Server(data)
     try:
@@ -138,17 +155,17 @@ def torture(data, kills, seed, say=print):
         began = time.monotonic()
         server.start(reference)
         if server.wait() != 0:
-            raise Failure("the run that was left alone failed: {}.log".format(reference))
+            raise Failure(f"the run that was left alone failed: {reference}.log")
         longest, wanted = time.monotonic() - began, snapshot(reference)
         runs = 0
         while sum(tally.values()) < kills:
             runs += 1
-            folder = os.path.join(workshop, "run{}".format(runs))
+            folder = os.path.join(workshop, f"run{runs}")
             _one_run(server, folder, tally, kills, chance, longest)
             wrong = differences(snapshot(folder), wanted)
             if wrong:
                 raise Failure("{} differs from {} in: {}".format(folder, reference, ", ".join(wrong)))
-            say("run {}: same bytes; {} kills so far: {}".format(runs, sum(tally.values()), dict(tally)))
+            say(f"run {runs}: same bytes; {sum(tally.values())} kills so far: {dict(tally)}")
         tally["runs"] = runs
         return tally
     finally:
@@ -168,7 +185,7 @@ def _one_run(server, folder, tally, kills, chance, longest):
         if code == 0:
             return
         if code != -signal.SIGKILL or not victim:
-            raise Failure("{} ended with code {} instead of training: {}.log".format(folder, code, folder))
+            raise Failure(f"{folder} ended with code {code} instead of training: {folder}.log")
         budget -= 1
         tally[where_it_fell(folder)] += 1
 

@@ -1,9 +1,13 @@
-"""Starts tiny training runs by fork, so that a process that will be killed costs no import: `python -m tests.torture.server DATA`.
+"""Starts tiny training runs by fork, so that a process that will be killed costs no import: `python -m
+tests.torture.server DATA`.
 
-A line of JSON on stdin, {"folder", "words", "log"}, starts a run; the answers on stdout are {"pid"} at once and {"status"} when
-it has ended. Each run is a process of its own that executes `train_supernet.main`. TensorFlow 1 survives a fork after the graph
+A line of JSON on stdin, {"folder", "words", "log"}, starts a run; the answers on stdout are {"pid"} at once and
+{"status"} when
+it has ended. Each run is a process of its own that executes `train_supernet.main`. TensorFlow 1 survives a fork after
+the graph
 is built, TensorFlow 2 only before.
 """
+
 import json
 import os
 import sys
@@ -34,11 +38,13 @@ def main():
 
 def _plain(session_config):
     """Without TensorFlow's graph optimizer, which takes most of a short run's time."""
+
     def plain(config):
         made = session_config(config)
         made.graph_options.rewrite_options.disable_meta_optimizer = True
         made.graph_options.optimizer_options.opt_level = -1
         return made
+
     return plain
 
 
