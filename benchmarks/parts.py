@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.subjects import Settings, Turns, Worker
 from edgeflownas.data.synthetic import make_dataset
-from edgeflownas.nas.complexity import option_costs, places
+from edgeflownas.nas.cost import option_costs, places
 
 CHANNELS_OF_SCALING = 16  # half the network's width, so that batches of 32 can be timed on a CPU
 # How often we compute what paths have in common: up to EB0 they share their input, behind it they are as many as its

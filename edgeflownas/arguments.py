@@ -3,10 +3,18 @@ argparse."""
 
 import argparse
 import difflib
+import re
 import textwrap
 from typing import Any, List, Optional
 
 from edgeflownas.errors import UserError
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -1,11 +1,10 @@
 """The command line of the trainer: every flag, its help, and the configuration it gives. Imports nothing heavy."""
 
 import argparse
-import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from edgeflownas import config as configuration
-from edgeflownas.arguments import Parser
+from edgeflownas.arguments import Parser, positive
 from edgeflownas.config import KEYS, Config, Key
 from edgeflownas.errors import UserError
 
@@ -43,13 +42,6 @@ class Request(NamedTuple):
     allow_changed: List[str]
     unsigned: bool
     verify_data: bool
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return int(text)
 
 
 def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> Parser:

@@ -23,7 +23,7 @@ from edgeflownas.config import Config
 from edgeflownas.device import choose_device
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import fsync_path, swap_link, write_text
-from edgeflownas.nas.complexity import supernet_parameters
+from edgeflownas.nas.cost import supernet_parameters
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 CHECKPOINTS = 4  # the last two, the best, and the one being written

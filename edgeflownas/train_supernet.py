@@ -1,7 +1,6 @@
 """Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no
 TensorFlow."""
 
-import fnmatch
 import logging
 import logging.handlers
 import os
@@ -13,11 +12,11 @@ from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
 from edgeflownas.config import Config, config_hash, to_dict
 from edgeflownas.device import choose_device
-from edgeflownas.engine.artifacts import PREVIOUS, RUN_ARTIFACTS
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import SPACE
+from edgeflownas.run.artifacts import run_folder
 
 log = logging.getLogger("edgeflownas")
 FREE_EPOCHS = 5  # a longer run needs gate 3 (execution gates, section 7)
@@ -37,19 +36,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     return _train(config, origins, request, command)
 
 
-def run_folder(config: Config) -> str:
-    """Where a run keeps its files. UserError for a name that an unnamed run beside it uses for a file of its own."""
-    name = config.runtime.experiment_name
-    if name == PREVIOUS or any(fnmatch.fnmatch(name, pattern) for pattern in RUN_ARTIFACTS):
-        raise UserError(f"--experiment_name {name!r} is the name of something that a run writes; choose another")
-    return os.path.join(config.runtime.output_dir, config.runtime.experiment_name).rstrip("/")
-
-
 def _train(config: Config, origins: Dict[str, str], request: Request, command: str) -> int:
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
-    from edgeflownas.engine.artifacts import Manifest, RunLock, archive_previous
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer, finish_manifest
+    from edgeflownas.run.artifacts import Manifest, RunLock, archive_previous
 
     folder, early = run_folder(config), _log_to_terminal()
     with StopSignals() as stop, RunLock(folder):
@@ -154,8 +145,8 @@ def _announce(trainer: Any) -> None:
 
 def _resume_point(folder: str) -> Any:
     """(generation, state) of the newest checkpoint that is whole."""
-    from edgeflownas.engine.checkpoint import CheckpointStore
     from edgeflownas.engine.run_state import RunState
+    from edgeflownas.run.checkpoint import CheckpointStore
 
     generation = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning).newest_valid()
     return generation, RunState.from_dict(generation.state, generation.path)
@@ -169,7 +160,7 @@ def _compare(resumed: Any, config: Config, dataset: str, request: Request) -> Li
 
 def _weights_from(config: Config, request: Request) -> Any:
     """The last checkpoint of the experiment that `--load_checkpoint` names, or None."""
-    from edgeflownas.engine.checkpoint import CheckpointStore
+    from edgeflownas.run.checkpoint import CheckpointStore
 
     if not request.resume_from:
         return None
@@ -212,7 +203,7 @@ def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]
 def _manifest_fields(
     config: Config, origins: Dict[str, str], index: Any, trainer: Any, command: str, gates: Dict[str, Any]
 ) -> Dict[str, Any]:
-    from edgeflownas.engine.artifacts import git_state, versions
+    from edgeflownas.run.artifacts import git_state, versions
     from edgeflownas.tfcompat import device_names, tf
 
     commit, dirty = git_state(str(signoff.project_root()))

@@ -8,8 +8,8 @@ import json
 import sys
 from typing import Optional, Tuple
 
-from edgeflownas.engine.artifacts import git_state, versions
 from edgeflownas.errors import UserError
+from edgeflownas.run.artifacts import git_state, versions
 
 
 def tensorflow_facts() -> Tuple[str, str]:

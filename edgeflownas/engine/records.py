@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from edgeflownas.data.flow_io import flow_to_rgb
-from edgeflownas.engine.artifacts import JsonLines, Table
 from edgeflownas.engine.evaluate import Scores
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.run.artifacts import JsonLines, Table
 from edgeflownas.tfcompat import tf
 
 STEP_COLUMNS = ("step", "epoch", "lr", "loss", "l2_loss", "grad_norm_before", "grad_norm_after")

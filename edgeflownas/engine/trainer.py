@@ -17,8 +17,6 @@ from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index
 from edgeflownas.data.pipeline import EvalPipeline, TrainPipeline, bn_samples
-from edgeflownas.engine.artifacts import Manifest, real, write_fairness_counts
-from edgeflownas.engine.checkpoint import CheckpointStore, Generation
 from edgeflownas.engine.cycle import CycleGraph, CycleResult
 from edgeflownas.engine.early_stop import EarlyStop
 from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
@@ -31,6 +29,8 @@ from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
 from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_paths
 from edgeflownas.nas.search_space import SPACE
+from edgeflownas.run.artifacts import Manifest, real, write_fairness_counts
+from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.tfcompat import tf
 
 log = logging.getLogger("edgeflownas")

@@ -6,8 +6,8 @@ from typing import Any, Dict, List, Sequence, Tuple
 from edgeflownas.reporting import facts, plot_compare, verdict
 from edgeflownas.reporting.document import Figure, Grid, Heading, Paragraph, Part, Verdict
 from edgeflownas.reporting.key_figures import measured, setting
-from edgeflownas.reporting.run_files import Run, run_name
 from edgeflownas.reporting.words import percent, show
+from edgeflownas.run.read import Run, run_name
 
 _ABSENT = "(no such key)"
 

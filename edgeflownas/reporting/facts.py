@@ -11,8 +11,8 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from edgeflownas.reporting import verdict
-from edgeflownas.reporting.run_files import Run
 from edgeflownas.reporting.words import age_seconds, duration, percent, show
+from edgeflownas.run.read import Run
 
 Item = Tuple[str, str, str]  # (tone, name, text)
 STALE_EPOCHS = 3  # a running run that has not moved for so many epochs' time, and at least

@@ -6,8 +6,8 @@ from typing import List, Sequence, Tuple
 import numpy as np
 
 from edgeflownas.reporting.facts import best_ratio, clip_share, epoch_seconds, gate_words, largest_gap, unsigned
-from edgeflownas.reporting.run_files import Run
 from edgeflownas.reporting.words import duration, percent, show
+from edgeflownas.run.read import Run
 
 
 def measured(run: Run) -> List[Tuple[str, str]]:

@@ -4,8 +4,8 @@ a PNG."""
 from typing import Any, Dict, List, Sequence, Tuple
 
 from edgeflownas.reporting.canvas import BLACK, SERIES, block_axis, epoch_axis, look, panels, png
-from edgeflownas.reporting.run_files import Run
 from edgeflownas.reporting.verdict import OptionScore
+from edgeflownas.run.read import Run
 
 _DASHES = ("-", "--", ":", "-.")  # when the colours are used up
 _SYMBOLS = ("o", "s", "D", "^", "v", "P", "X")

@@ -7,7 +7,7 @@ import numpy as np
 
 from edgeflownas.data.flow_io import color_wheel_image, flow_to_rgb
 from edgeflownas.reporting.canvas import BLACK, DPI, WIDTH, look, png
-from edgeflownas.reporting.samples import Samples
+from edgeflownas.run.samples import Samples
 
 SHOWN = 4  # more samples than this do not fit
 _LEFT, _TOP, _BOTTOM, _GAP = 0.95, 0.5, 0.75, 0.05  # inches

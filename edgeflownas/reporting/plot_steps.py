@@ -6,7 +6,7 @@ from typing import Any, List, NamedTuple
 import numpy as np
 
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREEN, ORANGE, RED, SKY, dots, epoch_axis, look, panels, png, top
-from edgeflownas.reporting.run_files import Run
+from edgeflownas.run.read import Run
 
 POINTS = 200  # a curve of training steps is drawn with about so many points
 

@@ -21,8 +21,8 @@ from edgeflownas.reporting.canvas import (
     png,
     viridis,
 )
-from edgeflownas.reporting.run_files import Run
 from edgeflownas.reporting.verdict import STABLE_TAU, OptionScore
+from edgeflownas.run.read import Run
 
 RANK_POINTS = 40  # more evaluations than this are thinned in the plot of ranks
 

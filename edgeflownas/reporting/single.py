@@ -9,8 +9,8 @@ import numpy as np
 from edgeflownas.reporting import facts, plot_samples, plot_steps, plots, verdict
 from edgeflownas.reporting.document import Bullets, Figure, Grid, Heading, Paragraph, Part, Verdict
 from edgeflownas.reporting.key_figures import measured, setting
-from edgeflownas.reporting.run_files import Run, run_name
 from edgeflownas.reporting.words import show
+from edgeflownas.run.read import Run, run_name
 
 SHOWN_ROWS = 12  # newest evaluations that are tabulated; the CSV file has all
 _HISTORY = (

@@ -9,7 +9,7 @@ from typing import List, Optional, Sequence, Union
 from edgeflownas.errors import UserError
 from edgeflownas.files import atomic_write_text, os_errors
 from edgeflownas.reporting.document import Figure, Part, to_html, to_markdown
-from edgeflownas.reporting.run_files import read_run
+from edgeflownas.run.read import read_run
 
 IMAGES = "report"
 REPORT = "supernet_training_report"

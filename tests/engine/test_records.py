@@ -10,10 +10,10 @@ import pytest
 from tqdm import tqdm
 
 from edgeflownas.engine import progress as progress_module
-from edgeflownas.engine.artifacts import read_table, real
 from edgeflownas.engine.progress import Progress, duration
 from edgeflownas.engine.records import STEP_COLUMNS, Records, history_columns, ranks
 from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.run.artifacts import read_table, real
 from edgeflownas.tfcompat import tf
 
 POOL = build_pool(42, 12)

@@ -9,9 +9,9 @@ import pytest
 from edgeflownas import config as configuration
 from edgeflownas.data.fc2_index import build_index
 from edgeflownas.data.synthetic import make_dataset
-from edgeflownas.engine.checkpoint import CheckpointStore
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.nas.fair_sampler import FairnessCounts
+from edgeflownas.run.checkpoint import CheckpointStore
 
 
 class TinyRun(NamedTuple):

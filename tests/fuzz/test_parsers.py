@@ -16,11 +16,11 @@ from edgeflownas import config as configuration
 from edgeflownas.config import KEYS, Config
 from edgeflownas.data import flow_io
 from edgeflownas.data.fc2_index import DIRNAMES, TRAIN_LIST, VAL_LIST, build_index
-from edgeflownas.engine.artifacts import Manifest, read_table
-from edgeflownas.engine.checkpoint import CheckpointStore
 from edgeflownas.errors import DataError, UserError
 from edgeflownas.nas import arch_codec
 from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
+from edgeflownas.run.artifacts import Manifest, read_table
+from edgeflownas.run.checkpoint import CheckpointStore
 
 fuzz = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 PLAIN = st.recursive(

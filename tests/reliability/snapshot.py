@@ -8,7 +8,7 @@ import json
 import os
 
 from edgeflownas import config as configuration
-from edgeflownas.engine.checkpoint import CheckpointStore
+from edgeflownas.run.checkpoint import CheckpointStore
 
 EXACT_FILES = (
     "eval_epe_history.csv",

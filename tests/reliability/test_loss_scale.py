@@ -7,9 +7,9 @@ from unittest import mock
 
 import pytest
 
-from edgeflownas.engine.checkpoint import CheckpointStore
 from edgeflownas.engine.cycle import CycleGraph
 from edgeflownas.errors import GradientNotFinite
+from edgeflownas.run.checkpoint import CheckpointStore
 from tests.reliability.lab import Lab, at_cycle, send
 from tests.reliability.snapshot import differences, snapshot
 

@@ -8,8 +8,8 @@ from fake_run import write_run
 from edgeflownas import report
 from edgeflownas.errors import UserError
 from edgeflownas.reporting import compare
-from edgeflownas.reporting.run_files import read_run
 from edgeflownas.reporting.write import write_comparison
+from edgeflownas.run.read import read_run
 
 
 @pytest.fixture(scope="module")

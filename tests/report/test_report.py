@@ -21,8 +21,8 @@ from PIL import Image
 from edgeflownas import report
 from edgeflownas.errors import DataError
 from edgeflownas.reporting import facts, plot_samples, plot_steps
-from edgeflownas.reporting.run_files import read_run
 from edgeflownas.reporting.write import write_report
+from edgeflownas.run.read import read_run
 
 SOON = datetime.datetime(2024, 5, 6, 8, 5, tzinfo=datetime.timezone.utc)  # the fake manifest is of 8:00
 

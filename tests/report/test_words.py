@@ -4,8 +4,8 @@ import datetime
 
 import fake_run
 
-from edgeflownas.engine.artifacts import real
 from edgeflownas.reporting.words import age_seconds, duration, percent
+from edgeflownas.run.artifacts import real
 
 NOW = datetime.datetime(2024, 5, 6, 8, 5, tzinfo=datetime.timezone.utc)
 

@@ -17,8 +17,8 @@ import tempfile
 import threading
 import time
 
-from edgeflownas.engine.checkpoint import CheckpointStore
 from edgeflownas.errors import UserError
+from edgeflownas.run.checkpoint import CheckpointStore
 from tests.reliability.snapshot import differences, snapshot
 
 AIMS = ("commit", "rows", "any time")

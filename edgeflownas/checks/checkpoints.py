@@ -1,0 +1,92 @@
+"""Checks of the checkpoints and of what else a run leaves: whole, of the right step, and found under their
+names."""
+
+import os
+
+from edgeflownas import config as configuration
+from edgeflownas.checks.cycles import steps
+from edgeflownas.checks.evaluations import history, means
+from edgeflownas.checks.folder import RunFolder, Wrong, expect
+from edgeflownas.nas.search_space import SPACE
+from edgeflownas.run.checkpoint import MODEL
+
+# Beside the files that have checks of their own.
+LEFT = ("supernet_training_report.md", "train.log", "timing.csv", "tensorboard")
+
+
+def last_checkpoint(run: RunFolder) -> str:
+    """Whole, and of the last step that the manifest names."""
+    state, generation = run.state("last"), run.generation("last")
+    if run.settled:
+        expect("step of the last checkpoint", state.step, run.whole("global_step"))
+    elif state.step > len(steps(run)):
+        raise Wrong(f"step {state.step}", f"at most the {len(steps(run))} of the steps' file")
+    return f"{generation.name}, step {state.step}, sizes and checksums match"
+
+
+def best_checkpoint(run: RunFolder) -> str:
+    """Whole, and of the epoch with the lowest mean EPE; before the first evaluation it is the last."""
+    state, generation = run.state("best"), run.generation("best")
+    done = run.state("last").evaluations
+    if done == 0:
+        expect("the best checkpoint", generation.name, run.generation("last").name)
+        return f"{generation.name}, the last: nothing is evaluated yet"
+    known = means(run)[:done]
+    if not len(known):
+        raise Wrong("an empty history", f"{done} evaluations")
+    want = int(known.argmin())
+    expect("epoch of the best checkpoint", state.evaluations, want + 1)
+    expect("step of the best checkpoint", state.step, history(run).ints("global_step")[want])
+    return f"{generation.name}, epoch {want + 1}, sizes and checksums match"
+
+
+def prefixes(run: RunFolder) -> str:
+    """`checkpoints/supernet_{last,best}.ckpt` lead to the files of the last and of the best checkpoint."""
+    for which in ("last", "best"):
+        generation = run.generation(which)
+        for file in generation.files:
+            name = f"supernet_{which}.ckpt{file[len(MODEL):]}"  # fmt: skip
+            path = run.file(os.path.join("checkpoints", name))
+            found, want = os.path.realpath(path), os.path.realpath(os.path.join(generation.path, file))
+            if found != want or not os.path.isfile(path):
+                raise Wrong(f"{name} leads to {os.path.relpath(found, run.folder)}",
+                            os.path.relpath(want, run.folder))  # fmt: skip
+    return "supernet_last.ckpt and supernet_best.ckpt lead to their generations"
+
+
+def stored_state(run: RunFolder) -> str:
+    """The last checkpoint's own record of configuration, data, best and counts is the manifest's."""
+    state, resumes = run.state("last"), run.resumes()
+    stored = configuration.from_dict(state.config, "the configuration in the last checkpoint")
+    # A resume that has not committed yet is the one time at which the two may differ, in what it changed.
+    accepted = resumes[-1]["changed"] if resumes and not run.settled else []
+    differing = [name for name in configuration.diff(stored, run.config) if name not in accepted]
+    if differing:
+        raise Wrong("another {} in the checkpoint than in the manifest".format(", ".join(differing)), "the same")
+    expect("steps_per_epoch of the checkpoint", state.steps_per_epoch, run.field("steps_per_epoch"))
+    if not accepted:
+        expect("config_hash of the checkpoint", state.config_hash, run.field("config_hash"))
+        expect("dataset of the checkpoint", state.dataset, run.field("dataset.fingerprint"))
+    if run.settled:
+        expect("best of the checkpoint", state.best, run.field("best"))
+    expect("blocks counted in the checkpoint", sorted(state.fairness), sorted(SPACE.names))
+    return "configuration, data and best are the manifest's"
+
+
+def lengths(run: RunFolder) -> str:
+    """The tables are as long as the last checkpoint noted: no row was added or lost since."""
+    noted = run.state("last").lengths
+    for name, want in noted.items():
+        path = run.file(name)
+        size = os.path.getsize(path) if os.path.isfile(path) else -1
+        if size != want and (run.settled or size < want):
+            raise Wrong(f"{name} of {size} bytes" if size >= 0 else f"no {name}", f"{want} bytes")
+    return f"{len(noted)} tables have the lengths noted in the checkpoint"
+
+
+def files(run: RunFolder) -> str:
+    names = LEFT + (("eval_samples.npz",) if run.state("last").evaluations else ())
+    missing = [name for name in names if not os.path.exists(run.file(name))]
+    if missing:
+        raise Wrong("no {}".format(", ".join(missing)), "all of {}".format(", ".join(names)))
+    return ", ".join(names)

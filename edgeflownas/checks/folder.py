@@ -1,0 +1,185 @@
+"""A run folder as the checks see it: every value typed, and whatever is missing or mistyped is a `Wrong`,
+never a crash."""
+
+import json
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from edgeflownas import config as configuration
+from edgeflownas.config import Config
+from edgeflownas.engine.run_state import RunState
+from edgeflownas.errors import UserError
+from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.nas.search_space import SPACE
+from edgeflownas.run.artifacts import read_table
+from edgeflownas.run.checkpoint import CheckpointStore, Generation
+
+MANIFEST = "train_manifest.json"
+# Statuses after which the last checkpoint and every file agree. A run that goes on, or that died, may have
+# rows beyond its last checkpoint: a resume cuts them back.
+SETTLED = ("completed", "early_stopped", "interrupted")
+RESUME = {"time": str, "status_before": str, "global_step": int, "changed": list, "command": str, "gates": dict}
+REAL = 2e-6  # relative: recorded reals are float32
+
+
+class Wrong(Exception):
+    """A check failed: what was found and what was wanted."""
+
+    def __init__(self, got: Any, want: Any) -> None:
+        super().__init__(f"got {_short(got)}, want {_short(want)}")
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def expect(what: str, got: Any, want: Any) -> None:
+    """Raises `Wrong` unless the two are equal, in type too (True is not 1, 1 is not 1.0)."""
+    if json.dumps(got, default=repr) != json.dumps(want, default=repr):
+        raise Wrong(f"{what} {_short(got)}", want)
+
+
+def expect_close(what: str, got: float, want: float, relative: float = REAL, absolute: float = 0.0) -> None:
+    """Raises `Wrong` unless `got` is `want` within the tolerance; NaN never is."""
+    if not abs(got - want) <= relative * abs(want) + absolute:
+        raise Wrong(f"{what} {float(got)!r}", f"{float(want)!r}")
+
+
+class Rows(NamedTuple):
+    """The rows of a CSV file, as text."""
+
+    path: str
+    cells: List[Dict[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def texts(self, column: str) -> List[str]:
+        return [row[column] for row in self.cells]
+
+    def ints(self, column: str) -> List[int]:
+        """`Wrong` at the first cell that is no whole number."""
+        return [self._number(line, column, row[column], int) for line, row in enumerate(self.cells, 2)]
+
+    def reals(self, column: str) -> np.ndarray:
+        """Float64. `Wrong` at the first cell that is no finite number."""
+        values = [self._number(line, column, row[column], float) for line, row in enumerate(self.cells, 2)]
+        return np.array(values, np.float64)
+
+    def _number(self, line: int, column: str, text: str, kind: Any) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
+            name = "a whole number" if kind is int else "a finite number"
+            raise Wrong(f"{os.path.basename(self.path)} line {line}: {column} {text!r}", name)
+        return value
+
+
+class RunFolder:
+    """One run. UserError if the manifest cannot be read at all."""
+
+    def __init__(self, manifest_path: str) -> None:
+        self.path = manifest_path
+        self.folder = os.path.dirname(os.path.abspath(manifest_path))
+        self.manifest = _read_manifest(manifest_path)
+        self._tables: Dict[str, Rows] = {}
+        self._generations: Dict[str, Generation] = {}
+
+    def field(self, name: str, kind: Any = None) -> Any:
+        """The manifest's value at a dotted name, of exactly the type `kind`. `Wrong` if it is not there."""
+        value: Any = self.manifest
+        for key in name.split("."):
+            if not isinstance(value, dict) or key not in value:
+                raise Wrong(f"no field {name}", "one")
+            value = value[key]
+        if kind is not None and type(value) is not kind:
+            raise Wrong(f"{name} {_short(value)}", f"a value of type {kind.__name__}")
+        return value
+
+    def whole(self, name: str, low: int = 0) -> int:
+        """A whole number of at least `low`."""
+        value = self.field(name, int)
+        if value < low:
+            raise Wrong(f"{name} {value}", f"at least {low}")
+        return int(value)
+
+    @property
+    def settled(self) -> bool:
+        return self.field("status") in SETTLED
+
+    @property
+    def config(self) -> Config:
+        """The manifest's configuration. UserError, naming the key, if it is none."""
+        return configuration.from_dict(self.field("config", dict), "its config")
+
+    def table(self, name: str, columns: Sequence[str]) -> Rows:
+        """A CSV file of the run. UserError: missing, cut, other columns."""
+        if name not in self._tables:
+            self._tables[name] = Rows(self.file(name), read_table(self.file(name), columns))
+        return self._tables[name]
+
+    def generation(self, which: str) -> Generation:
+        """The "last" or the "best" checkpoint, its files verified. UserError if it is missing or damaged."""
+        if which not in self._generations:
+            self._generations[which] = CheckpointStore(self.file("checkpoints")).load(which)
+        return self._generations[which]
+
+    def state(self, which: str) -> RunState:
+        """What that checkpoint knows besides tensors."""
+        generation = self.generation(which)
+        return RunState.from_dict(generation.state, generation.path)
+
+    def pool_codes(self) -> np.ndarray:
+        """The pool that the configuration gives, int32 [size, blocks]."""
+        config = self.config
+        return build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)
+
+    def changed_at(self, *keys: str) -> int:
+        """The step of the last resume that changed one of these keys (`--allow_changed`); 0 if none did.
+
+        What was recorded before it followed other values, which nobody knows any more.
+        """
+        return max([0] + [entry["global_step"] for entry in self.resumes() if set(keys) & set(entry["changed"])])
+
+    def resumes(self) -> List[Dict[str, Any]]:
+        """The entries of `resumes`, well typed."""
+        entries = self.field("resumes", list)
+        for entry in entries:
+            for name, kind in RESUME.items():
+                if not isinstance(entry, dict) or type(entry.get(name)) is not kind:
+                    raise Wrong(f"a resume {_short(entry)}", f"a {name} of type {kind.__name__}")
+            if not all(isinstance(name, str) for name in entry["changed"]):
+                raise Wrong("changed {}".format(entry["changed"]), "names of keys")
+        return list(entries)
+
+    def file(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+
+def unchecked(since: int) -> str:
+    """Words for the result of a check that could not look before step `since`."""
+    return f"; not checked before step {since}, where a resume changed the settings" if since else ""
+
+
+def _read_manifest(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, "rb") as handle:
+            fields = json.loads(handle.read().decode("utf-8"), parse_constant=_no_constant)
+    except OSError as error:
+        raise UserError(
+            f"cannot read the manifest {path}: {error.strerror or error}; --path wants the {MANIFEST} of a run folder"
+        )
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged, not JSON: {error}; is it the {MANIFEST} of a run?")
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} is not a manifest: expected an object, found {type(fields).__name__}")
+    return fields
+
+
+def _no_constant(text: str) -> Optional[float]:
+    raise ValueError(f"{text} is not a value of JSON")

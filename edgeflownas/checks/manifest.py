@@ -1,0 +1,166 @@
+"""Checks of the manifest: complete, well typed, and in agreement with its own configuration and with the
+clock."""
+
+import datetime
+import re
+from typing import Any, Dict
+
+from edgeflownas import config as configuration
+from edgeflownas.checks.folder import RunFolder, Wrong, expect
+from edgeflownas.nas.cost import supernet_parameters
+from edgeflownas.nas.search_space import SPACE
+from edgeflownas.run.artifacts import Manifest
+
+# The specification's fields first (execution gates, section 6), then the rest, each with its JSON type.
+FIELDS: Dict[str, type] = {
+    "seed": int, "config_hash": str, "git_commit": str, "input_shape": list, "optimizer": str, "lr_schedule": str,
+    "wd": float, "grad_clip": float,
+    "arch_seed": int, "git_dirty": bool, "lr": float, "config": dict, "config_origins": dict, "versions": dict,
+    "device": str, "dataset": dict, "parameter_count": int, "search_space": dict, "status": str, "started": str,
+    "updated": str, "global_step": int, "epoch": int, "num_epochs": int, "steps_per_epoch": int, "total_steps": int,
+    "resumes": list, "gates": dict, "command": str,
+}  # fmt: skip
+DATASET = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}
+VERSIONS = ("edgeflownas", "python", "numpy", "tensorflow", "platform")
+GATE_STATES = ("valid", "missing", "stale", "edited", "broken", "failed")
+
+
+def fields(run: RunFolder) -> str:
+    missing = [name for name in list(FIELDS) + ["best"] if name not in run.manifest]
+    if missing:
+        raise Wrong("no field {}".format(", ".join(missing)), f"all of {len(FIELDS) + 1}")
+    for name, kind in FIELDS.items():
+        run.field(name, kind)
+    return f"all {len(FIELDS) + 1} fields, of the right types"
+
+
+def config_hash(run: RunFolder) -> str:
+    want = configuration.config_hash(run.config)
+    expect("config_hash", run.field("config_hash"), want)
+    return want
+
+
+def config_origins(run: RunFolder) -> str:
+    origins, values = run.field("config_origins", dict), configuration.flat(run.config)
+    expect("the keys of config_origins", sorted(origins), sorted(values))
+    for name, origin in origins.items():
+        if not isinstance(origin, str) or not origin:
+            raise Wrong(f"config_origins {name} {origin!r}", "a text")
+        if origin == "default":
+            expect(f"{name} (origin: default)", values[name], configuration.KEYS[name].default)
+    return "every key has its origin"
+
+
+def agreement(run: RunFolder) -> str:
+    """The values that the manifest repeats are those of its configuration."""
+    data, train = run.config.data, run.config.train
+    want: Dict[str, Any] = {
+        "seed": train.seed, "arch_seed": train.arch_seed, "num_epochs": train.num_epochs,
+        "input_shape": [data.input_height, data.input_width, 6], "optimizer": train.optimizer, "lr": train.lr,
+        "lr_schedule": train.lr_schedule, "wd": train.wd, "grad_clip": train.grad_clip,
+    }  # fmt: skip
+    for name, value in want.items():
+        expect(name, run.field(name), value)
+    return ", ".join(f"{name} {value}" for name, value in want.items())
+
+
+def schedule(run: RunFolder) -> str:
+    samples, batch = run.whole("dataset.train", 1), run.config.train.batch_size
+    per_epoch = run.whole("steps_per_epoch", 1)
+    expect("steps_per_epoch", per_epoch, samples // batch)
+    total = run.config.train.num_epochs * per_epoch
+    expect("total_steps", run.field("total_steps"), total)
+    step = run.whole("global_step")
+    if step > total:
+        raise Wrong(f"global_step {step}", f"at most total_steps {total}")
+    expect("epoch", run.field("epoch"), step // per_epoch)
+    return f"step {step} of {total}, {per_epoch} per epoch"
+
+
+def commit(run: RunFolder) -> str:
+    found, dirty = run.field("git_commit", str), run.field("git_dirty")
+    if not re.fullmatch("[0-9a-f]{40}", found) or found == "0" * 40:
+        raise Wrong(f"git_commit {found!r}", "40 hex digits: train from a git checkout")
+    if type(dirty) is not bool:
+        raise Wrong(f"git_dirty {dirty}", "true or false")
+    return found + (", with uncommitted changes" if dirty else "")
+
+
+def environment(run: RunFolder) -> str:
+    versions = run.field("versions", dict)
+    for name in VERSIONS:
+        found = run.field("versions." + name, str)
+        if not found or (name != "platform" and not re.match(r"\d+\.\d+", found)):
+            raise Wrong(f"versions.{name} {found!r}", "a version" if name != "platform" else "a text")
+    for name in ("device", "command"):
+        if not run.field(name, str).strip():
+            raise Wrong(f"an empty {name}", "a text")
+    return "TensorFlow {}, NumPy {}, Python {}, {}".format(
+        versions["tensorflow"], versions["numpy"], versions["python"], run.field("device")
+    )
+
+
+def dataset(run: RunFolder) -> str:
+    for name, kind in DATASET.items():
+        run.field("dataset." + name, kind)
+    found = run.field("dataset.fingerprint")
+    if not re.fullmatch("[0-9a-f]{64}", found):
+        raise Wrong(f"dataset.fingerprint {found!r}", "64 hex digits")
+    if run.field("dataset.source") not in ("lists", "folders"):
+        raise Wrong("dataset.source {!r}".format(run.field("dataset.source")), "lists or folders")
+    if not run.field("dataset.base_path").startswith("/"):
+        raise Wrong("dataset.base_path {!r}".format(run.field("dataset.base_path")), "an absolute path")
+    return "{} training and {} validation samples".format(run.whole("dataset.train", 1), run.whole("dataset.val", 1))
+
+
+def network(run: RunFolder) -> str:
+    expect("search_space", run.field("search_space"), SPACE.as_dict())
+    want = supernet_parameters(run.config.network.init_channels, SPACE)
+    expect("parameter_count", run.field("parameter_count"), want)
+    return f"{want:,} parameters, {len(SPACE.blocks)} choice blocks"
+
+
+def gates(run: RunFolder) -> str:
+    recorded = run.field("gates", dict)
+    for gate in (1, 2, 3, 4):
+        state = recorded.get(f"gate{gate}")
+        if state not in GATE_STATES:
+            raise Wrong(f"gate{gate} {state!r}", "one of {}".format(", ".join(GATE_STATES)))
+    if type(recorded.get("unsigned")) is not bool:
+        raise Wrong("unsigned {!r}".format(recorded.get("unsigned")), "true or false")
+    return ", ".join(f"{name} {value}" for name, value in recorded.items())
+
+
+def status(run: RunFolder) -> str:
+    found = run.field("status")
+    if found not in Manifest.STATUSES:
+        raise Wrong(f"status {found!r}", "one of {}".format(", ".join(Manifest.STATUSES)))
+    state, per_epoch = run.state("last"), run.whole("steps_per_epoch", 1)
+    whole_run = state.step == run.whole("total_steps") and state.evaluations * per_epoch == state.step
+    stopped = state.early_stop.get("wait", 0) >= run.config.eval.patience  # an accepted change of it counts at once
+    want = "early_stopped" if stopped else "completed" if whole_run else None
+    if (want or found in ("early_stopped", "completed")) and found not in (want, "running"):
+        raise Wrong(f"status {found}", want or f"a status of an unfinished run: it is at step {state.step}")
+    return found + ("" if run.settled else "; rows after the last checkpoint are allowed")
+
+
+def times(run: RunFolder) -> str:
+    """The run started, was resumed and was last brought up to date, in this order."""
+    marks = [("started", run.field("started", str))]
+    for number, entry in enumerate(run.resumes(), 1):
+        name = f"resume {number}"
+        if entry["status_before"] not in Manifest.STATUSES:
+            raise Wrong("{}: status_before {!r}".format(name, entry["status_before"]), "a status")
+        if not 0 <= entry["global_step"] <= run.whole("total_steps"):
+            raise Wrong("{}: global_step {}".format(name, entry["global_step"]), "a step of the run")
+        marks.append((name, entry["time"]))
+    marks.append(("updated", run.field("updated", str)))
+    for name, text in marks:
+        try:
+            datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+        except ValueError:
+            raise Wrong(f"{name} {text!r}", "a time like 2026-02-16T09:30:00Z")
+    for (earlier, before), (later, after) in zip(marks, marks[1:]):
+        if after < before:
+            raise Wrong(f"{earlier} {before}, after {later} {after}", "times that rise")
+    return f"{marks[0][1]} to {marks[-1][1]}, {len(marks) - 2} resumes"

@@ -1,0 +1,228 @@
+"""A trained supernet as a Python object: load a run, score any of its subnets.
+
+    from edgeflownas.api import Supernet
+
+    with Supernet.load("outputs/supernet", checkpoint="best") as supernet:
+        for result in supernet.evaluate(["000001000", "2,1,0,0,1,2,2,1,0"]):
+            print(result.arch_code, result.epe, result.parameters, result.multiply_adds)
+
+Importing this module imports TensorFlow. A GPU is chosen the usual way, by CUDA_VISIBLE_DEVICES, before that.
+"""
+
+import os
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from edgeflownas import config as configuration
+from edgeflownas.config import Config
+from edgeflownas.data.fc2_index import FC2Index, build_index
+from edgeflownas.data.pipeline import EvalPipeline, bn_samples
+from edgeflownas.engine.evaluate import Interrupted, Scorer, read_batches, score_codes
+from edgeflownas.engine.run_state import RunState
+from edgeflownas.engine.trainer import session_config
+from edgeflownas.errors import UserError
+from edgeflownas.nas.arch_codec import parse, to_digits
+from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.nas.search_space import SPACE
+from edgeflownas.network.MultiScaleResNet_supernet import Supernet as Network
+from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.tfcompat import tf
+
+__all__ = ["Interrupted", "Result", "Supernet"]
+
+CHUNK = 12  # codes that are scored together, so that a validation batch is decoded once for all of them
+PREFETCH = 2  # batches, as in the trainer's evaluation
+FREE_SECTION = "eval."  # how a subnet is scored may differ from what the trainer did; what is scored may not
+
+
+class Result(NamedTuple):
+    """The score of one subnet. EPE in pixels; `multiply_adds` per image pair of the run's input size."""
+
+    arch_code: str  # digits: "012001210"
+    epe: float
+    zero_flow_epe: float  # of a flow of zeros on the same samples
+    parameters: int
+    multiply_adds: int
+    bn_recal_batches: int
+    num_samples: int
+
+
+class Supernet:
+    """The weights of one checkpoint, ready to score subnets. Made by `load`; `close` frees the session."""
+
+    def __init__(self, config: Config, generation: Generation, state: RunState, index: FC2Index) -> None:
+        self.config, self.generation, self.state, self.index = config, generation, state, index
+        self.pool = build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)  # int32 [pool_size, blocks]
+        self._scorers: Dict[int, Scorer] = {}
+        self._bn_batches: List[Any] = []
+        self._graph = tf.Graph()
+        with self._graph.as_default():
+            self._session = tf.Session(config=session_config(config))  # ahead of the graph, as in the trainer
+            self._net = Network(config.network.init_channels, SPACE)
+            self._val, self._bn = self._pipelines()
+            saver = tf.train.Saver(self._net.variables.all())
+            try:
+                saver.restore(self._session, generation.prefix)
+            except tf.errors.OpError as error:
+                self._session.close()
+                raise UserError(
+                    f"cannot restore {generation.prefix}: {str(error).splitlines()[0]}; if the run goes on meanwhile, "
+                    "try again"
+                ) from error
+
+    @classmethod
+    def load(
+        cls,
+        run_folder: str,
+        checkpoint: str = "best",
+        settings: Optional[Dict[str, Any]] = None,
+        progress: Optional[Callable[[int, int], None]] = None,
+    ) -> "Supernet":
+        """Opens a run's "best" or "last" checkpoint; before the first evaluation, best is the last.
+
+        The configuration is the one the run was made with, but for `settings`, {"section.key": value}:
+        paths, `runtime.*` and `eval.*` (how a subnet is scored) are free, every other key must have the
+        run's own value. `progress(done, total)` is told of the data check. UserError: no such run, damaged
+        checkpoint, other configuration, other data.
+        """
+        generation = CheckpointStore(os.path.join(run_folder, "checkpoints")).load(checkpoint)
+        state = RunState.from_dict(generation.state, generation.path)
+        stored = configuration.from_dict(state.config, generation.path)
+        config = _with_settings(stored, settings or {}, run_folder)
+        index = build_index(config.data, config.train.seed, progress=progress)
+        if index.fingerprint != state.dataset:
+            raise UserError(
+                f"{run_folder} was trained on other samples than those in {config.data.base_path} (fingerprint "
+                f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
+                "data with --base_path and --list_dir"
+            )
+        return cls(config, generation, state, index)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that had been evaluated when the checkpoint was made."""
+        return self.state.evaluations
+
+    @property
+    def step(self) -> int:
+        """Cycles that had been trained when the checkpoint was made."""
+        return self.state.step
+
+    def evaluate(self, codes: Sequence[Any]) -> List[Result]:
+        """Scores subnets, given in any spelling of a code; results in their order.
+
+        Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the
+        validation samples. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed if an
+        EPE is not finite.
+        """
+        return [result for chunk in self.stream(codes) for result in chunk]
+
+    def stream(
+        self,
+        codes: Sequence[Any],
+        stop: Callable[[], bool] = lambda: False,
+        progress: Optional[Callable[[int, int], None]] = None,
+    ) -> Iterator[List[Result]]:
+        """`evaluate`, some codes at a time as they are done. `Interrupted` once `stop()` is true; no result
+        is half one.
+
+        `progress(done, total)` is told of each validation batch that was scored for the codes at hand.
+        The run's whole pool goes through the network at once; other codes one by one, `CHUNK` per pass over
+        the data.
+        """
+        rows = np.array([parse(code, SPACE) for code in codes], np.int32).reshape(-1, len(SPACE.blocks))
+        pooled = np.array_equal(rows, self.pool)
+        size = len(rows) if pooled else CHUNK
+        for first in range(0, len(rows), size):
+            yield self._score(rows[first : first + size], len(self.pool) if pooled else 1, stop, progress)
+
+    def close(self) -> None:
+        """Frees the session; the object cannot be used any more."""
+        self._session.close()
+
+    def __enter__(self) -> "Supernet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _pipelines(self) -> List[EvalPipeline]:
+        """Validation and BN samples, as the trainer takes them."""
+        data, evaluation = self.config.data, self.config.eval
+        val = self.index.val[: evaluation.num_samples] if evaluation.num_samples else self.index.val
+        bn = bn_samples(self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
+        return [
+            EvalPipeline(
+                samples,
+                evaluation.batch_size,
+                data.input_height,
+                data.input_width,
+                self.config.runtime.num_workers,
+                PREFETCH,
+            )
+            for samples in (val, bn)
+        ]
+
+    def _scorer(self, num_paths: int) -> Scorer:
+        if num_paths not in self._scorers:
+            data = self.config.data
+            self._scorers[num_paths] = Scorer(self._net, data.input_height, data.input_width, num_paths)
+        return self._scorers[num_paths]
+
+    def _score(
+        self, rows: np.ndarray, num_paths: int, stop: Callable[[], bool], progress: Optional[Callable[[int, int], None]]
+    ) -> List[Result]:
+        def scored(batches: int) -> None:
+            if progress is not None:
+                progress(batches, self._val.num_batches)
+
+        data = self.config.data
+        with self._graph.as_default():
+            scorer = self._scorer(num_paths)
+            if not self._bn_batches:
+                self._bn_batches = list(read_batches(self._session, self._bn))
+            scores = score_codes(
+                self._session,
+                scorer,
+                rows,
+                self._bn_batches,
+                read_batches(self._session, self._val),
+                stop=stop,
+                progress=scored,
+            )
+        costs = [
+            subnet_cost(row, data.input_height, data.input_width, self.config.network.init_channels) for row in rows
+        ]
+        return [
+            Result(
+                to_digits(row),
+                float(epe),
+                scores.zero_flow_epe,
+                cost.parameters,
+                cost.multiply_adds,
+                self.config.eval.bn_recal_batches,
+                scores.num_samples,
+            )
+            for row, epe, cost in zip(rows, scores.epe, costs)
+        ]
+
+
+def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) -> Config:
+    """The run's configuration with `settings`; UserError that names each one that may not differ and does."""
+    sections = configuration.to_dict(stored)
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        sections.setdefault(section, {})[key] = value
+    config = configuration.from_dict(sections, "settings")
+    differing = [name for name in configuration.diff(stored, config) if not name.startswith(FREE_SECTION)]
+    if differing:
+        old, new = configuration.flat(stored), configuration.flat(config)
+        raise UserError(
+            "the run in {} has another configuration: {}; give these keys the values it was trained with, or "
+            "leave them out (and --config with them) to take them from the checkpoint".format(
+                run_folder, "; ".join(f"{name} was {old[name]!r}, is {new[name]!r}" for name in differing)
+            )
+        )
+    return config

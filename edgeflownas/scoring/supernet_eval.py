@@ -1,0 +1,250 @@
+"""Scores subnets of a finished (or running) run: its evaluation pool, or any codes; never trains.
+
+    python -m edgeflownas.nas.supernet_eval --config configs/supernet_fc2_180x240.yaml --eval_only
+    --bn_recal_batches 8
+
+Rows go to `subnet_scores.csv` as they are done; the same command goes on where a stopped one ended.
+"""
+
+import argparse
+import os
+import sys
+from typing import Any, Dict, List, Optional, Tuple
+
+from edgeflownas import config as configuration
+from edgeflownas.arguments import Parser, positive
+from edgeflownas.command_line import config_parser, overrides
+from edgeflownas.device import choose_device
+from edgeflownas.engine.signals import StopSignals
+from edgeflownas.errors import UserError, run_cli
+from edgeflownas.files import os_errors
+from edgeflownas.nas.arch_codec import parse, to_digits
+from edgeflownas.nas.random_codes import random_codes
+from edgeflownas.nas.search_space import SPACE
+from edgeflownas.run.artifacts import run_folder
+
+OUTPUT = "subnet_scores.csv"
+SHOWN = 50  # lines of the printed table; the file has them all
+FRONT_SHOWN = 12  # codes of a front
+
+EPILOG = """\
+The run is the one in the configuration's output folder (--output_dir, --experiment_name). Its checkpoint knows how it \
+was trained: a key that neither --config nor the command line names is taken from there, and one that they name must \
+agree, except for eval.*, paths and runtime, which are free.
+
+Beside FILE.csv: FILE.json, what the rows belong to (checkpoint, settings, data), and FILE.png, EPE against parameters \
+and against multiply-adds. Codes that FILE.csv already has are not scored again; SIGINT and SIGTERM stop after the \
+batch at hand.
+
+examples:
+  the pool
+    --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
+  two codes, last weights
+    --experiment_name x --checkpoint last --codes 000001000,012001210 --output a.csv
+  a sample of the space
+    --experiment_name x --random 500 --output sample.csv
+
+exit codes:
+  0   done
+  1   an EPE is not finite
+  2   something to mend, said in one line
+  130, 138, 143   stopped by SIGINT, SIGUSR1, SIGTERM: the same command continues
+"""
+
+
+def _parser() -> Parser:
+    parser = config_parser(
+        "python -m edgeflownas.nas.supernet_eval",
+        "Scores subnets of a trained supernet: BN statistics are "
+        "re-estimated for each, then its EPE is measured on the validation samples.",
+        EPILOG,
+    )
+    group = parser.add_argument_group("this evaluation")
+    group.add_argument(
+        "--eval_only",
+        action="store_true",
+        help="accepted because the specification spells it; this program only evaluates, with or without it",
+    )
+    group.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        default="best",
+        help="which weights (default: best, the epoch with the lowest mean EPE; before the first evaluation, the last)",
+    )
+    what = group.add_mutually_exclusive_group()
+    what.add_argument("--codes", metavar="CODE,...", help="score these codes, in digits (default: the evaluation pool)")
+    what.add_argument("--codes_file", metavar="FILE", help="score the codes in this file, one per line")
+    what.add_argument(
+        "--random", type=positive, metavar="N", help="score N random codes; a larger N continues a smaller one"
+    )
+    group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
+    group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {OUTPUT} in the run folder)")
+    return parser
+
+
+def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
+    """The codes that the command line names, in digits and each once; None for the pool. UserError: a wrong
+    one."""
+    if args.random_seed is not None and args.random is None:
+        raise UserError("--random_seed goes with --random N")
+    if args.random is not None:
+        seed = args.random_seed or 0
+        if not 0 <= seed < 2**32:
+            raise UserError(f"--random_seed: expected 0 to {2**32 - 1}, found {seed}")
+        if args.random > SPACE.size:
+            raise UserError(f"--random: expected at most {SPACE.size}, the number of subnets, found {args.random}")
+        return [to_digits(code) for code in random_codes(seed, args.random)]
+    if args.codes is not None:
+        return _digits([("--codes", text) for text in _split(args.codes)])
+    if args.codes_file is not None:
+        with os_errors(f"read {args.codes_file}"), open(args.codes_file, "rb") as handle:
+            lines = handle.read().decode("utf-8", "replace").splitlines()
+        named = [(f"{args.codes_file} line {number}", line.strip()) for number, line in enumerate(lines, 1)]
+        named = [(where, text) for where, text in named if text]
+        if not named:
+            raise UserError(f"{args.codes_file}: expected a code per line, found none")
+        return _digits(named)
+    return None
+
+
+def _split(text: str) -> List[str]:
+    # "0,1,2,0,0,1,2,1,0" is one code in its other spelling.
+    return [text] if text.count(",") == len(SPACE.blocks) - 1 and len(text) < 3 * len(SPACE.blocks) else text.split(",")
+
+
+def _digits(named: List[Tuple[str, str]]) -> List[str]:
+    codes: Dict[str, None] = {}
+    for where, text in named:
+        try:
+            codes[to_digits(parse(text))] = None
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
+    return list(codes)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Scores what is asked for and is not scored yet; gives the exit code."""
+    args = _parser().parse_args(argv)
+    config, origins = configuration.load(args.config, overrides(args))
+    codes = requested_codes(args)
+    folder = run_folder(config)
+    values = configuration.flat(config)
+    settings = {
+        name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")
+    }
+    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
+    with StopSignals() as stop:
+        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop)
+
+
+def _evaluate(
+    folder: str, checkpoint: str, settings: Dict[str, Any], codes: Optional[List[str]], output: str, stop: StopSignals
+) -> int:
+    # TensorFlow takes seconds to import, so it is not imported before it is needed.
+    from edgeflownas.engine.progress import Checking
+    from edgeflownas.run.score_table import ScoreTable
+    from edgeflownas.scoring.supernet import Interrupted, Supernet
+
+    with Supernet.load(folder, checkpoint, settings, Checking("checking files")) as supernet:
+        wanted = codes if codes is not None else [to_digits(code) for code in supernet.pool]
+        title = _title(supernet, folder, checkpoint)
+        print(title, flush=True)
+        with ScoreTable(output, belongs_to(supernet)) as table:
+            missing = [code for code in wanted if code not in table]
+            if len(missing) < len(wanted):
+                print(f"{len(wanted) - len(missing)} of {len(wanted)} codes are in {output} already")
+            try:
+                for results in supernet.stream(missing, lambda: stop.requested, _Bar()):
+                    table.add(results)
+                    _print_progress(table, results, wanted)
+            except (Interrupted, KeyboardInterrupt):
+                print(
+                    f"stopped with {sum(code in table for code in wanted)} of {len(wanted)} codes scored; the same "
+                    "command continues"
+                )
+                return int(stop.exit_code)
+            _finish(table, title)
+    return 0
+
+
+def belongs_to(supernet: Any) -> Dict[str, Any]:
+    """What decides a row beside its code: weights, settings and data."""
+    evaluation, generation = supernet.config.eval, supernet.generation
+    return {
+        "checkpoint": {
+            "generation": generation.name,
+            "epoch": supernet.epoch,
+            "global_step": supernet.step,
+            "sha256": {name: stored["sha256"] for name, stored in generation.files.items()},
+        },
+        "settings": {
+            "bn_recal_batches": evaluation.bn_recal_batches,
+            "batch_size": evaluation.batch_size,
+            "num_samples": evaluation.num_samples,
+        },
+        "dataset": supernet.index.fingerprint,
+    }
+
+
+def _title(supernet: Any, folder: str, checkpoint: str) -> str:
+    note = (
+        ", which is the last: nothing is evaluated yet"
+        if checkpoint == "best" and supernet.generation.best is None
+        else ""
+    )
+    return f"{folder}, checkpoint {checkpoint}{note}: epoch {supernet.epoch}, step {supernet.step}"
+
+
+class _Bar:
+    """A progress bar for every chunk of codes; a terminal only."""
+
+    def __call__(self, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if done == 1:
+            self._bar = tqdm(total=total, desc="scoring", unit="batch", leave=False, disable=not sys.stderr.isatty())
+        self._bar.update()
+        if done == total:
+            self._bar.close()
+
+
+def _print_progress(table: Any, results: Any, wanted: List[str]) -> None:
+    done = sum(code in table for code in wanted)
+    for number, result in enumerate(results, done - len(results) + 1):
+        print(
+            "{:>{width}}/{}  {}  EPE {:.4f} px  bn_recal_batches={}".format(
+                number, len(wanted), result.arch_code, result.epe, result.bn_recal_batches, width=len(str(len(wanted)))
+            ),
+            flush=True,
+        )
+
+
+def _finish(table: Any, title: str) -> None:
+    """Prints the ranking and draws the picture."""
+    from edgeflownas.scoring.score_plot import COSTS, draw, front
+
+    ranked = table.ranked()
+    print(
+        "\n{:>5}  {:<{width}}  {:>9}  {:>11}  {:>14}".format(
+            "rank", "arch_code", "EPE px", "parameters", "multiply-adds", width=len(SPACE.blocks)
+        )
+    )
+    for row in ranked[:SHOWN]:
+        print(f"{row.rank:>5}  {row.arch_code}  {row.epe:>9.4f}  {row.parameters:>11,}  {row.multiply_adds:>14,}")
+    if len(ranked) > SHOWN:
+        print(f"  ... and {len(ranked) - SHOWN} more")
+    mean = sum(row.epe for row in ranked) / len(ranked)
+    print(
+        f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
+        f"{ranked[0].bn_recal_batches} BN batches per subnet"
+    )
+    for cost, label in COSTS.items():
+        codes = [row.arch_code for row in front(ranked, cost)]
+        more = f" and {len(codes) - FRONT_SHOWN} more" if len(codes) > FRONT_SHOWN else ""
+        print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))
+    draw(table.plot, ranked, title)
+    print(f"table {table.path}\nplot  {table.plot}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,289 @@
+"""Plants one fault at a time into a copy of the project and sees that the clause named for it fails, for that reason.
+
+    python -m tests.faults [--gate N] [--only ID ...] [--jobs N] [--list]
+
+Only the clause's own test runs in each copy. First the clauses run in a copy without a fault, where they must pass.
+
+    caught   the clause named in the table failed, and its message begins with its id and says what the table expects
+    missed   the clause passed although the fault was there
+    broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it
+    fails for
+             another reason (a command that crashes is one), or no test ran
+
+Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no network and no GPU.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from gates import asserts
+from tests.faults.table import COMPARISON, FAULTS, Fault
+
+ROOT = Path(__file__).resolve().parents[1]
+# What the gates need of the project.
+COPIED = (
+    "edgeflownas",
+    "gates",
+    "configs",
+    "wrappers",
+    "scripts",
+    "conftest.py",
+    "pytest.ini",
+    "pyproject.toml",
+    ".gitignore",
+)
+SECONDS = 1800  # a clause that takes longer is broken
+# A comparison of exit codes, after which the command's stderr ends with an exception (a user's error begins with
+# `error: `).
+_CRASH = re.compile(r"exit code got .*last_line_of_stderr=['\"][\w.]*(Error|Exception|Interrupt)\b")
+
+
+class ClauseResult(NamedTuple):
+    """How a clause ended in a copy: passed, failed, skipped or not run; and the first line of what it said."""
+
+    status: str
+    text: str
+
+
+class Verdict(NamedTuple):
+    """caught, missed or broken, and why."""
+
+    outcome: str
+    reason: str
+
+
+class Broken(Exception):
+    """A fault that proves nothing, and why."""
+
+
+def copy_project(target: Path) -> Path:
+    """A copy of the project that is a git repository of its own, as the manifest's clauses need it."""
+    target.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(str(source), str(target / name), ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(str(source), str(target / name))
+    author = ["-c", "user.name=faults", "-c", "user.email=faults@localhost", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], author + ["commit", "-q", "-m", "copy"]):
+        subprocess.run(["git", "-C", str(target)] + command, check=True, env=_environment())
+    return target
+
+
+def plant(fault: Fault, copy: Path) -> None:
+    """Replaces the fault's old text by its new one. `Broken` unless it occurs exactly once."""
+    path = copy / fault.file
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if text.count(fault.old) != 1:
+        raise Broken(f"the old text occurs {text.count(fault.old)} times in {fault.file}, not once")
+    path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+
+
+def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, ClauseResult]:
+    """Runs the tests of these clauses in a copy; {clause: how it ended}. `Broken` if no such run took place."""
+    report, scratch = copy / "report.json", copy.parent / (copy.name + "-tmp")
+    command = [
+        sys.executable,
+        "-B",
+        "-m",
+        "pytest",
+        f"gates/test_gate{gate}.py",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={scratch}",
+        f"--gate-leg={gate}",
+        "--gate-selection",
+        f"--gate-report={report}",
+        "-k",
+        " or ".join(f"[{clause}]" for clause in clauses),
+    ]
+    child = subprocess.Popen(
+        command,
+        cwd=str(copy),
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        start_new_session=True,
+    )
+    try:
+        output = child.communicate(timeout=SECONDS)[0]
+    except subprocess.TimeoutExpired:
+        raise Broken(f"no end after {SECONDS} s")
+    finally:
+        _end(child)
+        shutil.rmtree(str(scratch), ignore_errors=True)
+    if not report.is_file():
+        raise Broken("pytest left no report: {}".format((output.strip().splitlines() or ["no output"])[-1]))
+    found = json.loads(report.read_text(encoding="utf-8"))
+    if found["problems"] or found["collect_errors"]:
+        raise Broken("the gate's tests do not load: {}".format("; ".join(found["problems"] + found["collect_errors"])))
+    return {row["id"]: ClauseResult(row["status"], row["text"]) for row in found["clauses"] if row["id"] in clauses}
+
+
+def judge(fault: Fault, result: ClauseResult) -> Verdict:
+    """What the clause's result says about the fault."""
+    heading = asserts.heading(fault.clause) + ": "
+    if result.status == "passed":
+        return Verdict("missed", f"{fault.clause} passed")
+    if result.status != "failed" or not result.text.startswith(heading):
+        return Verdict("broken", f"{fault.clause} {result.status}: {result.text}")
+    said = result.text[len(heading) :]
+    if fault.says not in said or (fault.says == COMPARISON and _CRASH.search(said)):
+        return Verdict("broken", f"{fault.clause} fails for another reason: {said}")
+    return Verdict("caught", said)
+
+
+def try_fault(fault: Fault, clean: Path, scratch: Path) -> Verdict:
+    """Plants the fault into a copy of the copy `clean`, runs its clause there and judges."""
+    copy = scratch / ("fault-" + fault.id)
+    try:
+        shutil.copytree(str(clean), str(copy), symlinks=True)
+        plant(fault, copy)
+        return judge(fault, run_clauses(copy, fault.gate, [fault.clause])[fault.clause])
+    except Broken as problem:
+        return Verdict("broken", str(problem))
+    finally:
+        shutil.rmtree(str(copy), ignore_errors=True)
+
+
+def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: ThreadPoolExecutor) -> Dict[str, str]:
+    """{clause: why it cannot judge} of the clauses of `faults` that do not pass in a copy without a fault."""
+    gates = sorted({fault.gate for fault in faults})
+
+    def one_gate(gate: int) -> Dict[str, str]:
+        clauses = sorted({fault.clause for fault in faults if fault.gate == gate})
+        copy = scratch / f"gate{gate}-without-fault"
+        shutil.copytree(str(clean), str(copy), symlinks=True)
+        try:
+            results = run_clauses(copy, gate, clauses)
+        except Broken as problem:
+            return {clause: str(problem) for clause in clauses}
+        return {
+            clause: "without a fault, too: {} ({})".format(*results[clause])
+            for clause in clauses
+            if results[clause].status != "passed"
+        }
+
+    unfit: Dict[str, str] = {}
+    for problems in pool.map(one_gate, gates):
+        unfit.update(problems)
+    return unfit
+
+
+def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, Verdict]]:
+    """Tries every fault, `jobs` at a time, and prints a line for each as it ends."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder, ThreadPoolExecutor(jobs) as pool:
+        scratch = Path(folder)
+        clean = copy_project(scratch / "clean")
+        unfit = without_faults(faults, clean, scratch, pool)
+        print(
+            "{} clauses without a fault: {}".format(
+                len({fault.clause for fault in faults}), f"{len(unfit)} do not pass" if unfit else "all pass"
+            ),
+            flush=True,
+        )
+
+        def one(fault: Fault) -> Tuple[Fault, Verdict]:
+            started = time.monotonic()
+            verdict = (
+                Verdict("broken", unfit[fault.clause]) if fault.clause in unfit else try_fault(fault, clean, scratch)
+            )
+            print(
+                f"{verdict.outcome:<7} {fault.clause:<6} {fault.id:<32} {time.monotonic() - started:>5.0f} s  "
+                f"{fault.sentence}",
+                flush=True,
+            )
+            if verdict.outcome != "caught":
+                print(f"        {verdict.reason}", flush=True)
+            return fault, verdict
+
+        return list(pool.map(one, faults))
+
+
+def _environment() -> Dict[str, str]:
+    """Without byte code (two versions of a file may have one time stamp), this project's paths and git's own
+    variables."""
+    kept = {name: value for name, value in os.environ.items() if not re.match("GIT_|PYTEST_|PYTHONPATH$", name)}
+    return dict(kept, PYTHONDONTWRITEBYTECODE="1")
+
+
+def _end(child: Any) -> None:
+    """Ends what the session left running, its own children included."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
+
+
+def select(gate: Optional[int], only: Sequence[str]) -> List[Fault]:
+    """The faults asked for; `only` names faults or clauses. Raises ValueError for a name that is neither."""
+    unknown = set(only) - {fault.id for fault in FAULTS} - {fault.clause for fault in FAULTS}
+    if unknown:
+        raise ValueError("no fault and no clause with a fault: {}".format(", ".join(sorted(unknown))))
+    return [
+        fault
+        for fault in FAULTS
+        if (gate is None or fault.gate == gate) and (not only or fault.id in only or fault.clause in only)
+    ]
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m tests.faults",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--gate", type=int, choices=(1, 2, 3, 4), help="only the faults of this gate")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ID", help="only this fault, or those of this clause"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=min(4, os.cpu_count() or 1), help="faults at a time (default %(default)s)"
+    )
+    parser.add_argument("--list", action="store_true", help="print the table and run nothing")
+    arguments = parser.parse_args(argv)
+    try:
+        faults = select(arguments.gate, arguments.only)
+    except ValueError as error:
+        parser.error(str(error))
+    if arguments.list:
+        for fault in faults:
+            print(f"{fault.clause:<6} {fault.id:<32} {fault.sentence}")
+        return 0
+    if not faults or arguments.jobs < 1:
+        parser.error("no fault is selected" if not faults else "--jobs: at least 1")
+    verdicts = run(faults, arguments.jobs)
+    counts = {
+        outcome: sum(verdict.outcome == outcome for _, verdict in verdicts)
+        for outcome in ("caught", "missed", "broken")
+    }
+    for fault, verdict in verdicts:
+        if verdict.outcome != "caught":
+            print(f"{verdict.outcome.upper()}: {fault.id} ({fault.clause}): {verdict.reason}")
+    print(
+        "faults: {} of {} caught, {} missed, {} broken".format(
+            counts["caught"], len(verdicts), counts["missed"], counts["broken"]
+        )
+    )
+    return 0 if counts["caught"] == len(verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""The planted faults as data: what is broken where, and the clause that must fail because of it.
+
+A row is (id, file, clause, sentence, exact old text, new text) and, where the clause must fail otherwise than by
+comparing
+a value (a fault that stops the program), the words that its failure must contain. The old text occurs exactly once.
+`python -m tests.faults` plants them one at a time; `tests/test_faults_harness.py` checks the table itself.
+"""
+
+from typing import NamedTuple, Tuple
+
+from tests.faults.rows_12 import GATE_1, GATE_2
+from tests.faults.rows_34 import GATE_3, GATE_4
+
+COMPARISON = ", want "  # what a comparison of the gates says
+
+
+class Fault(NamedTuple):
+    """One fault. `says` is what the clause's failure must contain."""
+
+    id: str
+    file: str
+    clause: str
+    sentence: str
+    old: str
+    new: str
+    says: str = COMPARISON
+
+    @property
+    def gate(self) -> int:
+        return int(self.clause[1:].split(".")[0])
+
+
+FAULTS: Tuple[Fault, ...] = tuple(Fault(*row) for row in GATE_1 + GATE_2 + GATE_3 + GATE_4)  # type: ignore

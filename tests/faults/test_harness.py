@@ -1,0 +1,161 @@
+"""The harness of the planted faults, and its table: `python -m tests.faults` itself takes minutes, this takes
+seconds."""
+
+import pytest
+
+from gates import asserts, clauses, faults
+from tests.faults import ClauseResult, judge
+from tests.faults.table import FAULTS, Fault
+
+KERNELS = "edgeflownas/nas/search_space.py", "_KERNELS = (7, 5, 3)"
+HEADING = asserts.heading("G1.10") + ": "
+
+
+def fault(name="made-up", clause="G1.10", old=KERNELS[1], new="_KERNELS = (3, 5, 7)", says=", want ", file=KERNELS[0]):
+    return Fault(name, file, clause, "a fault of this test", old, new, says)
+
+
+# ---- the table
+
+
+def test_every_clause_has_a_fault_and_every_fault_a_clause():
+    known = [clause.id for clause in clauses.TABLE.clauses]
+    assert {each.clause for each in FAULTS} == set(known)
+    assert len(FAULTS) >= 45
+    assert [each.gate for each in FAULTS] == [clauses.TABLE.get(each.clause).gate for each in FAULTS]
+
+
+def test_ids_and_sentences_are_one_of_a_kind():
+    for column in ("id", "sentence"):
+        values = [getattr(each, column) for each in FAULTS]
+        assert sorted(set(values)) == sorted(values)
+    assert not {each.id for each in FAULTS} & {each.clause for each in FAULTS}
+
+
+@pytest.mark.parametrize("each", FAULTS, ids=lambda each: each.id)
+def test_a_fault_fits_the_present_source(each):
+    assert (faults.ROOT / each.file).read_text(encoding="utf-8").count(each.old) == 1
+    assert each.new != each.old and each.says
+    assert each.file.split("/")[0] in faults.COPIED
+
+
+@pytest.mark.parametrize("each", [each for each in FAULTS if each.file.endswith(".py")], ids=lambda each: each.id)
+def test_a_planted_fault_is_still_a_program(each):
+    text = (faults.ROOT / each.file).read_text(encoding="utf-8").replace(each.old, each.new)
+    compile(text, each.file, "exec")
+
+
+# ---- the verdict
+
+
+@pytest.mark.parametrize(
+    "status,text,want",
+    [
+        ("failed", HEADING + "meaning got 3, want 7 (exact)", "caught"),
+        ("passed", "", "missed"),
+        ("skipped", "no GPU", "broken"),
+        ("not run", "", "broken"),
+        ("failed", "meaning got 3, want 7", "broken"),
+        ("failed", asserts.heading("G1.9") + ": meaning got 3, want 7", "broken"),
+        ("failed", HEADING + "ImportError: no such module", "broken"),
+        (
+            "failed",
+            HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr='check_manifest FAILED: 1 of 33']",
+            "caught",
+        ),
+        (
+            "failed",
+            HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr=\"NameError: name 'x' is not defined\"]",
+            "broken",
+        ),
+        (
+            "failed",
+            HEADING + "AssertionError: exit code got 1, want 0 (exact) [command='python a.py --lr 1', "
+            "last_line_of_stderr='tensorflow.python.framework.errors_impl.NotFoundError: key']",
+            "broken",
+        ),
+    ],
+)
+def test_only_the_named_clause_failing_for_the_named_reason_counts(status, text, want):
+    assert judge(fault(), ClauseResult(status, text)).outcome == want
+
+
+def test_a_fault_that_stops_the_program_names_the_words():
+    result = ClauseResult("failed", HEADING + "ValueError: upsample: 3x3 cannot become 5x5")
+    assert judge(fault(says="ValueError: upsample:"), result).outcome == "caught"
+    assert judge(fault(says="ValueError: images:"), result).outcome == "broken"
+
+
+@pytest.mark.parametrize("old,times", [("no such text", 0), ("Block(", 10)])
+def test_a_text_that_is_not_there_once_is_broken(tmp_path, old, times):
+    (tmp_path / "table.py").write_text("Block(\n" * times)
+    with pytest.raises(faults.Broken, match=f"occurs {times} times"):
+        faults.plant(fault(old=old, file="table.py"), tmp_path)
+
+
+# ---- the whole of it, on a clause that needs a second
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    planted = [
+        fault("caught"),
+        fault("harmless", new="_KERNELS = (7, 5, 3)  # a comment"),
+        fault("no-program", new="_KERNELS = (7, 5, 3"),
+        fault("another-reason", says="the wrong words"),
+        fault("gone", old="no such text"),
+    ]
+    return {each.id: verdict for each, verdict in faults.run(planted, jobs=2)}
+
+
+@pytest.mark.parametrize(
+    "name,outcome,reason",
+    [
+        ("caught", "caught", "want [('EB0', 'Deep1')"),
+        ("harmless", "missed", "G1.10 passed"),
+        ("no-program", "broken", "the gate's tests do not load"),
+        ("another-reason", "broken", "fails for another reason"),
+        ("gone", "broken", "occurs 0 times"),
+    ],
+)
+def test_outcomes_of_planted_faults(verdicts, name, outcome, reason):
+    assert verdicts[name].outcome == outcome
+    assert reason in verdicts[name].reason
+
+
+def test_a_clause_that_fails_anyway_judges_nothing(monkeypatch, capsys):
+    copy = faults.copy_project
+    monkeypatch.setattr(faults, "copy_project", lambda target: (copy(target), faults.plant(fault(), target))[0])
+    [(_, verdict)] = faults.run([fault(old="_DEPTHS = (1, 2, 3)", new="_DEPTHS = (0, 1, 2)")], jobs=1)
+    assert verdict.outcome == "broken" and verdict.reason.startswith("without a fault, too: failed")
+    assert "1 do not pass" in capsys.readouterr().out
+
+
+# ---- the command
+
+
+def test_exit_code_and_last_line(monkeypatch, capsys):
+    for outcome, code in (("caught", 0), ("missed", 1), ("broken", 1)):
+        monkeypatch.setattr(
+            faults,
+            "run",
+            lambda chosen, jobs, outcome=outcome: [
+                (each, faults.Verdict(outcome if each is chosen[0] else "caught", "why")) for each in chosen
+            ],
+        )
+        assert faults.main(["--gate", "1"]) == code
+        lines = capsys.readouterr().out.splitlines()
+        count = sum(each.gate == 1 for each in FAULTS)
+        assert lines[-1].startswith(f"faults: {count - code} of {count} caught")
+        assert (lines[0].startswith(outcome.upper())) == bool(code)
+
+
+def test_selection(capsys):
+    assert [each.id for each in faults.select(None, ["exit-code"])] == ["exit-code"]
+    assert {each.clause for each in faults.select(2, ["G2.6", "G1.1"])} == {"G2.6"}
+    assert faults.main(["--list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(FAULTS)
+    for wrong in (["--only", "no-such-fault"], ["--gate", "5"], ["--gate", "1", "--only", "G2.6"], ["--jobs", "0"]):
+        with pytest.raises(SystemExit) as stopped:
+            faults.main(wrong)
+        assert stopped.value.code == 2

@@ -1,0 +1,290 @@
+"""The supernet_eval command: its table, what it skips, what it refuses, and going on after a stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from edgeflownas import api
+from edgeflownas import config as configuration
+from edgeflownas.data.fc2_index import FC2Index
+from edgeflownas.errors import UserError
+from edgeflownas.nas import score_table
+from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.nas.supernet_eval import main
+from edgeflownas.run.artifacts import read_table
+from edgeflownas.run.checkpoint import Generation
+from edgeflownas.run.score_table import COLUMNS, Row, ScoreTable
+from edgeflownas.scoring.score_plot import front, unit_of
+
+CODES = ["000001000", "012001210", "222222222", "111111111", "210210210"]
+
+
+def table_of(path):
+    return {row["arch_code"]: row for row in read_table(path, COLUMNS)}
+
+
+def content(path):
+    with open(path, "rb") as handle:
+        return handle.read()
+
+
+class FakeSupernet:
+    """Stands for `api.Supernet` where only the command is tested: scores are made up, in chunks of two codes."""
+
+    scored = []  # every code it was asked for, since the fixture
+
+    def __init__(self, checkpoint, settings):
+        self.config, _ = configuration.load(
+            None, {name: settings[name] for name in settings if name.startswith("eval.")}
+        )
+        files = {"model.ckpt.index": {"size": 3, "sha256": f"{checkpoint:x<64}"}}
+        self.generation = Generation("gen", {}, "gen", files)
+        self.epoch, self.step, self.index = 5, 35, FC2Index((), (), "f" * 64, "lists")
+        self.pool = build_pool(42, 12)
+
+    def stream(self, codes, stop, progress):
+        for first in range(0, len(codes), 2):
+            if stop():
+                raise api.Interrupted()
+            FakeSupernet.scored += codes[first : first + 2]
+            yield [
+                api.Result(code, 1.0 + int(code) % 97 / 97, 8.5, int(code), 7, self.config.eval.bn_recal_batches, 3)
+                for code in codes[first : first + 2]
+            ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """The flags of a run that `FakeSupernet` stands for; its folder exists and is empty."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(FakeSupernet, "scored", [])
+    monkeypatch.setattr(
+        api.Supernet, "load", lambda folder, checkpoint, settings, progress: FakeSupernet(checkpoint, settings)
+    )
+    (tmp_path / "run").mkdir()
+    return ["--output_dir", str(tmp_path / "run"), "--gpu_device", "-1"]
+
+
+def test_the_pool_by_default_with_a_real_supernet(tiny_run, capsys):
+    assert main(tiny_run.flags + ["--eval_only", "--bn_recal_batches", "2", "--eval_pool_size", "3"]) == 0
+    out = capsys.readouterr().out
+    rows = table_of(os.path.join(tiny_run.folder, "subnet_scores.csv"))
+    pool = [to_digits(code) for code in build_pool(42, 3)]
+    assert list(rows) == pool
+    for code, row in rows.items():
+        assert (int(row["parameters"]), int(row["multiply_adds"])) == subnet_cost(code, 64, 67, 2)
+        assert (row["bn_recal_batches"], row["num_samples"]) == ("2", "3")
+    by_rank = sorted(rows.values(), key=lambda row: int(row["rank"]))
+    assert [int(row["rank"]) for row in by_rank] == [1, 2, 3]
+    assert sorted(float(row["epe"]) for row in by_rank) == [float(row["epe"]) for row in by_rank]
+    assert "checkpoint best: epoch 1, step 1" in out and out.count("bn_recal_batches=2") == 3
+    fronts = [line for line in out.splitlines() if line.startswith("Pareto front of EPE and ")]
+    assert len(fronts) == 2 and all(line.split()[-1] == by_rank[0]["arch_code"] for line in fronts)
+    assert content(os.path.join(tiny_run.folder, "subnet_scores.png")).startswith(b"\x89PNG")
+
+
+def test_what_is_scored_is_not_scored_again(fake, tmp_path, capsys):
+    output = str(tmp_path / "scores.csv")
+    flags = fake + ["--output", output, "--codes"]
+    assert main(flags + [",".join(CODES[:2])]) == 0
+    before = content(output)
+    assert main(flags + [",".join(CODES[:2])]) == 0
+    assert FakeSupernet.scored == CODES[:2] and content(output) == before
+    assert main(flags + [",".join(CODES[:3])]) == 0
+    assert FakeSupernet.scored == CODES[:3] and list(table_of(output)) == CODES[:3]
+    assert "2 of 3 codes are in" in capsys.readouterr().out
+
+
+def test_a_stopped_evaluation_continues_to_the_same_table(fake, tmp_path, monkeypatch, capsys):
+    whole, parts = str(tmp_path / "whole.csv"), str(tmp_path / "parts.csv")
+    flags = fake + ["--codes", ",".join(CODES), "--output"]
+    assert main(flags + [whole]) == 0
+    add = ScoreTable.add
+
+    def add_and_stop(table, results):
+        add(table, results)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ScoreTable, "add", add_and_stop)
+    capsys.readouterr()
+    assert main(flags + [parts]) == 143
+    assert "stopped with 2 of 5 codes scored" in capsys.readouterr().out
+    assert list(table_of(parts)) == CODES[:2]
+    monkeypatch.setattr(ScoreTable, "add", add)
+    assert main(flags + [parts]) == 0
+    assert content(parts) == content(whole)
+
+
+def test_rows_of_something_else_are_not_mixed_in(fake, tmp_path):
+    output = str(tmp_path / "scores.csv")
+    flags = fake + ["--codes", CODES[0], "--output", output]
+    assert main(flags) == 0
+    before = content(output)
+    for other, named in (
+        (["--checkpoint", "last"], "checkpoint.sha256"),
+        (["--bn_recal_batches", "3"], "settings.bn_recal_batches 8 there, 3 now; name another"),
+    ):
+        with pytest.raises(UserError) as caught:
+            main(flags + other)
+        assert "belong to something else: " + named in str(caught.value)
+    assert content(output) == before
+
+
+@pytest.mark.parametrize("name", ["eval_epe_history.csv", "train_manifest.csv"])
+def test_files_of_the_trainer_are_left_alone(fake, name):
+    files = {"eval_epe_history.csv": "epoch,global_step\n1,1\n", "train_manifest.json": '{"status": "running"}'}
+    for file, text in files.items():
+        with open(os.path.join(fake[1], file), "w") as handle:
+            handle.write(text)
+    with pytest.raises(UserError, match="was not written by supernet_eval"):
+        main(fake + ["--codes", CODES[0], "--output", os.path.join(fake[1], name)])
+    for file, text in files.items():
+        assert content(os.path.join(fake[1], file)).decode() == text
+
+
+def test_before_any_evaluation_best_is_the_last_and_it_says_so(unevaluated_run, capsys):
+    assert main(unevaluated_run.flags + ["--codes", CODES[0]]) == 0
+    assert "checkpoint best, which is the last: nothing is evaluated yet: epoch 0, step 0" in capsys.readouterr().out
+
+
+def test_codes_from_a_file_and_in_either_spelling(fake, tmp_path):
+    codes, output = str(tmp_path / "codes.txt"), str(tmp_path / "scores.csv")
+    with open(codes, "w") as handle:
+        handle.write("0,0,0,0,0,1,0,0,0\n\n012001210\n000001000\n")
+    assert main(fake + ["--codes_file", codes, "--output", output]) == 0
+    assert list(table_of(output)) == CODES[:2]
+    assert main(fake + ["--codes", "2,2,2,2,2,2,2,2,2", "--output", output]) == 0
+    assert list(table_of(output)) == CODES[:3]
+
+
+def test_keys_that_are_not_given_come_from_the_checkpoint_and_given_ones_must_agree(tiny_run, tmp_path):
+    """A configuration file that says what the run was trained with is fine; one that says something else is named."""
+    path = str(tmp_path / "own.yaml")
+    for channels, agrees in ((2, True), (4, False)):
+        with open(path, "w") as handle:
+            handle.write(f"network:\n  init_channels: {channels}\ndata:\n  input_height: 64\n")
+        flags = tiny_run.flags + ["--config", path, "--codes", CODES[0]]
+        if agrees:
+            assert main(flags) == 0
+        else:
+            with pytest.raises(UserError, match="network.init_channels was 2, is 4"):
+                main(flags)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--codes", "000001003"], "value must be in"),
+        (["--codes", ""], "length=9 required"),
+        (["--codes_file", "/nowhere/codes.txt"], "cannot read"),
+        (["--random", "19684"], "at most 19683"),
+        (["--random_seed", "3"], "goes with --random"),
+        (["--random", "3", "--random_seed", "-3"], "--random_seed"),
+        (["--codes", "000001000", "--output", "scores.txt"], "ends in .csv"),
+    ],
+)
+def test_wrong_arguments_are_one_line(fake, arguments, message):
+    with pytest.raises(UserError, match=message):
+        main(fake + arguments)
+
+
+def test_help_is_quick_and_says_what_eval_only_does():
+    program = (
+        "import sys\nfrom edgeflownas.nas.supernet_eval import main\ntry:\n    main(['--help'])\n"
+        "except SystemExit:\n    sys.exit('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, universal_newlines=True)
+    assert done.returncode == 0
+    assert "only evaluates, with or without it" in " ".join(done.stdout.split())
+
+
+# ---- the table alone, without a supernet
+
+
+def result(code, epe):
+    return api.Result(code, epe, 8.5, 1000, 2000, 8, 3)
+
+
+def test_table_ranks_what_it_writes(tmp_path):
+    path = str(tmp_path / "t.csv")
+    with ScoreTable(path, {"a": 1}) as table:
+        table.add([result(CODES[0], 2.5)])
+        table.add([result(CODES[1], 1.5), result(CODES[2], 2.0)])
+        assert [row.arch_code for row in table.ranked()] == [CODES[1], CODES[2], CODES[0]]
+        assert CODES[1] in table and CODES[3] not in table
+    with ScoreTable(path, {"a": 1}) as again:
+        assert again.rows == table.rows
+    with open(str(tmp_path / "t.json")) as handle:
+        assert json.load(handle) == {"a": 1}
+
+
+def test_two_processes_cannot_write_one_table(tmp_path):
+    path = str(tmp_path / "t.csv")
+    with ScoreTable(path, {"a": 1}):
+        with pytest.raises(UserError, match="being written by another process"):
+            ScoreTable(path, {"a": 1}).__enter__()
+    with ScoreTable(path, {"a": 1}):
+        pass
+
+
+@pytest.mark.parametrize("column, value", [("epe", "x"), ("arch_code", "00000100"), ("rank", "1.0")])
+def test_a_damaged_table_is_refused(tmp_path, column, value):
+    path = str(tmp_path / "t.csv")
+    with ScoreTable(path, {"a": 1}) as table:
+        table.add([result(CODES[0], 2.5)])
+    cells = content(path).decode().splitlines()[1].split(",")
+    cells[COLUMNS.index(column)] = value
+    with open(path, "w") as handle:
+        handle.write(",".join(COLUMNS) + "\n" + ",".join(cells) + "\n")
+    with pytest.raises(UserError, match="damaged"):
+        ScoreTable(path, {"a": 1}).__enter__()
+
+
+def test_a_failed_write_keeps_the_table(tmp_path, monkeypatch):
+    path = str(tmp_path / "t.csv")
+    with ScoreTable(path, {"a": 1}) as table:
+        table.add([result(CODES[0], 2.5)])
+        before = content(path)
+
+        def full(target, text):
+            raise UserError("disk full")
+
+        monkeypatch.setattr(score_table, "atomic_write_text", full)
+        with pytest.raises(UserError, match="disk full"):
+            table.add([result(CODES[1], 1.5)])
+    assert content(path) == before
+
+
+def test_the_front_is_what_no_other_row_beats():
+    def row(code, epe, parameters):
+        return Row(code, epe, 0, parameters, 0, 9.0, 8, 3)
+
+    rows = [
+        row("a", 3.0, 10),
+        row("b", 2.0, 20),
+        row("c", 2.5, 25),
+        row("d", 1.0, 30),
+        row("e", 2.0, 20),
+        row("f", 3.5, 10),
+    ]
+    assert [one.arch_code for one in front(rows, "parameters")] == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize(
+    "largest, unit",
+    [(2.5e9, (1e9, "billions")), (46_700, (1e3, "thousands")), (1e6, (1e6, "millions")), (12, (1e3, "thousands"))],
+)
+def test_costs_are_drawn_in_a_readable_unit(largest, unit):
+    assert unit_of(largest) == unit
