@@ -25,7 +25,7 @@ _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
     """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the
-    hash)."""
+    hash), `first_version` (the value in files that were written before the key existed)."""
     return dataclasses.field(default=default, metadata=dict(details, help=text))
 
 
@@ -58,6 +58,18 @@ class NetworkConfig:
         "module that defines the supernet",
         flag="--network_module",
         choices=("edgeflownas.network.MultiScaleResNet_supernet",),
+    )
+    space: str = _opt(
+        "edgeflownet_v1",
+        "search space: what a code means (edgeflownas/nas/search_space.py)",
+        flag="--space",
+        first_version="edgeflownet_v1",
+    )
+    arch_code: str = _opt(
+        "",
+        "train the subnet of this one code alone, in digits; empty: the whole space",
+        flag="--arch_code",
+        first_version="",
     )
     init_channels: int = _opt(
         32, "channels of the first layer; all widths follow by doubling and halving", low=2, high=256
@@ -218,6 +230,8 @@ def _keys() -> Dict[str, Key]:
 
 
 KEYS = _keys()
+# What the first version did, for keys that it did not have yet.
+_FIRST_VERSION = {name: key.details["first_version"] for name, key in KEYS.items() if "first_version" in key.details}
 
 
 def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None) -> Tuple[Config, Dict[str, str]]:
@@ -242,8 +256,8 @@ def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
 
 
 def from_dict(stored: Any, origin: str = "stored configuration") -> Config:
-    """The inverse of `to_dict`, with the same checks as a YAML file. Every key must be there."""
-    flat = _flatten(stored, origin)
+    """The inverse of `to_dict`, with the same checks as a YAML file. Only keys that are younger may be missing."""
+    flat = dict(_FIRST_VERSION, **_flatten(stored, origin))
     missing = sorted(set(KEYS) - set(flat))
     if missing:
         raise UserError(f"{origin}: key {missing[0]} is missing")
@@ -256,8 +270,16 @@ def flat(config: Config) -> Dict[str, Any]:
 
 
 def config_hash(config: Config) -> str:
-    """SHA-256 over the keys that decide what training computes; paths and `runtime` are left out."""
-    maths = {name: value for name, value in flat(config).items() if KEYS[name].maths}
+    """SHA-256 over the keys that decide what training computes; paths and `runtime` are left out.
+
+    So is a key that is younger than the first version while it says what that version did: the hash stays the same.
+    """
+    missing = object()
+    maths = {
+        name: value
+        for name, value in flat(config).items()
+        if KEYS[name].maths and value != _FIRST_VERSION.get(name, missing)
+    }
     return hashlib.sha256(json.dumps(maths, sort_keys=True).encode("utf-8")).hexdigest()
 
 
@@ -273,6 +295,11 @@ def _build(values: Dict[str, Any]) -> Config:
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore
         sections[section] = cls(**{name: values[f"{section}.{name}"] for name in names})  # type: ignore
     config = Config(**sections)
+    if config.network.arch_code and config.eval.pool_size > 1:
+        raise UserError(
+            f"eval.pool_size: network.arch_code leaves one subnet, found a pool of {config.eval.pool_size}; "
+            "set --eval_pool_size 1"
+        )
     micro, batch = config.train.micro_batch_size, config.train.batch_size
     if micro and batch % micro:
         raise UserError(

@@ -23,7 +23,9 @@ from edgeflownas.config import Config
 from edgeflownas.device import choose_device
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import fsync_path, swap_link, write_text
+from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.cost import supernet_parameters
+from edgeflownas.network.layer_table import layer_table
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 CHECKPOINTS = 4  # the last two, the best, and the one being written
@@ -154,7 +156,8 @@ def check_data(patient: Patient) -> Iterator[Finding]:
 
 def check_space(patient: Patient) -> Iterator[Finding]:
     train = patient.config.train
-    checkpoint = supernet_parameters(patient.config.network.init_channels) * TENSORS * 4
+    network = patient.config.network
+    checkpoint = supernet_parameters(layer_table(network.init_channels, space_of(network))) * TENSORS * 4
     trace = TRACE_BYTES + TRACE_SAMPLE_BYTES * train.batch_size if patient.config.runtime.debug_trace else 0
     epoch = EPOCH_BYTES + (patient.train_samples // train.batch_size) * (STEP_BYTES + trace)
     need = CHECKPOINTS * checkpoint + train.num_epochs * epoch

@@ -10,12 +10,13 @@ from typing import Any, Dict, List, Optional
 
 from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
-from edgeflownas.config import Config, config_hash, to_dict
+from edgeflownas.config import Config, NetworkConfig, config_hash, from_dict, to_dict
 from edgeflownas.device import choose_device
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
+from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.search_space import SPACE
+from edgeflownas.nas.search_space import require_same_space
 from edgeflownas.run.artifacts import run_folder
 
 log = logging.getLogger("edgeflownas")
@@ -26,7 +27,9 @@ REQUIRED_GATE = 3
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs the trainer; gives the exit code."""
     config, origins, request = parse_train(argv)
-    build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)  # a pool that cannot be is said now
+    build_pool(
+        config.train.arch_seed, config.eval.pool_size, space_of(config.network)
+    )  # fail early if there is no such pool
     if request.dry_run:
         print(describe(config, origins))
         return 0
@@ -155,24 +158,32 @@ def _resume_point(folder: str) -> Any:
 def _compare(resumed: Any, config: Config, dataset: str, request: Request) -> List[str]:
     from edgeflownas.engine.run_state import changed_keys
 
-    return changed_keys(resumed[1], config, dataset, request.allow_changed) if resumed else []
+    space = space_of(config.network)
+    return changed_keys(resumed[1], config, space, dataset, request.allow_changed) if resumed else []
 
 
 def _weights_from(config: Config, request: Request) -> Any:
     """The last checkpoint of the experiment that `--load_checkpoint` names, or None."""
+    from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
 
     if not request.resume_from:
         return None
     folder = os.path.join(config.runtime.output_dir, request.resume_from, "checkpoints")
     generation = CheckpointStore(folder, log.warning).newest_valid()
-    theirs = generation.state["config"]["network"]["init_channels"]
-    if theirs != config.network.init_channels:
+    state = RunState.from_dict(generation.state, generation.path)
+    require_same_space(state.space, space_of(config.network), f"--resume_experiment_name {request.resume_from}")
+    theirs = from_dict(state.config, generation.path).network
+    if theirs != config.network:
         raise UserError(
-            f"{request.resume_from} was trained with network.init_channels {theirs}, this run has "
-            f"{config.network.init_channels}"
+            f"the weights of {request.resume_from} do not fit: it was trained with {_shown(theirs)}, this run has "
+            f"{_shown(config.network)}"
         )
     return generation
+
+
+def _shown(network: NetworkConfig) -> str:
+    return f"network.init_channels {network.init_channels}, network.arch_code {network.arch_code or 'empty'}"
 
 
 def _index(config: Config, request: Request, stop: Any) -> Any:
@@ -232,7 +243,7 @@ def _manifest_fields(
             "base_path": os.path.abspath(config.data.base_path),
         },
         "parameter_count": trainer.graph.net.variables.parameter_count,
-        "search_space": SPACE.as_dict(),
+        "search_space": trainer.space.as_record(),
         "num_epochs": train.num_epochs,
         "steps_per_epoch": trainer.steps_per_epoch,
         "total_steps": trainer.total_steps,

@@ -7,7 +7,6 @@ from edgeflownas import config as configuration
 from edgeflownas.checks.cycles import steps
 from edgeflownas.checks.evaluations import history, means
 from edgeflownas.checks.folder import RunFolder, Wrong, expect
-from edgeflownas.nas.search_space import SPACE
 from edgeflownas.run.checkpoint import MODEL
 
 # Beside the files that have checks of their own.
@@ -69,7 +68,7 @@ def stored_state(run: RunFolder) -> str:
         expect("dataset of the checkpoint", state.dataset, run.field("dataset.fingerprint"))
     if run.settled:
         expect("best of the checkpoint", state.best, run.field("best"))
-    expect("blocks counted in the checkpoint", sorted(state.fairness), sorted(SPACE.names))
+    expect("blocks counted in the checkpoint", sorted(state.fairness), sorted(run.space.names))
     return "configuration, data and best are the manifest's"
 
 

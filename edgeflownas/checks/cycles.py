@@ -11,7 +11,7 @@ from edgeflownas.engine.schedule import cosine_lr
 from edgeflownas.errors import UserError
 from edgeflownas.files import os_errors
 from edgeflownas.nas.fair_sampler import FairnessCounts, uniform_paths
-from edgeflownas.nas.search_space import SPACE
+from edgeflownas.nas.search_space import SearchSpace
 
 STEPS, COUNTS = "train_steps.csv", "fairness_counts.json"
 STEP_COLUMNS = ("step", "epoch", "lr", "loss", "l2_loss", "grad_norm_before", "grad_norm_after")
@@ -105,16 +105,16 @@ def fairness(run: RunFolder) -> str:
     elif cycles > len(steps(run)):
         raise Wrong(f"cycles {cycles}", f"at most the {len(steps(run))} of {STEPS}")
     try:
-        counts = FairnessCounts.from_dict(recorded["counts"], SPACE)
+        counts = FairnessCounts.from_dict(recorded["counts"], run.space)
     except ValueError as error:
         raise Wrong(str(error), "the counts of every block")
     expect("fairness_gap", recorded["fairness_gap"], counts.gap())
     if run.changed_at("train.supernet_mode", "train.arch_seed"):
         want = {name: [sum(values)] for name, values in counts.as_dict().items()}
-        expect("sum of counts", want, {name: [cycles * SPACE.num_paths] for name in SPACE.names})
+        expect("sum of counts", want, {name: [cycles * run.space.num_paths] for name in run.space.names})
     else:
-        expect("counts", counts.as_dict(), _expected_counts(mode, run.config.train.arch_seed, cycles))
-    return f"{cycles} cycles of {SPACE.num_paths} paths, fairness_gap {counts.gap()}"
+        expect("counts", counts.as_dict(), _expected_counts(mode, run.config.train.arch_seed, cycles, run.space))
+    return f"{cycles} cycles of {run.space.num_paths} paths, fairness_gap {counts.gap()}"
 
 
 def fairness_gaps(run: RunFolder) -> str:
@@ -139,12 +139,12 @@ def _read_counts(run: RunFolder) -> dict:
     return recorded
 
 
-def _expected_counts(mode: str, arch_seed: int, cycles: int) -> dict:
+def _expected_counts(mode: str, arch_seed: int, cycles: int, space: SearchSpace) -> dict:
     """Counts after so many cycles, {block: [per option]}."""
     if mode == "strict_fairness":
-        share = [cycles * SPACE.num_paths // options for options in SPACE.num_options]
-        return {name: [each] * options for name, each, options in zip(SPACE.names, share, SPACE.num_options)}
-    counts = FairnessCounts(SPACE)
+        share = [cycles * space.num_paths // options for options in space.num_options]
+        return {name: [each] * options for name, each, options in zip(space.names, share, space.num_options)}
+    counts = FairnessCounts(space)
     for t in range(cycles):
-        counts.add(uniform_paths(arch_seed, t, SPACE))
+        counts.add(uniform_paths(arch_seed, t, space))
     return counts.as_dict()

@@ -8,8 +8,7 @@ import numpy as np
 from edgeflownas.checks.folder import REAL, Rows, RunFolder, Wrong, expect, expect_close, unchecked
 from edgeflownas.engine.early_stop import EarlyStop
 from edgeflownas.nas.arch_codec import to_digits
-from edgeflownas.nas.eval_pool import load_pool
-from edgeflownas.nas.search_space import SPACE
+from edgeflownas.run.pool import load_pool
 
 HISTORY, PER_ARCH = "eval_epe_history.csv", "eval_epe_per_arch.csv"
 ARCH_COLUMNS = ("epoch", "global_step", "arch_code", "epe", "rank", "bn_recal_batches", "num_samples")
@@ -39,7 +38,7 @@ def means(run: RunFolder) -> np.ndarray:
 def pool_file(run: RunFolder) -> str:
     config = run.config
     name = f"eval_pool_{config.eval.pool_size}.json"
-    pool = load_pool(run.file(name), config.train.arch_seed, config.eval.pool_size, SPACE)
+    pool = load_pool(run.file(name), config.eval.pool_size, run.space)
     return f"{name} has the {len(pool)} codes of arch_seed {config.train.arch_seed}"
 
 
@@ -75,7 +74,7 @@ def history_settings(run: RunFolder) -> str:
 def subnets(run: RunFolder) -> str:
     """Each evaluation scored exactly the pool, in its order, and ranked it."""
     rows, evaluations = run.table(PER_ARCH, ARCH_COLUMNS), history(run)
-    codes = [to_digits(code) for code in run.pool_codes()]
+    codes = [to_digits(code, run.space) for code in run.pool_codes()]
     size = len(codes)
     expect("number of rows", len(rows), size * len(evaluations))
     epochs, steps, found = rows.ints("epoch"), rows.ints("global_step"), rows.texts("arch_code")

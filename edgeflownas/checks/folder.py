@@ -11,10 +11,11 @@ from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.errors import UserError
-from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.search_space import SPACE
+from edgeflownas.nas.arch_codec import space_of
+from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.run.artifacts import read_table
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.pool import load_pool
 
 MANIFEST = "train_manifest.json"
 # Statuses after which the last checkpoint and every file agree. A run that goes on, or that died, may have
@@ -117,6 +118,11 @@ class RunFolder:
         """The manifest's configuration. UserError, naming the key, if it is none."""
         return configuration.from_dict(self.field("config", dict), "its config")
 
+    @property
+    def space(self) -> SearchSpace:
+        """The run's search space, narrowed if it trained one code. UserError if there is no such space."""
+        return space_of(self.config.network)
+
     def table(self, name: str, columns: Sequence[str]) -> Rows:
         """A CSV file of the run. UserError: missing, cut, other columns."""
         if name not in self._tables:
@@ -135,9 +141,9 @@ class RunFolder:
         return RunState.from_dict(generation.state, generation.path)
 
     def pool_codes(self) -> np.ndarray:
-        """The pool that the configuration gives, int32 [size, blocks]."""
-        config = self.config
-        return build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)
+        """The pool that the run scores, int32 [size, blocks]."""
+        size = self.config.eval.pool_size
+        return load_pool(self.file(f"eval_pool_{size}.json"), size, self.space)
 
     def changed_at(self, *keys: str) -> int:
         """The step of the last resume that changed one of these keys (`--allow_changed`); 0 if none did.

@@ -8,7 +8,8 @@ from typing import Any, Dict
 from edgeflownas import config as configuration
 from edgeflownas.checks.folder import RunFolder, Wrong, expect
 from edgeflownas.nas.cost import supernet_parameters
-from edgeflownas.nas.search_space import SPACE
+from edgeflownas.nas.search_space import FIRST_VERSION, require_same_space
+from edgeflownas.network.layer_table import layer_table
 from edgeflownas.run.artifacts import Manifest
 
 # The specification's fields first (execution gates, section 6), then the rest, each with its JSON type.
@@ -113,11 +114,16 @@ def dataset(run: RunFolder) -> str:
     return "{} training and {} validation samples".format(run.whole("dataset.train", 1), run.whole("dataset.val", 1))
 
 
+def _stored_space(stored: Dict[str, Any]) -> Any:
+    """The identity of the recorded space; the first version recorded only {block: {kind, options}}."""
+    return stored if "digest" in stored else FIRST_VERSION
+
+
 def network(run: RunFolder) -> str:
-    expect("search_space", run.field("search_space"), SPACE.as_dict())
-    want = supernet_parameters(run.config.network.init_channels, SPACE)
+    require_same_space(_stored_space(run.field("search_space", dict)), run.space, "the manifest")
+    want = supernet_parameters(layer_table(run.config.network.init_channels, run.space))
     expect("parameter_count", run.field("parameter_count"), want)
-    return f"{want:,} parameters, {len(SPACE.blocks)} choice blocks"
+    return f"{want:,} parameters, {len(run.space.blocks)} choice blocks"
 
 
 def gates(run: RunFolder) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 
 from edgeflownas.config import Config
 from edgeflownas.errors import GradientNotFinite, RunFailed
-from edgeflownas.nas.search_space import SPACE, SearchSpace
+from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.network.layers import BatchStatistics
 from edgeflownas.network.losses import multiscale_loss, target_pyramid
-from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.network.routing import FairPaths, SinglePath
 from edgeflownas.tfcompat import tf
 
@@ -49,10 +49,10 @@ class CycleGraph:
     Every variable that a checkpoint must hold is in `saved`; accumulators are not.
     """
 
-    def __init__(self, config: Config, space: SearchSpace = SPACE) -> None:
+    def __init__(self, config: Config, space: SearchSpace) -> None:
         train, data = config.train, config.data
         self.config = config
-        self.net = Supernet(config.network.init_channels, space)
+        self.net = SupernetGraph(config.network.init_channels, space)
         # Uniform paths are no permutation, so they go through the single-path network.
         self.fused = train.cycle_mode == "fused" and train.supernet_mode == "strict_fairness"
         self.paths_per_piece = space.num_paths if self.fused else 1

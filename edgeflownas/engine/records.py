@@ -16,6 +16,7 @@ from edgeflownas.data.flow_io import flow_to_rgb
 from edgeflownas.engine.evaluate import Scores
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.run.artifacts import JsonLines, Table
 from edgeflownas.tfcompat import tf
 
@@ -57,11 +58,13 @@ def ranks(epe: np.ndarray) -> np.ndarray:
 class Records:
     """The growing files of a run's folder. `scalar_every`: every so many cycles one goes to TensorBoard."""
 
-    def __init__(self, folder: str, pool_size: int, trace: bool, scalar_every: int, flush_every: int) -> None:
+    def __init__(
+        self, folder: str, space: SearchSpace, pool_size: int, trace: bool, scalar_every: int, flush_every: int
+    ) -> None:
         def path(name: str) -> str:
             return os.path.join(folder, name)
 
-        self.folder = folder
+        self.folder, self._space = folder, space
         self.history = Table(path("eval_epe_history.csv"), history_columns(pool_size))
         self.per_arch = Table(path("eval_epe_per_arch.csv"), ARCH_COLUMNS)
         self.steps = Table(path("train_steps.csv"), STEP_COLUMNS)
@@ -113,8 +116,8 @@ class Records:
         """One evaluation: its row of the history and a row per subnet."""
         common = {name: row[name] for name in ("epoch", "global_step", "bn_recal_batches", "num_samples")}
         for code, value, rank in zip(codes, epe, ranks(epe)):
-            self.per_arch.append(dict(common, arch_code=to_digits(code), epe=float(value), rank=int(rank)))
-            self.note(dict(common, event="subnet", arch_code=to_digits(code), epe=float(value)))
+            self.per_arch.append(dict(common, arch_code=to_digits(code, self._space), epe=float(value), rank=int(rank)))
+            self.note(dict(common, event="subnet", arch_code=to_digits(code, self._space), epe=float(value)))
         self.history.append(row)
         self.note(dict(row, event="evaluation"))
         # At the step of the cycle before, so that a resume from this evaluation's checkpoint keeps it.

@@ -26,11 +26,12 @@ from edgeflownas.engine.run_state import EpochSums, RunState
 from edgeflownas.engine.schedule import cosine_lr
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
-from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
+from edgeflownas.nas.arch_codec import space_of
+from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_paths
-from edgeflownas.nas.search_space import SPACE
 from edgeflownas.run.artifacts import Manifest, real, write_fairness_counts
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.pool import load_pool, save_pool
 from edgeflownas.tfcompat import tf
 
 log = logging.getLogger("edgeflownas")
@@ -69,7 +70,8 @@ class Trainer:
         data, train, evaluation, runtime = config.data, config.train, config.eval, config.runtime
         prefetch = max(FAST_PREFETCH if runtime.fast_mode else 1, runtime.prefetch_batches)
         size = (data.input_height, data.input_width)
-        self.pool = build_pool(train.arch_seed, evaluation.pool_size, SPACE)
+        self.space = space_of(config.network)
+        self.pool = build_pool(train.arch_seed, evaluation.pool_size, self.space)
         tf.reset_default_graph()
         # Ahead of the graph: TensorFlow has one pool of threads per process, of the size that whoever comes first asks
         # for,
@@ -84,7 +86,7 @@ class Trainer:
             EvalPipeline(samples, evaluation.batch_size, size[0], size[1], runtime.num_workers, 2)
             for samples in (val, bn)
         ]
-        self.graph = CycleGraph(config)
+        self.graph = CycleGraph(config, self.space)
         self.scorer = Scorer(self.graph.net, size[0], size[1], len(self.pool))
         self.saver = tf.train.Saver(self.graph.saved, max_to_keep=0)
         self.num_train, self.steps_per_epoch = len(index.train), self.pipeline.steps_per_epoch
@@ -95,10 +97,13 @@ class Trainer:
             dataset=index.fingerprint,
             steps_per_epoch=self.steps_per_epoch,
             early_stop=self._early_stop({}).as_dict(),
-            fairness=FairnessCounts(SPACE).as_dict(),
+            fairness=FairnessCounts(self.space).as_dict(),
+            space=self.space.identity(),
         )
         self.store = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning, (tf.errors.OpError,))
-        self.records = Records(folder, evaluation.pool_size, runtime.debug_trace, 100 if runtime.fast_mode else 10, 200)
+        self.records = Records(
+            folder, self.space, evaluation.pool_size, runtime.debug_trace, 100 if runtime.fast_mode else 10, 200
+        )
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
         self._input_seconds = self._epoch_seconds = 0.0
         self._epoch_cycles = 0
@@ -132,7 +137,7 @@ class Trainer:
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
             tf.train.Saver(self.graph.net.variables.all()).restore(self.session, weights_from.prefix)
-        save_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.pool, self.config.train.arch_seed, SPACE)
+        save_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.pool, self.config.train.arch_seed, self.space)
         self._ready()
 
     def resume(self, generation: Generation, state: RunState) -> None:
@@ -152,7 +157,7 @@ class Trainer:
         own = self.state
         self.state = state
         state.config, state.config_hash, state.dataset = own.config, own.config_hash, own.dataset
-        load_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.config.train.arch_seed, len(self.pool), SPACE)
+        self.pool = load_pool(self._path(f"eval_pool_{len(self.pool)}.json"), len(self.pool), self.space)
         state.early_stopped = self._early_stop(state.early_stop).stopped  # an accepted change of patience counts
         self.records.cut_back(state.lengths)
         self.store.adopt(generation)
@@ -204,7 +209,7 @@ class Trainer:
         """Step t: P codes, one batch, one update."""
         t, train, started = self.state.step, self.config.train, time.monotonic()
         draw = fair_cycle if train.supernet_mode == "strict_fairness" else uniform_paths
-        codes = draw(train.arch_seed, t, SPACE)
+        codes = draw(train.arch_seed, t, self.space)
         lr = cosine_lr(t, train.lr, self.total_steps)
         try:
             images, flow = self.session.run([self.pipeline.images, self.pipeline.flow])
@@ -247,7 +252,7 @@ class Trainer:
 
     def _record_cycle(self, epoch: int, position: int, codes: np.ndarray, lr: float, result: CycleResult) -> None:
         state, sums = self.state, self.state.sums
-        counts = FairnessCounts.from_dict(state.fairness, SPACE)
+        counts = FairnessCounts.from_dict(state.fairness, self.space)
         counts.add(codes)
         state.fairness = counts.as_dict()
         row = {
@@ -344,7 +349,7 @@ class Trainer:
 
     def _history_row(self, epoch: int, mean: float, scores: Scores) -> Dict[str, Any]:
         state, sums, size = self.state, self.state.sums, len(self.pool)
-        counts = FairnessCounts.from_dict(state.fairness, SPACE)
+        counts = FairnessCounts.from_dict(state.fairness, self.space)
         return {
             "epoch": epoch,
             "global_step": state.step,
@@ -404,7 +409,7 @@ class Trainer:
         )
 
     def _write_counts(self) -> None:
-        counts = FairnessCounts.from_dict(self.state.fairness, SPACE)
+        counts = FairnessCounts.from_dict(self.state.fairness, self.space)
         write_fairness_counts(
             self._path("fairness_counts.json"),
             self.config.train.supernet_mode,

@@ -192,10 +192,10 @@ def _fairness(run: Run) -> List[Part]:
     if run.fairness is None:
         return []
     counts = run.fairness["counts"]
-    width = max(len(block.options) for block in run.space.blocks)
+    width = max(len(block.values) for block in run.space.blocks)
     rows = []
     for block in run.space.blocks:
-        cells = [f"{block.label(i)}: {count}" for i, count in enumerate(counts[block.name])]
+        cells = [f"{block.label(value)}: {count}" for value, count in zip(block.values, counts[block.name])]
         rows.append(
             [block.name]
             + cells

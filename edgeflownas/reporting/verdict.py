@@ -139,7 +139,7 @@ def option_scores(
     code."""
     scores = []
     for position, block in enumerate(space.blocks):
-        for value in range(len(block.options)):
+        for value in block.values:
             users = sorted((epe[i], texts[i]) for i, code in enumerate(codes) if code[position] == str(value))
             if users:
                 scores.append(

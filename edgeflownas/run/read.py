@@ -11,8 +11,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from edgeflownas import config as configuration
 from edgeflownas.errors import DataError, UserError
-from edgeflownas.nas.search_space import SPACE, Block, SearchSpace
+from edgeflownas.nas.arch_codec import space_of
+from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
 from edgeflownas.run.samples import Samples, read_samples
 from edgeflownas.run.tables import INT, REAL, TEXT, Table, check_rising, read_table
 
@@ -210,9 +212,8 @@ def _subnets(run: Run, history: Table, rows: Optional[Table]) -> Subnets:
 
 
 def _check_code(path: Path, code: str, space: SearchSpace) -> None:
-    good = len(code) == len(space.blocks) and all(
-        "0" <= digit < str(options) for digit, options in zip(code, space.num_options)
-    )
+    allowed = [{str(value) for value in block.values} for block in space.blocks]
+    good = len(code) == len(allowed) and all(digit in values for digit, values in zip(code, allowed))
     if not good:
         raise DataError(
             f"{path}: expected an arch code of {len(space.blocks)} digits, each below its block's number of "
@@ -256,22 +257,13 @@ def _read_json(path: Path) -> Dict[str, Any]:
 
 
 def _space(folder: Path, manifest: Dict[str, Any]) -> SearchSpace:
-    """The space the run was trained on; the present one if it is the same, whatever the order of the JSON
-    keys."""
+    """The space the run was trained on. UserError if it is not one of today's."""
     path = folder / "train_manifest.json"
-    stored = manifest_value(path, manifest, "search_space")
-    if stored == SPACE.as_dict():
-        return SPACE
-    try:
-        blocks = tuple(
-            Block(str(name), str(block["kind"]), tuple(int(option) for option in block["options"]))
-            for name, block in stored.items()
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(
-            f"{path}: search_space: expected {{block: {{kind, options}}}}, found {str(stored)[:120]}"
-        ) from None
-    return SearchSpace(blocks)
+    config = configuration.from_dict(manifest_value(path, manifest, "config"), str(path))
+    space, stored = space_of(config.network), manifest_value(path, manifest, "search_space")
+    named = isinstance(stored, dict) and "digest" in stored  # the first version recorded only the table
+    require_same_space(stored if named else FIRST_VERSION, space, str(path))
+    return space
 
 
 def _read_fairness(folder: Path, space: SearchSpace, needed: bool) -> Optional[Dict[str, Any]]:
@@ -285,7 +277,7 @@ def _read_fairness(folder: Path, space: SearchSpace, needed: bool) -> Optional[D
         and set(counts) == set(space.names)
         and all(
             isinstance(counts[block.name], list)
-            and len(counts[block.name]) == len(block.options)
+            and len(counts[block.name]) == len(block.values)
             and all(type(count) is int for count in counts[block.name])
             for block in space.blocks
         )

@@ -14,6 +14,7 @@ import filelock
 from edgeflownas.errors import UserError
 from edgeflownas.files import atomic_write_json, atomic_write_text, os_errors
 from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
 from edgeflownas.run.artifacts import read_table, real
 
 COLUMNS = (
@@ -50,13 +51,13 @@ class ScoreTable:
     rows than those, is not such a table, or is held by another process.
     """
 
-    def __init__(self, path: str, belongs_to: Dict[str, Any]) -> None:
+    def __init__(self, path: str, belongs_to: Dict[str, Any], space: SearchSpace) -> None:
         stem, extension = os.path.splitext(path)
         if extension != ".csv":
             raise UserError(f"--output {path}: expected a name that ends in .csv")
         self.path, self.sidecar, self.plot = path, stem + ".json", stem + ".png"
         self.rows: List[Row] = []
-        self._belongs_to = json.loads(json.dumps(belongs_to))
+        self._belongs_to, self._space = json.loads(json.dumps(belongs_to)), space
         folder, name = os.path.split(path)
         self._lock = filelock.FileLock(os.path.join(folder, f".{name}.lock"), timeout=0)
 
@@ -122,6 +123,9 @@ class ScoreTable:
             found = json.loads(content.decode("utf-8"))
         except ValueError:
             found = None
+        if isinstance(found, dict):
+            found.setdefault("space", FIRST_VERSION)  # the first version's tables name none
+            require_same_space(found["space"], self._space, self.path)
         if found == self._belongs_to:
             return
         if not isinstance(found, dict) or set(found) != set(self._belongs_to):
@@ -136,7 +140,7 @@ class ScoreTable:
     def _row(self, cells: Dict[str, str]) -> Row:
         try:
             row = Row(**{name: Row.__annotations__[name](cells[name]) for name in COLUMNS})
-            if to_digits(row.arch_code) != row.arch_code:
+            if to_digits(row.arch_code, self._space) != row.arch_code:
                 raise ValueError(row.arch_code)
         except ValueError as error:
             raise UserError(f"{self.path}: damaged: {error}; {ADVICE}") from error

@@ -5,7 +5,7 @@ from typing import Any, List, Sequence, Tuple
 
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
-from edgeflownas.nas.search_space import BASELINE_CODE
+from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREY, RED, look, panels, png
 
 COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds per image pair"}
@@ -26,14 +26,14 @@ def unit_of(largest: float) -> Tuple[float, str]:
     return next((entry for entry in UNITS if largest >= entry[0]), UNITS[-1])
 
 
-def draw(path: str, rows: Sequence[Any], title: str) -> None:
+def draw(path: str, rows: Sequence[Any], title: str, space: SearchSpace) -> None:
     """Writes the PNG. `rows` have arch_code, epe, zero_flow_epe, parameters, multiply_adds. UserError if the
     disk refuses."""
     with look():
         figure, axes = panels(1, 2, 4.6, sharey=True)
         for place, (cost, label) in zip(axes, COSTS.items()):
             unit, unit_name = unit_of(max(getattr(row, cost) for row in rows))
-            _panel(place, rows, cost, unit)
+            _panel(place, rows, cost, unit, space)
             place.set_xlabel(f"{label}, {unit_name}")
         axes[0].set_ylabel("EPE, px")
         handles, names = axes[0].get_legend_handles_labels()
@@ -45,7 +45,7 @@ def draw(path: str, rows: Sequence[Any], title: str) -> None:
         handle.write(content)
 
 
-def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float) -> None:
+def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float, space: SearchSpace) -> None:
     axes.scatter(
         [getattr(row, cost) / unit for row in rows],
         [row.epe for row in rows],
@@ -66,7 +66,8 @@ def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float) -> None:
         drawstyle="steps-post",
         label="Pareto front: no other is cheaper and as good",
     )
-    baseline = [row for row in rows if row.arch_code == to_digits(BASELINE_CODE)]
+    published = to_digits(space.baseline, space) if space.baseline and not space.arch_code else None
+    baseline = [row for row in rows if row.arch_code == published]
     axes.scatter(
         [getattr(row, cost) / unit for row in baseline],
         [row.epe for row in baseline],
