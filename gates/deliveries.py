@@ -8,7 +8,7 @@ from typing import Dict, List, Optional
 
 from edgeflownas import signoff
 from edgeflownas.data.synthetic import make_dataset
-from gates import runs
+from gates import dataset, runs
 from gates.commands import ROOT
 
 RUN = Path("outputs") / "supernet"
@@ -55,7 +55,7 @@ def _present_records(folder: Path) -> None:
 
 def make_long_run(folder: Path) -> None:
     """Refused first; then the same with --unsigned."""
-    data, source = runs.small_data(folder / "data"), signoff.source_files(ROOT)
+    data, source = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder, signoff.source_files(ROOT)
     _present_records(folder / "records")
     environment = {signoff.RECORDS_VARIABLE: str(folder / "records")}
     runs.logged(folder, runs.small_train(data), environment)
