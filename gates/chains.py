@@ -65,7 +65,7 @@ def make_midway(folder: Path, data: Path) -> None:
 
 def make_signalled(folder: Path, data: Path) -> None:
     """SIGINT within the first epoch, SIGUSR1 within the second; meanwhile another run wants the folder."""
-    command = f"{runs.small_train(data)} --deterministic --debug_trace"
+    command = f"{runs.small_train(data)} --deterministic --debug_trace --max_epochs {EPOCHS}"
     runs.logged_until(
         folder, command, lambda: _rows(folder) > 0, signal.SIGINT, lambda: runs.logged(folder, command) and None
     )
@@ -142,7 +142,7 @@ def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
             f"{onwards} ruined",
             f"{onwards} nothing",
             f"{_train(folders.folder, **STANDSTILL)} {ONE_EPOCH} --output_dir layout",
-            f"{_train(data, train__lr=1e30)} --output_dir diverging",
+            f"{_train(data, train__lr=1e30)} --output_dir diverging --max_epochs 2",
             f"{_train(data, **once)} --output_dir finished",
             f"{_train(data, **once)} --output_dir finished --resume",
             f"{_train(data, **once)} --output_dir finished --resume --wd 0.5 --grad_clip 3",

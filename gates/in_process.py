@@ -98,6 +98,19 @@ def variables_with_code_built_in(code: Sequence[int], init_channels: int) -> Lis
         return sorted((variable.op.name, tuple(variable.shape.as_list())) for variable in tf.global_variables())
 
 
+def variables_of(space: str, init_channels: int) -> Tuple[List[Any], List[Tuple[str, Tuple[int, ...]]]]:
+    """([(block, kind, labels of its options)], sorted (name, shape) of all variables) of a named space."""
+    from edgeflownas.nas.search_space import get_space
+    from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
+    from edgeflownas.tfcompat import tf
+
+    named = get_space(space)
+    blocks = [(block.name, block.kind, [block.label(i) for i in block.values]) for block in named.blocks]
+    with tf.Graph().as_default():
+        SupernetGraph(init_channels, named)
+        return blocks, sorted((made.op.name, tuple(made.shape.as_list())) for made in tf.global_variables())
+
+
 # ---- single cycles
 
 

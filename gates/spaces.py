@@ -114,8 +114,8 @@ V2 = Space(
     + _depth("EB0", "EB1", "DB0", "DB1")
     + _kernel((3, 5), *_HEADS),
     (0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1),  # no published network: E0 7x7, E1 5x5, Deep1, heads 5x5
-    0,
-    "",
+    12055008,
+    "dc0effc2bfce3b76446d1fe6d9856032eb38483d1c13335b631c09a1a4bbd376",
 )
 SPACES = {space.name: space for space in (V1, V2)}
 
