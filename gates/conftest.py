@@ -6,6 +6,7 @@ Imports of the
 package stand in the fixtures: an error in it is to fail clauses, not to keep pytest from starting.
 """
 
+import importlib
 import json
 import shutil
 
@@ -19,14 +20,15 @@ settings.load_profile("gates")
 # ---- gate 3
 
 
-def _shared(name, make, *needs):
-    """A session fixture: the folder that `chains.<make>` fills for the gate run, from the folders of `needs`."""
+def _shared(name, make, *needs, module="chains"):
+    """A session fixture: the folder that `<module>.<make>` fills for the gate run, from the folders of `needs`."""
 
     def fixture(request, tmp_path_factory):
-        from gates import chains, runs
+        from gates import runs
 
         given = [request.getfixturevalue(need) for need in needs]
-        return runs.once(tmp_path_factory, name, lambda folder: getattr(chains, make)(folder, *given))
+        maker = getattr(importlib.import_module("gates." + module), make)
+        return runs.once(tmp_path_factory, name, lambda folder: maker(folder, *given))
 
     return pytest.fixture(scope="session", name=name)(fixture)
 
@@ -37,9 +39,7 @@ def data(tmp_path_factory):
     from gates import dataset, runs
 
     made = runs.once(
-        tmp_path_factory,
-        "gate3_data",
-        lambda folder: dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION),
+        tmp_path_factory, "gate3_data", lambda folder: dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION)
     )
     return made / "data"
 
@@ -83,6 +83,9 @@ changed = _shared("changed", "make_changed")
 odd_ends = _shared("odd_ends", "make_odd_ends", "data", "whole")
 scores = _shared("scores", "make_scores", "whole")
 commands = _shared("commands", "make_three_commands")
+bad_starts = _shared("bad_starts", "make_starts", "data", module="bad_data")
+bad_lists = _shared("bad_lists", "make_lists", "data", module="bad_data")
+bad_contents = _shared("bad_contents", "make_contents", "data", module="bad_data")
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,9 @@ def found(folder: Path, lists: Any = None) -> DataSet:
     where = lists or folder
     entries = (where / "FC2_dirnames.txt").read_text().split()
     names = ["/".join(entry.split("/")[-2:])[: -len(IMAGE_0)] for entry in entries]
-    train, val = [[names[int(i)] for i in (where / f"FC2_{part}.txt").read_text().split()] for part in ("train", "test")]
+    train, val = [
+        [names[int(i)] for i in (where / f"FC2_{part}.txt").read_text().split()] for part in ("train", "test")
+    ]
     return DataSet(folder, train, val)
 
 
@@ -135,7 +137,9 @@ def read_pair(folder: Path, name: str) -> Tuple[np.ndarray, np.ndarray]:
 
 def read_crops(folder: Path, crops: Sequence[Sequence[Any]], height: int = HEIGHT, width: int = WIDTH) -> Crops:
     """The batch of crops [name, top, left]."""
-    pairs = [(read_pair(folder, name), slice(top, top + height), slice(left, left + width)) for name, top, left in crops]
+    pairs = [
+        (read_pair(folder, name), slice(top, top + height), slice(left, left + width)) for name, top, left in crops
+    ]
     return Crops(
         np.stack([pair[0][y, x] for pair, y, x in pairs]),
         np.ascontiguousarray(np.stack([pair[1][y, x] for pair, y, x in pairs])),

@@ -146,7 +146,12 @@ def predicted_flow(
 
 
 def path_loss(
-    weights: Dict[str, np.ndarray], code: Sequence[int], images: np.ndarray, flow: np.ndarray, piece: int = 0, **how: Any
+    weights: Dict[str, np.ndarray],
+    code: Sequence[int],
+    images: np.ndarray,
+    flow: np.ndarray,
+    piece: int = 0,
+    **how: Any,
 ) -> float:
     """The loss of one path: the mean over the pieces of a batch (0: the batch in one piece), BN by piece."""
     size = piece or len(images)

@@ -97,11 +97,7 @@ def test_dry_run_never_imports_tensorflow(tmp_path):
 
 
 # Keys whose values must fit: to the spaces there are, to one another, to the batch size.
-VALID = {
-    "network.space": ["edgeflownet_v2"],
-    "network.arch_code": [],
-    "train.micro_batch_size": [1, 1],
-}
+VALID = {"network.space": ["edgeflownet_v2"], "network.arch_code": [], "train.micro_batch_size": [1, 1]}
 
 
 def other_values(key):

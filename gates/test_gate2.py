@@ -175,7 +175,9 @@ def test_every_option_is_the_plain_network_s(narrow):
 
 @clause("G2.7")
 def test_model_shape_check_command(tmp_path):
-    done = run("python -m edgeflownas.nas.model_shape_check --h 180 --w 240 --batch 2 --samples 20" + spaces.flag(), tmp_path)
+    done = run(
+        "python -m edgeflownas.nas.model_shape_check --h 180 --w 240 --batch 2 --samples 20" + spaces.flag(), tmp_path
+    )
     assert_succeeded(done)
     lines = done.out.splitlines()
     right = [line for line in lines if line.endswith("45x60 90x120 180x240  finite, ok")]
@@ -232,7 +234,9 @@ def test_sequence_is_the_same_in_every_process(tmp_path, cycles):
 
 @clause("G2.11")
 def test_sequence_has_the_recorded_digest(cycles):
-    assert_equal(what="shape and type", got=(cycles.shape, cycles.dtype.name), want=((300, SPACE.paths, len(BLOCKS)), "int32"))
+    assert_equal(
+        what="shape and type", got=(cycles.shape, cycles.dtype.name), want=((300, SPACE.paths, len(BLOCKS)), "int32")
+    )
     got = hashlib.sha256(cycles.astype("<i4").tobytes()).hexdigest()
     assert_equal(what="SHA-256", got=got, want=SPACE.sequence, seed=42, cycles=300)
 

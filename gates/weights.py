@@ -26,9 +26,16 @@ def assert_glorot(first: Dict[str, np.ndarray]) -> None:
         share = value.astype(np.float64).ravel() / limit
         n = share.size
         assert_le(what=f"largest |value| of {name}, in bounds", got=np.abs(share).max(), want=1.0, atol=1e-6)
-        assert_true(what=f"largest |value| of {name}", ok=np.abs(share).max() > 1 - 20 / n, got=np.abs(share).max(), want="near 1")
+        assert_true(
+            what=f"largest |value| of {name}",
+            ok=np.abs(share).max() > 1 - 20 / n,
+            got=np.abs(share).max(),
+            want="near 1",
+        )
         assert_close(what="mean of " + name, got=share.mean(), want=0, atol=5 * np.sqrt(1 / 3 / n))
         assert_close(what="mean square of " + name, got=np.mean(share**2), want=1 / 3, atol=5 * np.sqrt(4 / 45 / n))
         beginning = tuple(np.round(share[:8], 5))
-        assert_true(what="values of " + name, ok=beginning not in seen, got=seen.get(beginning), want="no other kernel's")
+        assert_true(
+            what="values of " + name, ok=beginning not in seen, got=seen.get(beginning), want="no other kernel's"
+        )
         seen[beginning] = name
