@@ -190,8 +190,11 @@ def noise_of_norm(draw: np.random.RandomState, like: Dict[str, np.ndarray], norm
 def slope(
     weights: Dict[str, np.ndarray], direction: Dict[str, np.ndarray], codes: Any, batch: Any, piece: int = 0, **how: Any
 ) -> float:
-    """Derivative of the mean loss of `codes` along `direction` {name: array}, by central differences in float64."""
-    size, losses = 1e-6, []
+    """Derivative of the mean loss of `codes` along `direction` {name: array}, by central differences in float64.
+
+    Over a length of 2e-6 in all: the loss has kinks (ReLU, the absolute value), and a longer way crosses some.
+    """
+    size, losses = 1e-6 / np.linalg.norm(flat(direction)), []
     for sign in (1, -1):
         moved = dict(weights, **{name: weights[name] + sign * size * part for name, part in direction.items()})
         losses.append(np.mean([oracles.path_loss(moved, code, *batch, piece=piece, **how) for code in codes]))

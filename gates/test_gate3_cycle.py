@@ -22,7 +22,7 @@ from gates.recompute import LOSS_FLOAT32
 from gates.runs import STEPS_PER_EPOCH
 
 PATHS, FAIR = spaces.chosen().paths, spaces.chosen().fair_codes()
-SLOPE = 2e-3  # of the gradient's norm: float32 gradients against float64 differences, measured 2e-4
+SLOPE = 1e-4  # of the gradient's norm: float32 gradients against float64 differences, measured 2e-5
 
 
 @clause("G3.1")

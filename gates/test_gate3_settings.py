@@ -38,7 +38,9 @@ def test_sequential_cycles_train_the_same(data, whole, variants):
         assert_equal(what=key, got=[event[key] for event in events], want=[event[key] for event in fused])
     for step in recompute.kept_steps(data, folder, folder):
         want = recompute.path_losses(step)
-        assert_close(what="losses", got=step.event["path_losses"], want=want, rtol=LOSS_FLOAT32, step=step.event["step"])
+        assert_close(
+            what="losses", got=step.event["path_losses"], want=want, rtol=LOSS_FLOAT32, step=step.event["step"]
+        )
     losses = [[event["loss"] for event in one] for one in (events, fused)]
     assert_close(what="losses of the steps", got=losses[0], want=losses[1], rtol=1e-3)
     assert_equal(what="first loss", got=losses[0][0] == pytest.approx(losses[1][0], rel=LOSS_FLOAT32), want=True)
@@ -72,7 +74,9 @@ def test_one_code_alone_is_trained_by_the_same_trainer(data, samples, whole, var
     assert_equal(what="batches", got=[event["batch"] for event in events], want=want)
     stored = runs.tensors(runs.prefix(folder, "last"))
     own = {name for name in spaces.expected_variables(space, runs.CHANNELS) if _belongs(name, space, code)}
-    got = {name for name in stored if name.split("/")[-1] in ("kernel", "gamma", "beta", "moving_mean", "moving_variance")}
+    got = {
+        name for name in stored if name.split("/")[-1] in ("kernel", "gamma", "beta", "moving_mean", "moving_variance")
+    }
     assert_equal(what="variables", got=sorted(got), want=sorted(own))
     for step in recompute.kept_steps(data, folder, folder):
         got, want = step.event["path_losses"], recompute.path_losses(step)
@@ -173,7 +177,9 @@ def test_changed_cycle_keys(other):
     looked_at = 0
     for step in recompute.kept_steps(data, folder, folder, HEIGHT, WIDTH):
         want = recompute.path_losses(step, PIECE, **HOW)
-        assert_close(what="losses", got=step.event["path_losses"], want=want, rtol=LOSS_FLOAT32, step=step.event["step"])
+        assert_close(
+            what="losses", got=step.event["path_losses"], want=want, rtol=LOSS_FLOAT32, step=step.event["step"]
+        )
         if step.after is None:
             continue
         looked_at += 1
@@ -186,7 +192,7 @@ def test_changed_cycle_keys(other):
         want = slope(weights, direction, step.event["codes"], step.batch, PIECE, **HOW) + decay
         got = scale * sum(np.sum(applied[name] * direction[name]) for name in weights)
         norm = step.event["global_grad_norm_before"]
-        assert_close(what="slope of what Adam got", got=got, want=want, atol=5e-3 * norm, rtol=2e-3)
+        assert_close(what="slope of what Adam got", got=got, want=want, atol=2e-4 * norm)
     assert_equal(what="steps looked at", got=looked_at, want=1)
 
 
@@ -271,4 +277,6 @@ def test_loading_weights_that_do_not_exist_is_an_error(changed):
     done = runs.ends(changed)[2]
     assert_equal(what="exit code", got=done.code, want=2, stderr=done.err[-200:])
     assert_contains(what="error", got=done.err.strip().splitlines()[-1], want="nobody")
-    assert_equal(what="folder of the run", got=(changed / "nowhere" / "child" / "train_manifest.json").exists(), want=False)
+    assert_equal(
+        what="folder of the run", got=(changed / "nowhere" / "child" / "train_manifest.json").exists(), want=False
+    )
