@@ -1,7 +1,9 @@
-"""Runs many commands of the project in one process, for TensorFlow takes seconds to start: `python -m gates.batch FILE`.
+"""Runs many commands of the project in one process, since TensorFlow takes seconds to start.
 
-FILE is a JSON list of commands as a user types them, `python -m MODULE ...` or the training wrapper; each ends as its own
-process would: its exit code, stdout and stderr go into FILE's folder as `commands.jsonl`. A gate that tests how a
+    python -m gates.batch FILE
+
+FILE is a JSON list of commands as a user types them, `python -m MODULE ...` or the training wrapper; each ends as a
+process of its own would: exit code, stdout and stderr go into FILE's folder as `commands.jsonl`. A gate that tests how a
 command starts or is stopped runs it in a process of its own instead (`gates/commands.py`).
 """
 

@@ -1,5 +1,5 @@
-"""The runs of gate 3: one uninterrupted, one stopped between epochs, one stopped and killed in mid-run, the three commands
-of the specification, and variants of the first.
+"""The runs of gate 3: one uninterrupted, one stopped between epochs, one stopped and killed in mid-run, the three
+commands of the specification, and variants of the first.
 
 Each chain of commands works in a folder of its own, with copies of the run taken between the commands. All are
 deterministic and keep a checkpoint of every step (the last two stay), so that single updates can be looked at.

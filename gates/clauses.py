@@ -157,8 +157,8 @@ GATE_3 = _gate(
     ("11b", "mean_epe_12 and std_epe_12 are what the per-subnet file gives", "spec/04 5(3)"),
     ("12", "the best checkpoint has the EPE recorded, by NumPy and without a clip of the flow", "spec/02 7(1)"),
     ("13a", "the pool is 12 distinct codes that use every option of every block equally often", "spec/02 3(17)"),
-    ("13c", "no two blocks are confounded in the pool", "DESIGN 10"),
     ("13b", "the pool is the same in every epoch and is reused by a resume", "spec/02 3(10)"),
+    ("13c", "no two blocks are confounded in the pool", "DESIGN 10"),
     (
         "14",
         "early stopping triggers on simulated curves exactly when 15 evaluations did not improve by more than 0.002",
@@ -217,6 +217,9 @@ GATE_3 = _gate(
 GATE_4 = _gate(
     4,
     ("1", "a two-epoch smoke run leaves every artifact", "spec/04 6(1)"),
+    ("1b", "the report's figures are those of the tables, digit by digit", "spec/02 9"),
+    ("1c", "the pictures decode, show something and differ", "DESIGN 12"),
+    ("1d", "the samples kept are those of the best and the worst subnet", "DESIGN 12"),
     (
         "2",
         "the manifest has seed, config_hash, git_commit, input_shape, optimizer, lr_schedule, wd and grad_clip",
@@ -241,6 +244,12 @@ GATE_4 = _gate(
     ("9", "--require_gpu demands a visible GPU", "spec/04 6, task 2"),
     ("10a", "a long run without a valid gate 3 is refused in one line that gives the command to run", "spec/04 7(3)"),
     ("10b", "--unsigned overrides the refusal, and the manifest records the state of every gate", "spec/04 7(3)"),
+    ("10c", "the rule for long runs counts from the first step, however a run is divided", "DESIGN 14"),
+    ("11a", "every file of package, gates and configurations is signed", "DESIGN 14"),
+    ("11b", "the records are a chain: an edit, a gap or a later signature breaks what follows", "DESIGN 14"),
+    ("11c", "a gate is blocked, and not run, before the one ahead of it passes", "spec/04 1"),
+    ("11d", "a gate is signed by one attempt at each clause", "DESIGN 14"),
+    ("12", "the sign-off can be written as an in-toto statement of its results", "DESIGN 14"),
 )
 
 # Clauses that may be skipped, with the reason; checked both ways. A machine without a GPU needs none: it runs on the

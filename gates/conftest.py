@@ -131,6 +131,9 @@ def long_run(tmp_path_factory):
     return runs.once(tmp_path_factory, "gate4_long_run", deliveries.make_long_run)
 
 
+long_rule = _shared("long_rule", "make_long_rule", module="deliveries")
+
+
 @pytest.fixture
 def copies(long_run, tmp_path):
     """`copies(change)` gives {check: its words} that refuse a fresh copy after `change(folder)`; none refuses it

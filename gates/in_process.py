@@ -1,4 +1,4 @@
-"""The one place where the gates reach into the package's own objects: networks, single cycles, a run on scripted scores.
+"""Where the gates reach into the package's own objects: networks, single cycles, a run on scripted scores.
 
 Everything else in `gates/` speaks to commands and files. What these objects compute is computed again in NumPy.
 Imports of the package stand in the functions: an error in it is to fail clauses, not to keep pytest from starting.

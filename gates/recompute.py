@@ -79,8 +79,8 @@ def decay_term(weights: Dict[str, np.ndarray], wd: float) -> float:
 
 
 def moving_averages(step: Step) -> Dict[str, np.ndarray]:
-    """Batch norm's moving averages after a cycle: nine tenths of before, a tenth of the mean over the paths that use the
-    layer."""
+    """Batch norm's moving averages after a cycle: nine tenths of before, a tenth of the mean over the paths that use
+    the layer."""
     weights, want = runs.weights_of(step.before), {}
     noted = [oracles.batch_statistics(weights, code, step.batch.images) for code in step.event["codes"]]
     for name in [name for name in step.before if name.endswith(("/moving_mean", "/moving_variance"))]:

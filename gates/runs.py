@@ -80,11 +80,11 @@ def logged(folder: Path, command: str, environment: Optional[Dict[str, str]] = N
     return done
 
 
-def batch(folder: Path, commands: List[str]) -> None:
+def batch(folder: Path, commands: List[str], environment: Optional[Dict[str, str]] = None) -> None:
     """Like `logged` for each of the commands, all in one process. Raises if that process itself fails."""
     path = folder / "batch.json"
     path.write_text(json.dumps(commands))
-    done = run(f"python -m gates.batch {shlex.quote(str(path))}", folder)
+    done = run(f"python -m gates.batch {shlex.quote(str(path))}", folder, environment)
     if done.code:
         raise RuntimeError(f"gates.batch ended with {done.code}: {done.err[-500:]}")
 

@@ -1,7 +1,7 @@
 """Gate 3, one cycle: passes, gradient, clip, learning rate, Adam, losses and moving averages.
 
 What a run says of itself (trace, tables) is set against what it cannot help leaving: Adam's slots and powers in its
-checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restored weights. Fixtures: `gates/conftest.py`.
+checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restored weights.
 """
 
 import numpy as np
@@ -190,8 +190,8 @@ def test_adam_with_weight_decay_is_numpy_s(training):
 
 @clause("G3.22a")
 def test_every_path_s_loss_is_numpy_s(data, whole, midway, after_three):
-    """At the steps whose weights are kept: in the first, second, fourth and fifth epoch. The flow of every batch exceeds
-    the clip."""
+    """At the steps whose weights are kept: in the first, second, fourth and fifth epoch. The flow of every batch
+    exceeds the clip."""
     seen = []
     for folder in (midway / "mid_epoch", after_three, whole):
         for step in recompute.kept_steps(data, folder, whole):

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from gates import bad_data, chains, dataset, recompute, runs, spaces
+from gates import bad_data, dataset, recompute, runs
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_true, clause
 from gates.commands import assert_succeeded
 from gates.runs import BATCH, STEPS_PER_EPOCH
@@ -68,7 +68,7 @@ def test_incomplete_last_batch_is_dropped(data, samples, variants):
 
 
 def _first_weights(folder):
-    """Weights before the first step: at a rate of 1e-30 the last checkpoint still has them (beta, 0 at first, moved)."""
+    """Weights before the first step: at a rate of 1e-30 the last checkpoint has them still, but for beta, 0 at first."""
     stored = runs.tensors(runs.prefix(folder, "last"))
     first = {name: value for name, value in runs.weights_of(stored).items() if not name.endswith("/beta")}
     moved = [abs(value).max() for name, value in runs.weights_of(stored).items() if name.endswith("/beta")]
@@ -86,7 +86,7 @@ def test_seed_decides_weights_order_and_crops_but_no_codes(data, variants):
     assert_equal(what="kernels that another seed leaves", got=same, want=[])
     crops, other_crops = fed(data, first)[0], fed(data, other)[0]
     assert_true(what="order", ok=[c[0] for c in crops] != [c[0] for c in other_crops], got="the same", want="another")
-    corners, other_corners = dict((c[0], c[1:]) for c in crops), dict((c[0], c[1:]) for c in other_crops)
+    corners, other_corners = [{crop[0]: crop[1:] for crop in one} for one in (crops, other_crops)]
     assert_true(what="corners", ok=corners != other_corners, got="the same", want="others")
     codes = [[event["codes"] for event in runs.trace(folder, "cycle")] for folder in (first, other)]
     assert_equal(what="codes", got=codes[1], want=codes[0])

@@ -1,11 +1,11 @@
-"""Gate 3, stops and resumes: exactly where it was, whatever stopped it; what is refused; the specification's commands."""
+"""Gate 3, stops and resumes: exactly where it was, whatever stopped it; what is refused; the three commands."""
 
 import json
 import math
 
 import numpy as np
 
-from gates import chains, dataset, runs, spaces
+from gates import chains, runs, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_true, clause
 from gates.chains import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, RUN, STEPS, assert_same_run
 from gates.commands import assert_succeeded
