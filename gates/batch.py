@@ -3,8 +3,8 @@
     python -m gates.batch FILE
 
 FILE is a JSON list of commands as a user types them, `python -m MODULE ...` or the training wrapper; each ends as a
-process of its own would: exit code, stdout and stderr go into FILE's folder as `commands.jsonl`. A gate that tests how a
-command starts or is stopped runs it in a process of its own instead (`gates/commands.py`).
+process of its own would: exit code, stdout and stderr go into FILE's folder as `commands.jsonl`. A clause on how
+a command starts or is stopped runs it in a process of its own instead (`gates/commands.py`).
 """
 
 import contextlib

@@ -119,7 +119,7 @@ GATE_2 = _gate(
     ("3", "changing any single position of the code changes the output", "spec/04 4, task 1"),
     ("4", "the variables do not depend on the code", "DESIGN 6"),
     ("5", "the supernet has 12,122,016 trainable parameters (v1; another space, as its table says)", "DESIGN 6"),
-    ("6a", "the baseline code computes what a plainly written network computes on the same weights", "DESIGN 4"),
+    ("6", "the baseline code computes what a plainly written network computes on the same weights", "DESIGN 4"),
     ("6b", "every option computes what the plainly written network computes", "DESIGN 6"),
     ("7", "the model_shape_check command passes", "spec/04 4, command 1"),
     ("8", "300 cycles use each option of every block exactly 300 times (v1; equally often in any)", "spec/04 4(3)"),

@@ -1,7 +1,7 @@
 """Says, as one JSON line on stdout, where a gate runs: commit, versions, device, hash of the configuration.
 
-Run as `python -m gates.probe CONFIG.yaml SPACE` in the project's folder, in a process of its own, so that the gate runner
-never imports TensorFlow and never holds a GPU.
+Run as `python -m gates.probe CONFIG.yaml SPACE` in the project's folder, in a process of its own, so that the gate
+runner never imports TensorFlow and never holds a GPU.
 """
 
 import json
@@ -22,7 +22,7 @@ def tensorflow_facts() -> Tuple[str, str]:
 
 
 def config_hash(path: str, space: str) -> Optional[str]:
-    """Hash of the configuration file on a search space, or None if it cannot be loaded (gate 1 says why, in its own words)."""
+    """Hash of the configuration file on a search space; None if it cannot be loaded (gate 1 says why in its words)."""
     try:
         from edgeflownas import config
 

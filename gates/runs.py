@@ -204,8 +204,8 @@ def applied_gradient(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray]
 def applied_learning_rate(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray], step: int) -> float:
     """The rate of cycle `step` (from 0), from nothing but the checkpoints before and after it.
 
-    Adam moves a weight by lr * sqrt(1 - 0.999^n) / (1 - 0.9^n) * m / (sqrt(v) + 1e-8), n = step + 1. Weights are float32:
-    their rounding averages out in the quotient of inner products.
+    Adam moves a weight by lr * sqrt(1 - 0.999^n) / (1 - 0.9^n) * m / (sqrt(v) + 1e-8), n = step + 1. Weights are
+    float32: their rounding averages out in the quotient of inner products.
     """
     first, second = adam_slots(after)
     moved, direction = [], []

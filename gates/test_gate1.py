@@ -4,6 +4,7 @@ import os
 import re
 
 import yaml
+
 from edgeflownas import command_line, config
 from edgeflownas.errors import UserError
 from gates import clauses, keys

@@ -161,7 +161,7 @@ def assert_numpy_s(subnets, code, pixels):
         assert_close(what=f"output {scale}", got=outputs[scale], want=want, atol=atol, unit="px", code=code)
 
 
-@clause("G2.6a")
+@clause("G2.6")
 def test_baseline_is_the_plain_network(full):
     """At a size that is odd at nearly every stage."""
     assert_numpy_s(full, SPACE.baseline, images(4, *ODD))

@@ -68,7 +68,7 @@ def test_incomplete_last_batch_is_dropped(data, samples, variants):
 
 
 def _first_weights(folder):
-    """Weights before the first step: at a rate of 1e-30 the last checkpoint has them still, but for beta, 0 at first."""
+    """Weights before the first step, without beta: at a rate of 1e-30 the last checkpoint has them still."""
     stored = runs.tensors(runs.prefix(folder, "last"))
     first = {name: value for name, value in runs.weights_of(stored).items() if not name.endswith("/beta")}
     moved = [abs(value).max() for name, value in runs.weights_of(stored).items() if name.endswith("/beta")]

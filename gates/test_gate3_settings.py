@@ -30,8 +30,7 @@ def adam_of(step):
 
 @clause("G3.25a")
 def test_sequential_cycles_train_the_same(data, whole, variants):
-    """The same codes and batches as fused; losses NumPy's; and after five steps the weights are nearly the same, but not
-    to the last bit: sums were taken in another order."""
+    """The same codes and batches as fused; each loss is NumPy's, and all of them stay close to the fused run's."""
     folder = variants / "sequential"
     events, fused = runs.trace(folder, "cycle"), runs.trace(whole, "cycle")[:MID_EPOCH_STEP]
     for key in ("codes", "batch", "batches_seen", "forward", "backward", "optimizer_step"):
@@ -64,7 +63,7 @@ def test_pieces_of_a_batch_are_normalised_by_themselves(data, variants):
 
 @clause("G3.25c")
 def test_one_code_alone_is_trained_by_the_same_trainer(data, samples, whole, variants):
-    """One path, its variables by the same names, the same first weights and batches as the supernet's; its own score."""
+    """One path, its variables by the same names, the same batches as the supernet's; its own score."""
     folder, space = variants / "alone", spaces.chosen()
     code = space.fair_codes(1)[0].tolist()
     events = runs.trace(folder, "cycle")
@@ -198,7 +197,7 @@ def test_changed_cycle_keys(other):
 
 @clause("G3.27c")
 def test_changed_optimisation_keys(other):
-    """Rate and length of the cosine, clip, weight decay: what Adam did between two checkpoints, and what was written."""
+    """Rate, length of the cosine, clip, weight decay: what Adam did between two checkpoints, and what was written."""
     folder, data, names = other
     epochs, total = len(runs.table(folder / HISTORY)), CHANGED["train.num_epochs"] * 2
     want = [oracles.cosine(step, CHANGED["train.lr"], total) for step in range(2 * epochs)]
@@ -247,7 +246,7 @@ def _epe(weights, code, data, batches, truth):
 
 @clause("G3.27e")
 def test_changed_early_stop_keys(other):
-    """No improvement counts, so two evaluations after the first one the run ends; by the shipped values it would not."""
+    """No improvement counts: two evaluations after the first one the run ends; by the shipped values it would not."""
     folder, _, _ = other
     curve = runs.column(folder / HISTORY, f"mean_epe_{CHANGED['eval.pool_size']}").tolist()
     want = oracles.first_stop(curve, CHANGED["eval.patience"], CHANGED["eval.min_delta"])

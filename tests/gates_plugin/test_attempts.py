@@ -1,4 +1,4 @@
-"""A gate signs with one attempt per clause, whatever plugin runs a test again; each search space is signed by itself."""
+"""A gate signs with one attempt per clause, whatever plugin runs a test again; spaces are signed separately."""
 
 import json
 
