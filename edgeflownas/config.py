@@ -290,6 +290,7 @@ def diff(a: Config, b: Config) -> List[str]:
 
 
 def _build(values: Dict[str, Any]) -> Config:
+    values = dict(values, **{"network.arch_code": values["network.arch_code"].replace(",", "")})
     sections = {}
     for section, cls in _SECTIONS.items():
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore
@@ -390,7 +391,9 @@ def _checked(key: Key, value: Any, origin: str) -> Any:
     else:
         result = _number(value, kind, from_text)
     if type(result) is not kind or (kind is str and "\0" in result):
-        raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}")
+        # YAML reads 000022222 as the number 9362.
+        hint = "; put it in quotes" if kind is str and type(value) is int else ""
+        raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}{hint}")
     _check_bounds(key, result, origin)
     return result
 
