@@ -17,7 +17,7 @@ from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import require_same_space
-from edgeflownas.run.artifacts import run_folder
+from edgeflownas.run.folder import CHECKPOINTS, LOG, REPORT, run_folder
 
 log = logging.getLogger("edgeflownas")
 FREE_EPOCHS = 5  # a longer run needs gate 3 (execution gates, section 7)
@@ -43,7 +43,8 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer, finish_manifest
-    from edgeflownas.run.artifacts import Manifest, RunLock, archive_previous
+    from edgeflownas.run.folder import RunLock, archive_previous
+    from edgeflownas.run.manifest import Manifest
 
     folder, early = run_folder(config), _log_to_terminal()
     with StopSignals() as stop, RunLock(folder):
@@ -61,13 +62,12 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
                     print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
             _log_to(folder, early)
             fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
-            path = os.path.join(folder, "train_manifest.json")
             if resumed is None:
-                manifest = Manifest.create(path, initial_weights=weights_from and weights_from.path, **fields)
+                manifest = Manifest.create(folder, initial_weights=weights_from and weights_from.path, **fields)
                 trainer.start(weights_from)
             else:
                 trainer.resume(resumed[0], resumed[1])
-                manifest = Manifest.open(path) if os.path.exists(path) else Manifest.create(path, **fields)
+                manifest = Manifest.open(folder) if Manifest.exists(folder) else Manifest.create(folder, **fields)
                 manifest.resumed(
                     global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"]
                 )
@@ -120,7 +120,7 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         status if trainer.finished else "stopped as asked, --resume goes on,",
         trainer.state.evaluations,
         trainer.state.step,
-        os.path.join(trainer.folder, "supernet_training_report.md"),
+        os.path.join(trainer.folder, REPORT),
     )
     return 0
 
@@ -151,7 +151,7 @@ def _resume_point(folder: str) -> Any:
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
 
-    generation = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning).newest_valid()
+    generation = CheckpointStore(os.path.join(folder, CHECKPOINTS), log.warning).newest_valid()
     return generation, RunState.from_dict(generation.state, generation.path)
 
 
@@ -169,7 +169,7 @@ def _weights_from(config: Config, request: Request) -> Any:
 
     if not request.resume_from:
         return None
-    folder = os.path.join(config.runtime.output_dir, request.resume_from, "checkpoints")
+    folder = os.path.join(config.runtime.output_dir, request.resume_from, CHECKPOINTS)
     generation = CheckpointStore(folder, log.warning).newest_valid()
     state = RunState.from_dict(generation.state, generation.path)
     require_same_space(state.space, space_of(config.network), f"--resume_experiment_name {request.resume_from}")
@@ -214,7 +214,7 @@ def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]
 def _manifest_fields(
     config: Config, origins: Dict[str, str], index: Any, trainer: Any, command: str, gates: Dict[str, Any]
 ) -> Dict[str, Any]:
-    from edgeflownas.run.artifacts import git_state, versions
+    from edgeflownas.run.provenance import git_state, versions
     from edgeflownas.tfcompat import device_names, tf
 
     commit, dirty = git_state(str(signoff.project_root()))
@@ -270,8 +270,9 @@ def _log_to_terminal() -> logging.handlers.MemoryHandler:
 
 def _log_to(folder: str, early: logging.handlers.MemoryHandler) -> None:
     """From now on lines go to train.log, too, the `early` ones first."""
-    with os_errors("write {}".format(os.path.join(folder, "train.log"))):
-        file = logging.FileHandler(os.path.join(folder, "train.log"))
+    path = os.path.join(folder, LOG)
+    with os_errors(f"write {path}"):
+        file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     early.setTarget(file)
     early.close()  # hands over what it has kept

@@ -22,10 +22,9 @@ from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import space_of, to_digits
 from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.nas.search_space import SearchSpace, require_same_space
-from edgeflownas.run.artifacts import run_folder
 from edgeflownas.run.checkpoint import CheckpointStore
+from edgeflownas.run.folder import CHECKPOINTS, SCORES, run_folder
 
-OUTPUT = "subnet_scores.csv"
 SHOWN = 50  # lines of the printed table; the file has them all
 FRONT_SHOWN = 12  # codes of a front
 
@@ -80,7 +79,7 @@ def _parser() -> Parser:
         "--random", type=positive, metavar="N", help="score N random codes; a larger N continues a smaller one"
     )
     group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
-    group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {OUTPUT} in the run folder)")
+    group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {SCORES} in the run folder)")
     return parser
 
 
@@ -137,12 +136,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     }
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     with StopSignals() as stop:
-        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop)
+        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, SCORES), stop)
 
 
 def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
     """The search space of a run, known before TensorFlow is imported."""
-    generation = CheckpointStore(os.path.join(folder, "checkpoints")).load(checkpoint)
+    generation = CheckpointStore(os.path.join(folder, CHECKPOINTS)).load(checkpoint)
     state = RunState.from_dict(generation.state, generation.path)
     space = space_of(configuration.from_dict(state.config, generation.path).network)
     require_same_space(state.space, space, folder)
@@ -251,7 +250,7 @@ def _finish(table: Any, title: str, space: SearchSpace) -> None:
         f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
         f"{ranked[0].bn_recal_batches} BN batches per subnet"
     )
-    for cost, label in COSTS.items():
+    for label, cost in COSTS.items():
         codes = [row.arch_code for row in front(ranked, cost)]
         more = f" and {len(codes) - FRONT_SHOWN} more" if len(codes) > FRONT_SHOWN else ""
         print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))
