@@ -15,8 +15,9 @@ from edgeflownas.engine.records import STEP_COLUMNS, Records, history_columns, r
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.run.artifacts import read_table, real
 from edgeflownas.tfcompat import tf
+from tests.nas.nas_spaces import V1
 
-POOL = build_pool(42, 12)
+POOL = build_pool(42, 12, V1)
 
 
 def step_row(step):
@@ -57,7 +58,7 @@ def events(folder):
 
 
 def write(folder, first, last, lengths=None):
-    records = Records(str(folder), 12, False, scalar_every=1, flush_every=200)
+    records = Records(str(folder), V1, 12, False, scalar_every=1, flush_every=200)
     if lengths is not None:
         records.cut_back(lengths)
     records.open_events(first)

@@ -10,8 +10,11 @@ from edgeflownas import config as configuration
 from edgeflownas.data.fc2_index import build_index
 from edgeflownas.data.synthetic import make_dataset
 from edgeflownas.engine.run_state import RunState
+from edgeflownas.nas.arch_codec import space_of
+from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import FairnessCounts
 from edgeflownas.run.checkpoint import CheckpointStore
+from edgeflownas.run.pool import save_pool
 
 
 class TinyRun(NamedTuple):
@@ -65,22 +68,25 @@ def _prepare(folder, data):
         "data.base_path": data, "data.input_height": 64, "data.input_width": 67, "network.init_channels": 2,
         "train.batch_size": 5, "eval.batch_size": 2, "eval.bn_recal_batches": 2, "runtime.gpu_device": "-1",
         "runtime.deterministic": True, "runtime.output_dir": folder})  # fmt: skip
-    index = build_index(config.data, config.train.seed)
+    os.makedirs(folder)
+    index, space = build_index(config.data, config.train.seed), space_of(config.network)
+    pool = build_pool(config.train.arch_seed, config.eval.pool_size, space)
+    save_pool(os.path.join(folder, f"eval_pool_{len(pool)}.json"), pool, config.train.arch_seed, space)
     store = CheckpointStore(os.path.join(folder, "checkpoints"))
 
     def commit(seed, epoch, is_best):
-        from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+        from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
         from edgeflownas.tfcompat import tf
 
         def write(prefix):
             with tf.Graph().as_default(), tf.Session() as session:
-                net = Supernet(config.network.init_channels)
+                net = SupernetGraph(config.network.init_channels, space)
                 net.variables.initialize(session, seed)
                 tf.train.Saver(net.variables.all()).save(session, prefix, write_meta_graph=False, write_state=False)
 
         state = RunState(
-            step=epoch, evaluations=epoch, fairness=FairnessCounts().as_dict(), config=configuration.to_dict(config),
-            config_hash=configuration.config_hash(config), dataset=index.fingerprint)  # fmt: skip
+            step=epoch, evaluations=epoch, fairness=FairnessCounts(space).as_dict(), config=configuration.to_dict(config),
+            config_hash=configuration.config_hash(config), dataset=index.fingerprint, space=space.identity())  # fmt: skip
         store.commit(write, state.as_dict(), is_best)
 
     return TinyRun(folder, data, config, store, commit)

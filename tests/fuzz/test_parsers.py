@@ -18,9 +18,11 @@ from edgeflownas.data import flow_io
 from edgeflownas.data.fc2_index import DIRNAMES, TRAIN_LIST, VAL_LIST, build_index
 from edgeflownas.errors import DataError, UserError
 from edgeflownas.nas import arch_codec
-from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
+from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.run.artifacts import Manifest, read_table
 from edgeflownas.run.checkpoint import CheckpointStore
+from edgeflownas.run.pool import load_pool, save_pool
+from tests.nas.nas_spaces import V1
 
 fuzz = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 PLAIN = st.recursive(
@@ -79,10 +81,10 @@ def test_set_of_any_text(name, text):
 @given(PLAIN | st.text(alphabet="012, ", max_size=20) | st.lists(st.integers(-1, 3), min_size=8, max_size=10))
 def test_arch_codes(code):
     try:
-        values = arch_codec.parse(code)
+        values = arch_codec.parse(code, V1)
     except ValueError:
         return
-    assert len(values) == 9 and set(values) <= {0, 1, 2} and arch_codec.parse(arch_codec.to_digits(values)) == values
+    assert len(values) == 9 and set(values) <= {0, 1, 2} and arch_codec.parse(arch_codec.to_digits(values, V1), V1) == values
 
 
 SOUND = flow_io.flo_header(5, 3) + np.arange(30, dtype="<f4").tobytes()
@@ -171,13 +173,13 @@ def test_manifests_of_any_bytes(tmp_path, data):
 @given(st.data())
 def test_pools_of_any_bytes(tmp_path, data):
     path = str(tmp_path / "pool.json")
-    pool = build_pool(42, 6)
-    save_pool(path, pool, 42)
+    pool = build_pool(42, 6, V1)
+    save_pool(path, pool, 42, V1)
     with open(path, "rb") as handle:
         sound = handle.read()
     write(path, data.draw(mutated(sound) | st.binary(max_size=50)))
     try:
-        assert np.array_equal(load_pool(path, 42, 6), pool)
+        assert np.array_equal(load_pool(path, 6, V1), pool)
     except UserError:
         pass
 

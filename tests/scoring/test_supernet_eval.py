@@ -12,16 +12,20 @@ from edgeflownas import api
 from edgeflownas import config as configuration
 from edgeflownas.data.fc2_index import FC2Index
 from edgeflownas.errors import UserError
-from edgeflownas.nas import score_table
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.cost import subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.supernet_eval import main
+from edgeflownas.network.layer_table import layer_table
+from edgeflownas.run import score_table
 from edgeflownas.run.artifacts import read_table
 from edgeflownas.run.checkpoint import Generation
 from edgeflownas.run.score_table import COLUMNS, Row, ScoreTable
+from edgeflownas.scoring import supernet_eval
 from edgeflownas.scoring.score_plot import front, unit_of
+from edgeflownas.scoring.supernet_eval import main
+from tests.nas.nas_spaces import V1
 
+BELONGS_TO = {"space": V1.identity(), "a": 1}
 CODES = ["000001000", "012001210", "222222222", "111111111", "210210210"]
 
 
@@ -46,7 +50,7 @@ class FakeSupernet:
         files = {"model.ckpt.index": {"size": 3, "sha256": f"{checkpoint:x<64}"}}
         self.generation = Generation("gen", {}, "gen", files)
         self.epoch, self.step, self.index = 5, 35, FC2Index((), (), "f" * 64, "lists")
-        self.pool = build_pool(42, 12)
+        self.space, self.pool = V1, build_pool(42, 12, V1)
 
     def stream(self, codes, stop, progress):
         for first in range(0, len(codes), 2):
@@ -73,6 +77,7 @@ def fake(monkeypatch, tmp_path):
     monkeypatch.setattr(
         api.Supernet, "load", lambda folder, checkpoint, settings, progress: FakeSupernet(checkpoint, settings)
     )
+    monkeypatch.setattr(supernet_eval, "_space_of_run", lambda folder, checkpoint: V1)
     (tmp_path / "run").mkdir()
     return ["--output_dir", str(tmp_path / "run"), "--gpu_device", "-1"]
 
@@ -81,10 +86,10 @@ def test_the_pool_by_default_with_a_real_supernet(tiny_run, capsys):
     assert main(tiny_run.flags + ["--eval_only", "--bn_recal_batches", "2", "--eval_pool_size", "3"]) == 0
     out = capsys.readouterr().out
     rows = table_of(os.path.join(tiny_run.folder, "subnet_scores.csv"))
-    pool = [to_digits(code) for code in build_pool(42, 3)]
+    pool = [to_digits(code, V1) for code in build_pool(42, 3, V1)]
     assert list(rows) == pool
     for code, row in rows.items():
-        assert (int(row["parameters"]), int(row["multiply_adds"])) == subnet_cost(code, 64, 67, 2)
+        assert (int(row["parameters"]), int(row["multiply_adds"])) == subnet_cost(code, layer_table(2, V1), V1, 64, 67)
         assert (row["bn_recal_batches"], row["num_samples"]) == ("2", "3")
     by_rank = sorted(rows.values(), key=lambda row: int(row["rank"]))
     assert [int(row["rank"]) for row in by_rank] == [1, 2, 3]
@@ -219,42 +224,42 @@ def result(code, epe):
 
 def test_table_ranks_what_it_writes(tmp_path):
     path = str(tmp_path / "t.csv")
-    with ScoreTable(path, {"a": 1}) as table:
+    with ScoreTable(path, BELONGS_TO, V1) as table:
         table.add([result(CODES[0], 2.5)])
         table.add([result(CODES[1], 1.5), result(CODES[2], 2.0)])
         assert [row.arch_code for row in table.ranked()] == [CODES[1], CODES[2], CODES[0]]
         assert CODES[1] in table and CODES[3] not in table
-    with ScoreTable(path, {"a": 1}) as again:
+    with ScoreTable(path, BELONGS_TO, V1) as again:
         assert again.rows == table.rows
     with open(str(tmp_path / "t.json")) as handle:
-        assert json.load(handle) == {"a": 1}
+        assert json.load(handle) == BELONGS_TO
 
 
 def test_two_processes_cannot_write_one_table(tmp_path):
     path = str(tmp_path / "t.csv")
-    with ScoreTable(path, {"a": 1}):
+    with ScoreTable(path, BELONGS_TO, V1):
         with pytest.raises(UserError, match="being written by another process"):
-            ScoreTable(path, {"a": 1}).__enter__()
-    with ScoreTable(path, {"a": 1}):
+            ScoreTable(path, BELONGS_TO, V1).__enter__()
+    with ScoreTable(path, BELONGS_TO, V1):
         pass
 
 
 @pytest.mark.parametrize("column, value", [("epe", "x"), ("arch_code", "00000100"), ("rank", "1.0")])
 def test_a_damaged_table_is_refused(tmp_path, column, value):
     path = str(tmp_path / "t.csv")
-    with ScoreTable(path, {"a": 1}) as table:
+    with ScoreTable(path, BELONGS_TO, V1) as table:
         table.add([result(CODES[0], 2.5)])
     cells = content(path).decode().splitlines()[1].split(",")
     cells[COLUMNS.index(column)] = value
     with open(path, "w") as handle:
         handle.write(",".join(COLUMNS) + "\n" + ",".join(cells) + "\n")
     with pytest.raises(UserError, match="damaged"):
-        ScoreTable(path, {"a": 1}).__enter__()
+        ScoreTable(path, BELONGS_TO, V1).__enter__()
 
 
 def test_a_failed_write_keeps_the_table(tmp_path, monkeypatch):
     path = str(tmp_path / "t.csv")
-    with ScoreTable(path, {"a": 1}) as table:
+    with ScoreTable(path, BELONGS_TO, V1) as table:
         table.add([result(CODES[0], 2.5)])
         before = content(path)
 
