@@ -55,7 +55,7 @@ def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
 
 
 def pool_design(pool: np.ndarray, space: SearchSpace) -> Design:
-    """The design figures of a pool [size, blocks]."""
+    """The design figures of a pool [size, blocks] that uses every option of a block equally often."""
     table = np.stack([np.searchsorted(block.values, pool[:, b]) for b, block in enumerate(space.blocks)], axis=1)
     squares, pairs, missing = [0.0], 0, 0
     for counts in _contingencies(table, space):
