@@ -125,11 +125,11 @@ class ScoreTable:
             found = None
         if isinstance(found, dict):
             found.setdefault("space", FIRST_VERSION)  # the first version's tables name none
-            require_same_space(found["space"], self._space, self.path)
-        if found == self._belongs_to:
-            return
         if not isinstance(found, dict) or set(found) != set(self._belongs_to):
             raise UserError(f"{self.sidecar} was not written by supernet_eval; {ADVICE}")
+        require_same_space(found["space"], self._space, self.path)
+        if found == self._belongs_to:
+            return
         there, now = _flat(found), _flat(self._belongs_to)
         differing = [key for key in sorted(set(there) | set(now)) if there.get(key) != now.get(key)]
         # The step says more than a checksum, if it differs at all.
