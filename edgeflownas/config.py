@@ -290,7 +290,9 @@ def diff(a: Config, b: Config) -> List[str]:
 
 
 def _build(values: Dict[str, Any]) -> Config:
-    values = dict(values, **{"network.arch_code": values["network.arch_code"].replace(",", "")})
+    code = values["network.arch_code"]
+    if re.fullmatch(r"\d(,\d)+", code):  # both spellings are one configuration, with one hash
+        values = dict(values, **{"network.arch_code": code.replace(",", "")})
     sections = {}
     for section, cls in _SECTIONS.items():
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore
