@@ -8,10 +8,13 @@ TensorFlow 1
 import contextlib
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
-from typing import Iterator
+from typing import Any, Iterator
+
+from edgeflownas.files import os_errors
 
 # Chatter (CPU features, missing CUDA libraries) is silent unless the user asked for a level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -54,7 +57,9 @@ tf.disable_control_flow_v2()
 if QUIET:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-__all__ = ["device_names", "tf"]
+__all__ = ["device_names", "restore", "tf"]
+
+PATTERN = re.compile(r"[*?\[\]{}\\]|://")  # what TensorFlow reads as a pattern, or as another kind of file system
 
 
 def device_names() -> str:
@@ -63,3 +68,20 @@ def device_names() -> str:
 
     gpus = [device.physical_device_desc for device in device_lib.list_local_devices() if device.device_type == "GPU"]
     return "; ".join(gpus) if gpus else "CPU"
+
+
+def restore(saver: Any, session: Any, prefix: str) -> None:
+    """`saver.restore`, whatever the folders of the checkpoint are called.
+
+    TensorFlow looks for the prefix as a pattern: it does not find `run [lr=1e-3]/model.ckpt`. Such a folder is then
+    reached through a link with a plain name, in a folder of this call's own.
+    """
+    if not PATTERN.search(prefix):
+        saver.restore(session, prefix)
+        return
+    plain = None if not PATTERN.search(tempfile.gettempdir()) else "/tmp"
+    making = os_errors(f"make a link to {prefix} in {plain or tempfile.gettempdir()}")
+    with making, tempfile.TemporaryDirectory(prefix="edgeflownas-", dir=plain) as folder:
+        link = os.path.join(folder, "checkpoint")
+        os.symlink(os.path.abspath(os.path.dirname(prefix)), link)
+        saver.restore(session, os.path.join(link, os.path.basename(prefix)))

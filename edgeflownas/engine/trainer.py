@@ -31,7 +31,7 @@ from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_pat
 from edgeflownas.nas.search_space import SPACE
 from edgeflownas.run.artifacts import Manifest, real, write_fairness_counts
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
-from edgeflownas.tfcompat import tf
+from edgeflownas.tfcompat import restore, tf
 
 log = logging.getLogger("edgeflownas")
 SHOWN_SAMPLES = 3
@@ -131,7 +131,7 @@ class Trainer:
         """A new run: first weights, by seed or from another run's checkpoint; its pool is written down."""
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
-            tf.train.Saver(self.graph.net.variables.all()).restore(self.session, weights_from.prefix)
+            restore(tf.train.Saver(self.graph.net.variables.all()), self.session, weights_from.prefix)
         save_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.pool, self.config.train.arch_seed, SPACE)
         self._ready()
 
@@ -147,7 +147,7 @@ class Trainer:
                     state.steps_per_epoch, self.steps_per_epoch, self.config.runtime.experiment_name or '""'
                 )
             )
-        self.saver.restore(self.session, generation.prefix)
+        restore(self.saver, self.session, generation.prefix)
         # What this process was configured with (accepted changes, paths) is what the next checkpoint records.
         own = self.state
         self.state = state

@@ -28,7 +28,7 @@ from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import SPACE
 from edgeflownas.network.MultiScaleResNet_supernet import Supernet as Network
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
-from edgeflownas.tfcompat import tf
+from edgeflownas.tfcompat import restore, tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
 
@@ -64,7 +64,7 @@ class Supernet:
             self._val, self._bn = self._pipelines()
             saver = tf.train.Saver(self._net.variables.all())
             try:
-                saver.restore(self._session, generation.prefix)
+                restore(saver, self._session, generation.prefix)
             except tf.errors.OpError as error:
                 self._session.close()
                 raise UserError(
