@@ -42,6 +42,7 @@ class Request(NamedTuple):
     allow_changed: List[str]
     unsigned: bool
     verify_data: bool
+    allow_unsupported_gpu: bool
 
 
 def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> Parser:
@@ -140,6 +141,12 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
         action="store_true",
         help="train more than five epochs although gate 3 has no sign-off for this source; the manifest records it",
     )
+    run.add_argument(
+        "--allow_unsupported_gpu",
+        action="store_true",
+        help="train on a GPU on which this TensorFlow is known to hang or to compute wrong results; the manifest "
+        "records it",
+    )
     run.add_argument("--verify_data", action="store_true", help="decode every file of the data set before training")
     arguments = parser.parse_args(argv)
     config, origins = configuration.load(arguments.config, overrides(arguments))
@@ -173,6 +180,7 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
             allowed,
             arguments.unsigned,
             arguments.verify_data,
+            arguments.allow_unsupported_gpu,
         ),
     )
 

@@ -25,7 +25,7 @@ _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
     """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the
-    hash)."""
+    hash), `number_too` (a text that YAML may spell as a whole number)."""
     return dataclasses.field(default=default, metadata=dict(details, help=text))
 
 
@@ -147,7 +147,12 @@ class EvalConfig:
 class RuntimeConfig:
     """Where and how the run is carried out; none of it changes what is computed, none of it is in the hash."""
 
-    gpu_device: str = _opt("0", "GPU number (CUDA_VISIBLE_DEVICES); -1 or empty: CPU", flag="--gpu_device")
+    gpu_device: str = _opt(
+        "0",
+        "number of the GPU, within CUDA_VISIBLE_DEVICES if that is set; -1 or empty: CPU",
+        flag="--gpu_device",
+        number_too=True,
+    )
     deterministic: bool = _opt(False, "one thread on the CPU: the same bits on every run", flag="--deterministic")
     xla: bool = _opt(
         False,
@@ -357,7 +362,8 @@ def _checked(key: Key, value: Any, origin: str) -> Any:
     kind = type(key.default)
     from_text = origin == "command line" and isinstance(value, str)
     if kind is str:
-        result: Any = "" if value is None else value
+        whole = type(value) is int and key.details.get("number_too")
+        result: Any = "" if value is None else str(value) if whole else value
     elif kind is bool:
         result = {"true": True, "false": False}.get(value.lower(), value) if from_text else value
     else:

@@ -8,6 +8,8 @@ Prints a line per finding: ok, warn or FAIL, and what to do. Leaves nothing behi
 import contextlib
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +22,7 @@ from edgeflownas import nvidia, signoff
 from edgeflownas.arguments import Parser
 from edgeflownas.command_line import config_parser, overrides
 from edgeflownas.config import Config
-from edgeflownas.device import choose_device
+from edgeflownas.device import VISIBLE, asked_for, choose_device, visible
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import fsync_path, swap_link, write_text
 from edgeflownas.nas.cost import supernet_parameters
@@ -31,6 +33,23 @@ TENSORS = 3  # weights and Adam's two moments, float32
 # What else grows: a row of the steps' table and its share of TensorBoard's scalars; in the debug trace a line, in which
 # each sample takes its place; per epoch two pictures for TensorBoard. Rounded up.
 STEP_BYTES, TRACE_BYTES, TRACE_SAMPLE_BYTES, EPOCH_BYTES = 120, 1500, 35, 300000
+IMPORT = """
+import sys
+from edgeflownas.errors import UserError
+try:
+    import edgeflownas.tfcompat
+except UserError as error:
+    sys.exit(" ".join(str(error.__cause__).split()))
+"""
+IMPORT_SECONDS = 300  # TensorFlow from a cold network disk takes a minute
+IMPORT_ADVICE = (
+    ("Descriptors can", 'TensorFlow 1.15 needs an older protobuf: pip install "protobuf<3.21"'),
+    (
+        "module 'numpy' has no attribute",
+        "TensorFlow 1.15 needs an older NumPy: pip install -c constraints/versions.txt numpy",
+    ),
+    ("SIGILL", "this processor lacks what the build needs (AVX): use another build or another machine"),
+)
 FC2_TRAIN = 22232  # samples, where the data cannot be counted
 SMALL = {"network.init_channels": 8, "data.input_height": 64, "data.input_width": 96, "train.batch_size": 2,
          "train.micro_batch_size": 0}  # fmt: skip
@@ -63,13 +82,13 @@ class Patient:
 
 
 def check_tensorflow(patient: Patient) -> Iterator[Finding]:
-    try:
-        from edgeflownas.tfcompat import tf
-    except ImportError as error:
+    problem = _import_elsewhere()
+    if problem:
         patient.gpu_is_safe = False
-        found = "cannot be imported: {}".format(" ".join(str(error).split())[:200])
-        yield Finding(FAIL, "TensorFlow", found, 'install one: pip install -e ".[gpu]", ".[cpu]" or ".[tf2]"')
+        yield Finding(FAIL, "TensorFlow", f"cannot be imported: {problem[:300]}", _import_advice(problem))
         return
+    from edgeflownas.tfcompat import tf
+
     version = f"{tf.__version__}, Python {sys.version.split()[0]}"
     if tf.__version__.startswith("1.") and not tf.__version__.startswith("1.15."):
         yield Finding(FAIL, "TensorFlow", version, "install 1.15 or a current 2.x")
@@ -80,13 +99,38 @@ def check_tensorflow(patient: Patient) -> Iterator[Finding]:
     yield from _check_gpus(patient, tf)
 
 
+def _import_elsewhere() -> str:
+    """Why a process of its own cannot import TensorFlow, be it an error, a crash or a hang; empty if it can."""
+    program = [sys.executable, "-c", IMPORT]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path or os.getcwd() for path in sys.path))
+    try:
+        done = subprocess.run(program, env=environment, timeout=IMPORT_SECONDS, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no end after {IMPORT_SECONDS} seconds"
+    if done.returncode < 0:
+        return f"it crashes ({signal.Signals(-done.returncode).name})"
+    lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    return " ".join((lines or ["it says nothing"])[-1].split()) if done.returncode else ""
+
+
+def _import_advice(problem: str) -> str:
+    known = [advice for words, advice in IMPORT_ADVICE if words in problem]
+    return (known or ['install one: pip install -e ".[gpu]", ".[cpu]", ".[tf2]" or ".[tf2-gpu]"'])[0]
+
+
 def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
-    device = patient.config.runtime.gpu_device
-    if patient.config.runtime.deterministic or device in ("", "-1"):
+    runtime = patient.config.runtime
+    if runtime.deterministic or not asked_for(runtime.gpu_device):
         yield Finding(OK, "GPU", "not asked for")
+        return
+    if not visible():
+        found = f"{VISIBLE}={os.environ.get(VISIBLE, '')} shows none"
+        yield Finding(WARN, "GPU", found, "unset it, or ask the queue for a GPU; a full run on a CPU takes weeks")
         return
     try:
         found = nvidia.gpus()
+        chosen = nvidia.chosen(found, visible())
     except UserError as error:
         yield Finding(FAIL, "GPU", str(error))
         return
@@ -95,12 +139,8 @@ def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
             WARN, "GPU", "no nvidia-smi, so no NVIDIA GPU", "a full run on a CPU takes weeks; try a small one there"
         )
         return
-    chosen = found[int(device):][:1] if device.isdigit() else found  # fmt: skip
-    if not chosen:
-        yield Finding(FAIL, "GPU", f"no number {device} among {len(found)}", "choose another --gpu_device")
-        return
     for gpu in chosen:
-        verdict = nvidia.judge(gpu, tf.__version__, _is_nvidia_build())
+        verdict = nvidia.judge(gpu, tf.__version__, nvidia.is_nvidia_build())
         patient.gpu_is_safe = patient.gpu_is_safe and verdict.works
         level = (WARN if verdict.advice else OK) if verdict.works else FAIL
         yield Finding(level, "GPU", f"{gpu.name}: {verdict.reason}", verdict.advice)
@@ -116,23 +156,14 @@ def _visible_gpu(tf: Any) -> Finding:
         return Finding(OK, "GPU in TensorFlow", names)
     if not tf.test.is_built_with_cuda():
         return Finding(
-            FAIL, "GPU in TensorFlow", "none: this TensorFlow is built for CPUs", 'pip install -e ".[gpu]" or ".[tf2]"'
+            FAIL,
+            "GPU in TensorFlow",
+            "none: this TensorFlow is built for CPUs",
+            'pip install -e ".[gpu]" or ".[tf2-gpu]"',
         )
-    libraries = "CUDA 10.0 and cuDNN 7.6" if tf.__version__.startswith("1.") else 'pip install "tensorflow[and-cuda]"'
+    libraries = "CUDA 10.0 and cuDNN 7.6" if tf.__version__.startswith("1.") else 'pip install -e ".[tf2-gpu]"'
     advice = f"make its CUDA libraries findable ({libraries}; see LD_LIBRARY_PATH), or --gpu_device -1"
     return Finding(FAIL, "GPU in TensorFlow", "none is visible", advice)
-
-
-def _is_nvidia_build() -> bool:
-    """Whether TensorFlow 1.15 is NVIDIA's own build, which knows newer GPUs; it needs Python 3.8."""
-    try:
-        from importlib import metadata
-    except ImportError:  # Python 3.7
-        return False
-    try:
-        return bool(metadata.version("nvidia-tensorflow"))
-    except metadata.PackageNotFoundError:
-        return False
 
 
 def check_data(patient: Patient) -> Iterator[Finding]:

@@ -14,7 +14,9 @@ import tempfile
 import warnings
 from typing import Any, Iterator
 
+from edgeflownas.errors import UserError
 from edgeflownas.files import os_errors
+from edgeflownas.pictures import import_matplotlib
 
 # Chatter (CPU features, missing CUDA libraries) is silent unless the user asked for a level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -45,11 +47,17 @@ def _hushed() -> Iterator[None]:
             os.close(kept)
 
 
-with _hushed():
-    with warnings.catch_warnings():
+try:
+    with _hushed(), warnings.catch_warnings():
         # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
         warnings.simplefilter("ignore")
+        if "MPLBACKEND" in os.environ:  # TensorFlow 2 imports matplotlib, and would stop at an unknown backend
+            import_matplotlib()
         import tensorflow.compat.v1 as tf
+# What TensorFlow's import raises beside an ImportError: 1.15 with protobuf 4 a TypeError, with NumPy 1.24 an
+# AttributeError, with a NumPy older than its build a RuntimeError or SystemError.
+except (ImportError, TypeError, AttributeError, RuntimeError, SystemError) as error:
+    raise UserError(f"TensorFlow cannot be imported: {str(error)[:200]}; see: python -m edgeflownas.doctor") from error
 
 tf.disable_eager_execution()
 tf.enable_resource_variables()

@@ -78,6 +78,8 @@ def test_a_wrong_type_is_an_error_that_names_the_key(tmp_path, name):
     for value in WRONG[type(KEYS[name].default)]:
         if value is None and isinstance(KEYS[name].default, str):
             continue
+        if type(value) is int and KEYS[name].details.get("number_too"):
+            continue
         said = error(tmp_path, nested(name, value))
         assert name + ": " in said and "found" in said
 

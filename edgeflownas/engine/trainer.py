@@ -102,6 +102,7 @@ class Trainer:
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
         self._input_seconds = self._epoch_seconds = 0.0
         self._epoch_cycles = 0
+        self._committed: Optional[int] = None  # the step of the last checkpoint
 
     @property
     def last_epoch(self) -> int:
@@ -156,6 +157,7 @@ class Trainer:
         state.early_stopped = self._early_stop(state.early_stop).stopped  # an accepted change of patience counts
         self.records.cut_back(state.lengths)
         self.store.adopt(generation)
+        self._committed = state.step
         self._ready()
 
     def _ready(self) -> None:
@@ -176,6 +178,9 @@ class Trainer:
             if state.step < min(self.total_steps, (state.evaluations + 1) * self.steps_per_epoch):
                 self._train_epoch(stop)
             if not stop.requested and state.step == (state.evaluations + 1) * self.steps_per_epoch:
+                if self._committed != state.step:  # a kill during the evaluation costs the evaluation only
+                    self.commit(is_best=False)
+                    self._write_counts()
                 if self._evaluate(stop):
                     on_evaluated()
         if state.lengths != self.records.lengths() or not os.path.islink(os.path.join(self.store.folder, "last")):
@@ -217,9 +222,9 @@ class Trainer:
         except RunFailed as error:
             files = ", ".join(sample.name for sample, _, _ in self.pipeline.batch(epoch, position))
             raise RunFailed(
-                f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and the "
-                "last checkpoint is "
-                "good: look at these samples, or lower train.lr and --resume"
+                f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and "
+                f"{self.way_back}: look at these samples, or lower the learning rate with --lr"
+                + ("" if self._committed is None else " and --resume --allow_changed train.lr")
             )
         if result.global_step != t + 1:
             raise RunFailed(f"step {t}: the optimizer counts {result.global_step} steps")
@@ -402,6 +407,14 @@ class Trainer:
             self.state.as_dict(),
             is_best,
         )
+        self._committed = self.state.step
+
+    @property
+    def way_back(self) -> str:
+        """What a run that ends badly can still do, for its last words."""
+        if self._committed is None:
+            return "there is no checkpoint yet"
+        return f"the checkpoint of step {self._committed} is good"
 
     def _write_counts(self) -> None:
         counts = FairnessCounts.from_dict(self.state.fairness, SPACE)

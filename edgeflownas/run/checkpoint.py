@@ -192,10 +192,10 @@ class CheckpointStore:
                 "newest one that is whole"
             ) from error
 
-    def newest_valid(self) -> Generation:
+    def newest_valid(self, advice: str = "start afresh without --resume") -> Generation:
         """The last generation if it is whole, else the one before it, with one warning of what was wrong.
 
-        Changes nothing on the disk: `adopt` does, once the resume is decided. UserError if none is whole.
+        Changes nothing on the disk: `adopt` does, once the resume is decided. UserError with `advice` if none is whole.
         """
         problems: List[str] = []
         names = self._names()
@@ -216,11 +216,7 @@ class CheckpointStore:
                 self._warn("checkpoint damaged: {}; using {}".format("; ".join(problems), generation.path))
             self._check_best(generation)
             return generation
-        raise UserError(
-            "no checkpoint to resume from in {}: {}; start afresh without --resume".format(
-                self.folder, "; ".join(problems)
-            )
-        )
+        raise UserError("no checkpoint to go on from in {}: {}; {}".format(self.folder, "; ".join(problems), advice))
 
     def _check_best(self, generation: Generation) -> None:
         if generation.best not in (None, generation.name):

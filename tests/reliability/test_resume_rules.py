@@ -155,5 +155,12 @@ def test_a_fresh_run_moves_the_old_one_away(lab, uninterrupted, folder):
 
 def test_resume_without_a_run_is_an_error_and_no_fresh_start(lab, tmp_path):
     outcome = lab.run(str(tmp_path / "none"), "--resume")
-    assert outcome.code == 2 and "no checkpoint to resume from" in outcome.error
+    assert outcome.code == 2 and "no checkpoint to go on from" in outcome.error
     assert not os.path.exists(str(tmp_path / "none" / "train_manifest.json"))
+
+
+def test_weights_of_an_unknown_run_are_said_to_be_so(lab, tmp_path):
+    words = ["--experiment_name", "b", "--load_checkpoint", "--resume_experiment_name", "a"]
+    outcome = lab.run(str(tmp_path), *words)
+    assert outcome.code == 2 and "without --resume" not in outcome.error
+    assert f"--resume_experiment_name a must name a run in {tmp_path}" in outcome.error

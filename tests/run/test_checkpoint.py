@@ -343,7 +343,7 @@ def test_nothing_to_resume_from_is_an_error_that_says_so(tmp_path, made):
     if made:
         (tmp_path / "generations").mkdir()
     store = store_at(tmp_path)
-    with pytest.raises(UserError, match="no checkpoint to resume from in .*without --resume"):
+    with pytest.raises(UserError, match="no checkpoint to go on from in .*without --resume"):
         store.newest_valid()
     with pytest.raises(UserError, match="no checkpoint in"):
         store.load("best")
