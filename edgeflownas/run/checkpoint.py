@@ -161,10 +161,15 @@ class CheckpointStore:
             shutil.rmtree(os.path.join(self._generations, leftover), ignore_errors=True)
 
     def _collect(self, current: Generation) -> None:
-        """Keeps `current`, the one before it and what either calls best. Failing costs space, not the run."""
+        """Keeps `current`, the one of another step before it, and what either calls best. Failing costs space only.
+
+        An epoch is committed as soon as it is trained and again when it is evaluated: the same tensors twice.
+        """
         keep = {current.name, current.best}
         try:
-            older = [name for name in self._names() if _serial(name) < _serial(current.name)][:1]
+            step = current.name.rsplit("-", 1)[0]
+            older = [name for name in self._names() if _serial(name) < _serial(current.name)]
+            older = [name for name in older if name.rsplit("-", 1)[0] != step][:1]
             for name in older:
                 with contextlib.suppress(Damaged):  # then nobody can fall back to it, and it needs no best
                     keep.add(self._read(name).best)

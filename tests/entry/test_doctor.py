@@ -63,9 +63,10 @@ echo "{name}, 470.57.02, GPU-d4"
 """
 
 
-@pytest.mark.parametrize("name, capability, works", [
-    ("Tesla V100-PCIE-32GB", None, True), ("A100-PCIE-40GB", (8,), False),
-                                                     ("NVIDIA GeForce RTX 3090", (8,), False)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, capability, works",
+    [("Tesla V100-PCIE-32GB", None, True), ("A100-PCIE-40GB", (8,), False), ("NVIDIA GeForce RTX 3090", (8,), False)],
+)
 def test_a_driver_that_does_not_know_compute_cap_is_no_broken_one(smi, tmp_path, name, capability, works):
     smi("")
     (tmp_path / "bin" / "nvidia-smi").write_text(OLD_DRIVER.format(name=name))
