@@ -1,7 +1,7 @@
 """The command line of the trainer: every flag, its help, and the configuration it gives. Imports nothing heavy."""
 
 import argparse
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from edgeflownas import config as configuration
 from edgeflownas.arguments import Parser, positive
@@ -45,8 +45,14 @@ class Request(NamedTuple):
     allow_unsupported_gpu: bool
 
 
-def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> Parser:
-    """A parser with --config, --set and a flag for every configuration key that has one, grouped by section."""
+def config_parser(
+    prog: str, description: str, epilog: Optional[str] = None, used: Callable[[str], bool] = lambda name: True
+) -> Parser:
+    """A parser with --config, --set and a flag for every configuration key that has one, grouped by section.
+
+    Its help shows the keys that the program has a use for; the flags of the others are accepted all the same, so that
+    a run's command line can be given to every program.
+    """
     parser = Parser(
         prog, description, epilog, usage="%(prog)s [--config YAML] [--set SECTION.KEY=VALUE ...] [FLAG ...]"
     )
@@ -65,16 +71,17 @@ def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> 
     for key in KEYS.values():
         sections.setdefault(key.name.split(".")[0], []).append(key)
     for section, keys in sections.items():
-        flagless = [f"{key.name}={_shown(key.default)}" for key in keys if key.flag is None]
+        flagless = [f"{key.name}={_shown(key.default)}" for key in keys if key.flag is None and used(key.name)]
         group = parser.add_argument_group(section, "Also, by --set: " + ", ".join(flagless) if flagless else None)
         for key in keys:
             if key.flag is not None:
-                _add_flag(group, key)
+                _add_flag(group, key, used(key.name))
     return parser
 
 
-def _add_flag(group: Any, key: Key) -> None:
+def _add_flag(group: Any, key: Key, shown: bool) -> None:
     text = f"{key.help} (default: {_shown(key.default)}; key: {key.name})".replace("%", "%%")
+    text = text if shown else argparse.SUPPRESS
     if isinstance(key.default, bool):
         group.add_argument(key.flag, dest=key.name, action="store_const", const=True, help=text)
         return

@@ -7,7 +7,6 @@ bounds is a `UserError` that names the key.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -17,7 +16,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import yaml
 
-from edgeflownas.errors import UserError
+from edgeflownas.arguments import check_utf8
+from edgeflownas.errors import UserError, nearest
 
 MAX_YAML_BYTES = 1 << 20
 _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -25,7 +25,7 @@ _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
     """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the
-    hash), `number_too` (a text that YAML may spell as a whole number)."""
+    hash), `number_too` (a text that YAML may spell as a whole number), `path` (~ is the home folder)."""
     return dataclasses.field(default=default, metadata=dict(details, help=text))
 
 
@@ -34,7 +34,11 @@ class DataConfig:
     """Where FlyingChairs2 is and what is cut from it."""
 
     base_path: str = _opt(
-        "data/FlyingChairs2", "folder that holds FlyingChairs2's train/ (and val/)", flag="--base_path", maths=False
+        "data/FlyingChairs2",
+        "folder that holds FlyingChairs2's train/ (and val/)",
+        flag="--base_path",
+        maths=False,
+        path=True,
     )
     list_dir: str = _opt(
         "",
@@ -42,6 +46,7 @@ class DataConfig:
         "else the folders train/ and val/",
         flag="--list_dir",
         maths=False,
+        path=True,
     )
     holdout: int = _opt(0, "samples taken from the training list as validation set instead of FC2_test; 0: off", low=0)
     input_height: int = _opt(180, "crop height in pixels", low=64, flag="--input_height")
@@ -172,7 +177,7 @@ class RuntimeConfig:
     save_every_steps: int = _opt(
         0, "also commit a checkpoint every so many steps; 0: after each epoch only", low=0, flag="--save_every_steps"
     )
-    output_dir: str = _opt("outputs/supernet", "folder of the runs", flag="--output_dir")
+    output_dir: str = _opt("outputs/supernet", "folder of the runs", flag="--output_dir", path=True)
     experiment_name: str = _opt(
         "", "sub-folder of output_dir for this run; empty: output_dir itself", flag="--experiment_name"
     )
@@ -277,6 +282,8 @@ def _build(values: Dict[str, Any]) -> Config:
     for section, cls in _SECTIONS.items():
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore
         sections[section] = cls(**{name: values[f"{section}.{name}"] for name in names})  # type: ignore
+    for name in (key.name for key in KEYS.values() if key.details.get("path")):
+        check_utf8(os.path.abspath(values[name]), name)  # with the present folder's name
     config = Config(**sections)
     micro, batch = config.train.micro_batch_size, config.train.batch_size
     if micro and batch % micro:
@@ -331,7 +338,7 @@ def _flatten(document: Any, origin: str) -> Dict[str, Any]:
     flattened = {}
     for section, entries in document.items():
         if section not in _SECTIONS:
-            raise UserError(f"{origin}: unknown section {_show(section)}{_nearest(section, _SECTIONS)}")
+            raise UserError(f"{origin}: unknown section {_show(section)}{nearest(str(section)[:100], _SECTIONS)}")
         if not isinstance(entries, dict):
             raise UserError(f"{origin}: section {section} must hold `key: value` lines, found {type(entries).__name__}")
         for name, value in entries.items():
@@ -341,15 +348,8 @@ def _flatten(document: Any, origin: str) -> Dict[str, Any]:
 
 def _known(name: str, origin: str) -> Key:
     if name not in KEYS:
-        raise UserError(f"{origin}: unknown key {_show(name)}{_nearest(name, KEYS)}")
+        raise UserError(f"{origin}: unknown key {_show(name)}{nearest(name[:100], KEYS)}")
     return KEYS[name]
-
-
-def _nearest(name: Any, known: Any) -> str:
-    text = str(name)[:100]
-    matches = difflib.get_close_matches(text, list(known), n=1, cutoff=0.0)
-    own = [full for full in known if full.split(".")[-1] == text.split(".")[-1]]
-    return "; did you mean {}?".format((own or matches or ["one of --help"])[0])
 
 
 def _show(value: Any) -> str:
@@ -371,7 +371,15 @@ def _checked(key: Key, value: Any, origin: str) -> Any:
     if type(result) is not kind or (kind is str and "\0" in result):
         raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}")
     _check_bounds(key, result, origin)
-    return result
+    return _text(key, result, origin) if kind is str else result
+
+
+def _text(key: Key, value: str, origin: str) -> str:
+    """A text that every file of a run can hold; a path's ~ expanded, which no shell does in a YAML file."""
+    if key.details.get("path"):
+        value = os.path.expanduser(value)
+    check_utf8(value, f"{origin}: {key.name}")
+    return value
 
 
 _TYPE_NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}

@@ -112,7 +112,7 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         finish_manifest(manifest, trainer, status, **fields)
         _report(trainer.folder)
     if stop.requested:
-        log.info("stopped by signal %d after step %d, committed; --resume continues", stop.received, trainer.state.step)
+        log.info("stopped by %s after step %d, committed; --resume continues", stop.name, trainer.state.step)
         return int(stop.exit_code)
     log.info(
         "%s after epoch %d, step %d; report: %s",

@@ -126,7 +126,7 @@ def test_reals_must_be_finite_but_may_be_spelt_in_any_way(tmp_path, name):
     "text, said",
     [
         ("trian: {lr: 1}", "unknown section 'trian'; did you mean train?"),
-        ("train: {learning_rate: 1}", "unknown key 'train.learning_rate'; did you mean train."),
+        ("train: {learning_rate: 1}", "unknown key 'train.learning_rate'"),
         ("train: {bacth_size: 1}", "did you mean train.batch_size?"),
         ("eval: {lr: 1}", "did you mean train.lr?"),
         ("train: 5", "section train must hold `key: value` lines, found int"),

@@ -29,7 +29,7 @@ from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
 from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_paths
 from edgeflownas.nas.search_space import SPACE
-from edgeflownas.run.artifacts import Manifest, real, write_fairness_counts
+from edgeflownas.run.artifacts import Manifest, write_fairness_counts
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.tfcompat import restore, tf
 
@@ -373,17 +373,16 @@ class Trainer:
         size = len(self.pool)
         mean, zero = row[f"mean_epe_{size}"], row["zero_flow_epe"]
         log.info(
-            "epoch %d/%d: mean EPE of %d subnets %s px (std %s, zero flow %s)%s, loss %s, fairness_gap %d, clip "
-            "touched "
-            "%.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
+            "epoch %d/%d: mean EPE of %d subnets %.4f px (std %.4f, zero flow %.4f)%s, loss %.4f, fairness_gap %d, "
+            "clip touched %.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
             row["epoch"],
             self.last_epoch,
             size,
-            real(mean),
-            real(row[f"std_epe_{size}"]),
-            real(zero),
+            mean,
+            row[f"std_epe_{size}"],
+            zero,
             ", best so far" if is_best else "",
-            real(row["train_loss"]),
+            row["train_loss"],
             row["fairness_gap"],
             100 * row["clip_share"],
             row["bn_recal_batches"],
@@ -392,11 +391,11 @@ class Trainer:
         )
         if mean > 0.95 * zero and row["epoch"] > 1:
             log.warning(
-                "epoch %d: mean EPE %s is not clearly below zero flow's %s: the supernet has not learned, or has "
+                "epoch %d: mean EPE %.4f is not clearly below zero flow's %.4f: the supernet has not learned, or has "
                 "collapsed",
                 row["epoch"],
-                real(mean),
-                real(zero),
+                mean,
+                zero,
             )
 
     def commit(self, is_best: bool) -> None:

@@ -54,7 +54,7 @@ def test_ahead_of_training_nothing_is_touched(lab, uninterrupted, tmp_path, plan
     outcome = lab.run(folder, *resume, plants=[plant(signal.SIGTERM)])
     assert (outcome.code, outcome.error) == (
         143,
-        "error: stopped by signal 15 before training began; nothing was changed",
+        "error: stopped by SIGTERM before training began; nothing was changed",
     )
     assert contents(folder) == before
     assert lab.run(folder, "--resume").code == 0
