@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Callable, Iterable, List, Optional
 
-NEAR = 0.6  # of difflib: `pool` is like `pool_size`, `learning_rate` is like nothing here
+NEAR = 0.65  # of the likeness of two names: `learning_rate` is like no name here
 BROKEN_PIPE = 141  # 128 and SIGPIPE, as every other program of a pipeline ends
 
 
@@ -47,6 +47,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _likeness(one: str, other: str) -> float:
+    """0 to 1; an abbreviation counts as the whole name."""
+    if len(one) > 2 and other.startswith(one):
+        return 1.0
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
