@@ -43,6 +43,7 @@ class Request(NamedTuple):
     unsigned: bool
     verify_data: bool
     allow_unsupported_gpu: bool
+    resume_if_begun: bool  # as `resume` if the output folder has a checkpoint, else a new run
 
 
 def config_parser(
@@ -117,6 +118,12 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
         "fairness, evaluating a fixed pool of subnets after each epoch.",
         EPILOG,
     )
+    add_run_flags(parser)
+    return read_run_flags(parser.parse_args(argv))
+
+
+def add_run_flags(parser: Parser) -> None:
+    """The trainer's flags beside the configuration's."""
     run = parser.add_argument_group("this invocation")
     run.add_argument(
         "--dry_run",
@@ -129,6 +136,11 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
         "--resume",
         action="store_true",
         help="go on with the run in the output folder, exactly where its last checkpoint was made",
+    )
+    run.add_argument(
+        "--resume_if_begun",
+        action="store_true",
+        help="--resume if the output folder has a checkpoint, else a new run: for scripts that start again and again",
     )
     run.add_argument(
         "--load_checkpoint",
@@ -155,7 +167,10 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
         "records it",
     )
     run.add_argument("--verify_data", action="store_true", help="decode every file of the data set before training")
-    arguments = parser.parse_args(argv)
+
+
+def read_run_flags(arguments: argparse.Namespace) -> Tuple[Config, Dict[str, str], Request]:
+    """Configuration, origin of each key, and what the invocation asks for. UserError if that contradicts itself."""
     config, origins = configuration.load(arguments.config, overrides(arguments))
     resume, resume_from = arguments.resume, None
     if arguments.load_checkpoint:
@@ -172,8 +187,10 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
             "one of "
             "them"
         )
+    if arguments.resume_if_begun and (resume or resume_from):
+        raise UserError("--resume_if_begun stands alone; leave out --resume and --load_checkpoint")
     allowed = [name for name in arguments.allow_changed.split(",") if name]
-    if allowed and not resume:
+    if allowed and not (resume or arguments.resume_if_begun):
         raise UserError("--allow_changed goes with --resume")
     return (
         config,
@@ -188,6 +205,7 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
             arguments.unsigned,
             arguments.verify_data,
             arguments.allow_unsupported_gpu,
+            arguments.resume_if_begun,
         ),
     )
 

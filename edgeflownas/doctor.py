@@ -20,12 +20,13 @@ import filelock
 from edgeflownas import config as configuration
 from edgeflownas import nvidia, signoff
 from edgeflownas.arguments import Parser
-from edgeflownas.command_line import config_parser, overrides
+from edgeflownas.command_line import Request, add_run_flags, config_parser, read_run_flags
 from edgeflownas.config import Config
 from edgeflownas.device import VISIBLE, asked_for, choose_device, visible
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import fsync_path, swap_link, write_text
 from edgeflownas.nas.cost import supernet_parameters
+from edgeflownas.train_supernet import FREE_EPOCHS, too_long
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 CHECKPOINTS = 4  # the last two, the best, and the one being written
@@ -67,8 +68,8 @@ class Finding(NamedTuple):
 class Patient:
     """What the checks look at, and what one of them learns for the next."""
 
-    def __init__(self, config: Config, full: bool) -> None:
-        self.config, self.full = config, full
+    def __init__(self, config: Config, full: bool, request: Request) -> None:
+        self.config, self.full, self.request = config, full, request
         self.train_samples = FC2_TRAIN
         self.gpu_is_safe = True  # to compute on
 
@@ -142,7 +143,8 @@ def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
     for gpu in chosen:
         verdict = nvidia.judge(gpu, tf.__version__, nvidia.is_nvidia_build())
         patient.gpu_is_safe = patient.gpu_is_safe and verdict.works
-        level = (WARN if verdict.advice else OK) if verdict.works else FAIL
+        allowed = patient.request.allow_unsupported_gpu
+        level = (WARN if verdict.advice else OK) if verdict.works else WARN if allowed else FAIL
         yield Finding(level, "GPU", f"{gpu.name}: {verdict.reason}", verdict.advice)
     if patient.gpu_is_safe:  # else even asking it may hang
         yield _visible_gpu(tf)
@@ -295,10 +297,15 @@ def _smaller(config: Config) -> Config:
 
 
 def check_gates(patient: Patient) -> Iterator[Finding]:
+    train, limit = patient.config.train, patient.request.max_epochs
+    last_epoch = min(train.num_epochs, limit or train.num_epochs)
+    # A resume counts as a new run here: what it has trained already is in a checkpoint that is not looked into.
+    long = too_long(last_epoch, max(1, patient.train_samples // train.batch_size), None, patient.request)
     try:
         signoff.require_gate(3, signoff.project_root())
     except UserError as error:
-        yield Finding(WARN, "gates", f"a run of more than five epochs will be refused: {error}", "or --unsigned")
+        found = f"a run of more than {FREE_EPOCHS} epochs is refused: {error}"
+        yield Finding(FAIL if long else WARN, "gates", found, "or --unsigned")
         return
     yield Finding(OK, "gates", "gate 3 is signed off for this source")
 
@@ -309,22 +316,22 @@ CHECKS = (check_tensorflow, check_data, check_space, check_file_system, check_ga
 def _parser() -> Parser:
     parser = config_parser(
         "python -m edgeflownas.doctor",
-        "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, and a first training step. Give "
-        "it the "
-        "run's own configuration. Exit code 0: nothing stands in the way; 1: a finding is FAIL.",
+        "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, gates, and a first training step. "
+        "Give it the run's own command line. Exit code 0: nothing stands in the way; 1: a finding is FAIL.",
     )
     parser.add_argument(
         "--full", action="store_true", help="time the first step at the configuration's own size, not a small one"
     )
+    add_run_flags(parser)
     return parser
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Prints the findings. Returns 0, or 1 if one is FAIL."""
     args = _parser().parse_args(argv)
-    config, _ = configuration.load(args.config, overrides(args))
+    config, _, request = read_run_flags(args)
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
-    patient = Patient(config, args.full)
+    patient = Patient(config, args.full, request)
     failed = 0
     for check in CHECKS:
         for finding in check(patient):

@@ -44,6 +44,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
 
     folder, early = run_folder(config), _log_to_terminal()
     with StopSignals() as stop, RunLock(folder):
+        request = settled(request, folder)
         resumed = _resume_point(folder) if request.resume else None
         index = _index(config, request, stop)
         changed = _compare(resumed, config, index.fingerprint, request)
@@ -152,6 +153,12 @@ def _announce(trainer: Any) -> None:
     )
 
 
+def settled(request: Request, folder: str) -> Request:
+    """The request with --resume_if_begun decided: a run has begun once it has a checkpoint, whole or not."""
+    begun = os.path.lexists(os.path.join(folder, "checkpoints", "last"))
+    return request._replace(resume=request.resume or (request.resume_if_begun and begun))
+
+
 def _resume_point(folder: str) -> Any:
     """(generation, state) of the newest checkpoint that is whole."""
     from edgeflownas.engine.run_state import RunState
@@ -220,7 +227,7 @@ def _device(config: Config, request: Request) -> str:
 
 def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]:
     """Refuses a long run without gate 3; gives every gate's state for the manifest."""
-    if _stands_at(trainer, resumed, request) > FREE_EPOCHS * trainer.steps_per_epoch and not request.unsigned:
+    if too_long(trainer.last_epoch, trainer.steps_per_epoch, resumed, request):
         try:
             signoff.require_gate(REQUIRED_GATE, signoff.project_root())
         except UserError as error:
@@ -232,12 +239,15 @@ def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]
     return {f"gate{gate}": state.name for gate, state in states.items()}
 
 
-def _stands_at(trainer: Any, resumed: Any, request: Request) -> int:
-    """The step at which the run stands when this invocation ends, from its very first; 0 if it trains nothing."""
-    epochs, done = trainer.last_epoch * trainer.steps_per_epoch, resumed.step if resumed else 0
-    end = min(epochs, request.max_steps or epochs)
+def too_long(last_epoch: int, steps_per_epoch: int, resumed: Any, request: Request) -> bool:
+    """Whether the run will stand beyond the free epochs when this invocation ends, counted from its very first step.
+
+    `resumed` is the state it goes on from, or None. Training nothing is never too long, nor is what --unsigned allows.
+    """
+    done = resumed.step if resumed else 0
+    end = min(last_epoch * steps_per_epoch, request.max_steps or sys.maxsize)
     over = end <= done or (resumed and resumed.early_stopped and not request.allow_changed)
-    return 0 if over else end
+    return not over and not request.unsigned and end > FREE_EPOCHS * steps_per_epoch
 
 
 def _manifest_fields(

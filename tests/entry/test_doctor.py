@@ -8,6 +8,7 @@ import pytest
 
 from edgeflownas import config as configuration
 from edgeflownas import doctor, nvidia
+from edgeflownas.command_line import parse_train
 from edgeflownas.errors import UserError
 
 
@@ -31,12 +32,12 @@ def smi(tmp_path, monkeypatch):
 
 @pytest.fixture
 def patient(tiny_data, tmp_path):
-    def make(**changes):
+    def make(words="", **changes):
         values = {"data.base_path": tiny_data, "data.input_height": 64, "data.input_width": 67, "train.batch_size": 5,
                   "network.init_channels": 2, "runtime.output_dir": str(tmp_path / "deep" / "er"),
                   "runtime.gpu_device": "-1"}  # fmt: skip
         values.update({name.replace("__", "."): value for name, value in changes.items()})
-        return doctor.Patient(configuration.load(None, values)[0], False)
+        return doctor.Patient(configuration.load(None, values)[0], False, parse_train(words.split())[2])
 
     return make
 
@@ -220,6 +221,27 @@ def test_file_system_leaves_nothing_behind(patient, tmp_path):
     assert found[0] == "ok" and sorted(os.listdir(str(tmp_path))) == before
 
 
+@pytest.mark.parametrize(
+    "words, epochs, level",
+    [
+        ("", 6, "FAIL"),
+        ("", 5, "warn"),
+        ("--unsigned", 200, "warn"),
+        ("--max_epochs 5", 200, "warn"),
+        ("--max_steps 5", 200, "warn"),
+        ("--max_steps 99", 200, "FAIL"),
+    ],
+)
+def test_a_run_that_the_gates_will_refuse_fails_here(patient, tmp_path, monkeypatch, words, epochs, level):
+    monkeypatch.setenv("EDGEFLOWNAS_GATE_RECORDS", str(tmp_path))
+    one = patient(words, train__num_epochs=epochs)
+    one.train_samples = 5
+    (finding,) = doctor.check_gates(one)
+    assert finding.level == level and "python -m pytest gates -m gate3" in finding.found
+    monkeypatch.setattr(doctor.signoff, "require_gate", lambda gate, root: None)
+    assert findings(doctor.check_gates(one))[0][0] == "ok"
+
+
 def _refuse(*_):
     raise OSError(95, "Operation not supported")
 
@@ -252,6 +274,7 @@ def test_everything_in_one_go(tiny_data, tmp_path, monkeypatch, capsys):
         "-1",
         "--set",
         "train.batch_size=5",
+        "--unsigned",
     ]
     small = ["--set", "data.input_height=64", "--set", "data.input_width=67"]
     assert doctor.main(flags + small) == 0

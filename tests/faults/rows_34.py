@@ -544,8 +544,8 @@ GATE_4 = (
         "scripts/hpc/run_supernet_train.sh",
         "G4.7",
         "the HPC template trains another number of epochs",
-        "--num_epochs 200",
-        "--num_epochs 100",
+        'words+=(--experiment_name "$name")',
+        'words+=(--experiment_name "$name" --num_epochs 100)',
     ),
     (
         "wrong-version",

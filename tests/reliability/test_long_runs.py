@@ -1,6 +1,5 @@
 """The rollback rule: a run that would stand beyond the free epochs, however it is divided, needs gate 3's sign-off."""
 
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -60,19 +59,23 @@ def test_a_valid_sign_off_lets_it_run(lab, tmp_path):
 @pytest.mark.parametrize(
     "words, step, early_stopped, want",
     [
-        ("", None, False, 2000),  # the schedule
-        ("--max_epochs 5", None, False, 50),
-        ("--max_epochs 6 --max_steps 51", None, False, 51),
-        ("--max_steps 51", 40, False, 51),
-        ("--max_epochs 6", 50, False, 60),
-        ("--max_epochs 6", 60, False, 0),
-        ("--max_steps 9999", 40, False, 2000),
-        ("", 70, True, 0),
-        ("--allow_changed eval.patience", 70, True, 2000),
+        ("", None, False, True),
+        ("--max_epochs 5", None, False, False),
+        ("--max_steps 50", None, False, False),
+        ("--max_steps 51", None, False, True),
+        ("--max_epochs 5 --max_steps 999", None, False, False),
+        ("--max_epochs 6 --max_steps 51", None, False, True),
+        ("--max_steps 51", 40, False, True),
+        ("--max_steps 50", 40, False, False),
+        ("--max_epochs 6", 50, False, True),
+        ("--max_epochs 6", 60, False, False),  # trains nothing
+        ("", 70, True, False),
+        ("--allow_changed eval.patience", 70, True, True),
+        ("--unsigned", None, False, False),
     ],
 )
-def test_where_a_run_stands_when_the_invocation_ends(words, step, early_stopped, want):
+def test_which_runs_are_too_long(monkeypatch, words, step, early_stopped, want):
+    monkeypatch.setattr(train_supernet, "FREE_EPOCHS", 5)
     request = parse_train(words.split() + (["--resume"] if step is not None else []))[2]
-    trainer = SimpleNamespace(last_epoch=min(200, request.max_epochs or 200), steps_per_epoch=10)
     resumed = None if step is None else RunState(step=step, early_stopped=early_stopped)
-    assert train_supernet._stands_at(trainer, resumed, request) == want
+    assert train_supernet.too_long(min(200, request.max_epochs or 200), 10, resumed, request) == want
