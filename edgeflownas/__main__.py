@@ -48,9 +48,9 @@ edgeflownas COMMAND --help explains a command, edgeflownas --version prints the 
 from nothing to a scored supernet:
   edgeflownas data synthetic --out data/synthetic_fc2_small --train 640 --test 64 --seed 1 --height 96 --width 128
   --max_shift 6
-  edgeflownas doctor --config configs/supernet_quick.yaml
-  edgeflownas train --config configs/supernet_quick.yaml --max_epochs 2
-  edgeflownas eval --config configs/supernet_quick.yaml --checkpoint best
+  edgeflownas doctor --config supernet_quick
+  edgeflownas train --config supernet_quick --max_epochs 2
+  edgeflownas eval --config supernet_quick --checkpoint best
   edgeflownas report outputs/supernet
 """
 

@@ -14,13 +14,13 @@ beats the defaults. --dry_run shows the result and where each value came from.
 
 examples:
   two epochs on a GPU
-    --config configs/supernet_fc2_180x240.yaml --gpu_device 0 --num_epochs 2
+    --config supernet_fc2_180x240 --gpu_device 0 --num_epochs 2
   on a laptop, without a GPU or FlyingChairs2
-    --config configs/supernet_quick.yaml --unsigned
+    --config supernet_quick --unsigned
   thirty steps with a trace
-    --config configs/supernet_fc2_180x240.yaml --max_steps 30 --debug_trace
+    --config supernet_fc2_180x240 --max_steps 30 --debug_trace
   go on after a stop
-    --config configs/supernet_fc2_180x240.yaml --resume
+    --config supernet_fc2_180x240 --resume
 
 exit codes:
   0   done
@@ -58,7 +58,10 @@ def config_parser(
         prog, description, epilog, usage="%(prog)s [--config YAML] [--set SECTION.KEY=VALUE ...] [FLAG ...]"
     )
     parser.add_argument(
-        "--config", metavar="YAML", help="configuration file; configs/supernet_fc2_180x240.yaml is the specification's"
+        "--config",
+        metavar="YAML",
+        help="configuration file, or the name of a shipped one: supernet_fc2_180x240 is the specification's, "
+        "supernet_quick for a laptop",
     )
     parser.add_argument(
         "--set",

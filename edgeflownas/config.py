@@ -231,10 +231,12 @@ KEYS = _keys()
 
 
 def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None) -> Tuple[Config, Dict[str, str]]:
-    """Defaults, then the YAML file `path`, then `overrides` ({"section.key": value or text}).
+    """Defaults, then the YAML file `path` (or a shipped one by its name), then `overrides` ({"section.key": value or
+    text}).
 
     Returns the configuration and the origin of each key: "default", the file's path, or "command line".
     """
+    path = path and find(path)
     values = {name: key.default for name, key in KEYS.items()}
     origins = dict.fromkeys(KEYS, "default")
     layers = [(_read_yaml(path), path)] if path else []
@@ -244,6 +246,28 @@ def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None)
             values[name] = _checked(_known(name, origin), value, origin)
             origins[name] = origin
     return _build(values), origins
+
+
+def find(name: str) -> str:
+    """The file that `--config` names: a path, or the name of a configuration that this project ships."""
+    if os.path.exists(name) or os.path.basename(name) != name or name.endswith((".yaml", ".yml")):
+        return name
+    package = os.path.dirname(os.path.abspath(__file__))
+    # Beside the package in a checkout, within it where it was installed from a wheel.
+    folders = [os.path.join(os.path.dirname(package), "configs"), os.path.join(package, "configs")]
+    shipped = {
+        file[:-5]: os.path.join(folder, file)
+        for folder in folders
+        for file in sorted(os.listdir(folder) if os.path.isdir(folder) else [])
+        if file.startswith("supernet_") and file.endswith(".yaml")
+    }
+    if name not in shipped:
+        raise UserError(
+            "--config {}: no such file, and no configuration of that name{}; there are: {}".format(
+                name, nearest(name, shipped), ", ".join(sorted(shipped))
+            )
+        )
+    return shipped[name]
 
 
 def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:

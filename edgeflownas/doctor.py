@@ -1,6 +1,6 @@
 """Looks at what a run needs on this machine, before it starts: TensorFlow, GPU, data, disk, the time of a first step.
 
-    python -m edgeflownas.doctor --config configs/supernet_fc2_180x240.yaml --base_path data/FlyingChairs2
+    python -m edgeflownas.doctor --config supernet_fc2_180x240 --base_path data/FlyingChairs2
 
 Prints a line per finding: ok, warn or FAIL, and what to do. Leaves nothing behind.
 """

@@ -1,6 +1,6 @@
 """Scores subnets of a finished (or running) run: its evaluation pool, or any codes; never trains.
 
-    python -m edgeflownas.nas.supernet_eval --config configs/supernet_fc2_180x240.yaml --eval_only
+    python -m edgeflownas.nas.supernet_eval --config supernet_fc2_180x240 --eval_only
     --bn_recal_batches 8
 
 Rows go to `subnet_scores.csv` as they are done; the same command goes on where a stopped one ended.
@@ -44,7 +44,7 @@ batch at hand.
 
 examples:
   the pool
-    --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
+    --config supernet_fc2_180x240 --eval_only --bn_recal_batches 8
   two codes, last weights
     --experiment_name x --checkpoint last --codes 000001000,012001210 --output a.csv
   a sample of the space
