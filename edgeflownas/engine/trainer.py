@@ -35,10 +35,10 @@ from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.run.fairness import FairnessRecord, write_fairness
 from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, INTERRUPTED, Manifest
 from edgeflownas.run.pool import load_pool, save_pool
-from edgeflownas.run.rows import Best, EvaluationRow, StepRow, TimingRow, real
+from edgeflownas.run.rows import Best, EvaluationRow, StepRow, TimingRow
 from edgeflownas.run.samples import Samples, write_samples
 from edgeflownas.run.tables import read_table
-from edgeflownas.tfcompat import tf
+from edgeflownas.tfcompat import restore, tf
 
 log = logging.getLogger("edgeflownas")
 SHOWN_SAMPLES = 3
@@ -113,6 +113,7 @@ class Trainer:
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
         self._input_seconds = self._epoch_seconds = 0.0
         self._epoch_cycles = 0
+        self._committed: Optional[int] = None  # the step of the last checkpoint
 
     @property
     def last_epoch(self) -> int:
@@ -142,7 +143,7 @@ class Trainer:
         """A new run: first weights, by seed or from another run's checkpoint; its pool is written down."""
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
-            tf.train.Saver(self.graph.net.variables.all()).restore(self.session, weights_from.prefix)
+            restore(tf.train.Saver(self.graph.net.variables.all()), self.session, weights_from.prefix)
         save_pool(self._path(names.pool_name(len(self.pool))), self.pool, self.config.train.arch_seed, self.space)
         self._ready()
 
@@ -158,7 +159,7 @@ class Trainer:
                     state.steps_per_epoch, self.steps_per_epoch, self.config.runtime.experiment_name or '""'
                 )
             )
-        self.saver.restore(self.session, generation.prefix)
+        restore(self.saver, self.session, generation.prefix)
         # What this process was configured with (accepted changes, paths) is what the next checkpoint records.
         own = self.state
         self.state = state
@@ -167,6 +168,7 @@ class Trainer:
         state.early_stopped = self._early_stop(state.early_stop).stopped  # an accepted change of patience counts
         self.records.cut_back(state.lengths)
         self.store.adopt(generation)
+        self._committed = state.step
         self._ready()
 
     def _ready(self) -> None:
@@ -187,6 +189,9 @@ class Trainer:
             if state.step < min(self.total_steps, (state.evaluations + 1) * self.steps_per_epoch):
                 self._train_epoch(stop)
             if not stop.requested and state.step == (state.evaluations + 1) * self.steps_per_epoch:
+                if self._committed != state.step:  # a kill during the evaluation costs the evaluation only
+                    self.commit(is_best=False)
+                    self._write_counts()
                 if self._evaluate(stop):
                     on_evaluated()
         if state.lengths != self.records.lengths() or not self.store.committed:
@@ -228,9 +233,9 @@ class Trainer:
         except RunFailed as error:
             files = ", ".join(sample.name for sample, _, _ in self.pipeline.batch(epoch, position))
             raise RunFailed(
-                f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and the "
-                "last checkpoint is "
-                "good: look at these samples, or lower train.lr and --resume"
+                f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and "
+                f"{self.way_back}: look at these samples, or lower the learning rate with --lr"
+                + ("" if self._committed is None else " and --resume --allow_changed train.lr")
             )
         if result.global_step != t + 1:
             raise RunFailed(f"step {t}: the optimizer counts {result.global_step} steps")
@@ -377,16 +382,16 @@ class Trainer:
 
     def _tell(self, row: EvaluationRow, seconds: float, is_best: bool) -> None:
         log.info(
-            "epoch %d/%d: mean EPE of %d subnets %s px (std %s, zero flow %s)%s, loss %s, fairness_gap %d, clip "
+            "epoch %d/%d: mean EPE of %s %.4f px (std %.4f, zero flow %.4f)%s, loss %.4f, fairness_gap %d, clip "
             "touched %.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
             row.epoch,
             self.last_epoch,
-            len(self.pool),
-            real(row.mean_epe),
-            real(row.std_epe),
-            real(row.zero_flow_epe),
+            "1 subnet" if len(self.pool) == 1 else f"{len(self.pool)} subnets",
+            row.mean_epe,
+            row.std_epe,
+            row.zero_flow_epe,
             ", best so far" if is_best else "",
-            real(row.train_loss),
+            row.train_loss,
             row.fairness_gap,
             100 * row.clip_share,
             row.bn_recal_batches,
@@ -394,7 +399,7 @@ class Trainer:
             self.progress.eta(row.epoch, -1),
         )
         history = read_table(self._path(names.HISTORY), EvaluationRow, len(self.pool), finite=False).numbers
-        trouble = collapse(level(history.mean_epe, history.zero_flow_epe), real(row.mean_epe))
+        trouble = collapse(level(history.mean_epe, history.zero_flow_epe), f"{row.mean_epe:.4f}")
         if trouble:
             log.warning("epoch %d: %s", row.epoch, trouble)
 
@@ -406,6 +411,14 @@ class Trainer:
             self.state.as_dict(),
             is_best,
         )
+        self._committed = self.state.step
+
+    @property
+    def way_back(self) -> str:
+        """What a run that ends badly can still do, for its last words."""
+        if self._committed is None:
+            return "there is no checkpoint yet"
+        return f"the checkpoint of step {self._committed} is good"
 
     def _write_counts(self) -> None:
         counts = FairnessCounts.from_dict(self.state.fairness, self.space)

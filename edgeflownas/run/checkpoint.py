@@ -172,10 +172,15 @@ class CheckpointStore:
             shutil.rmtree(os.path.join(self._generations, leftover), ignore_errors=True)
 
     def _collect(self, current: Generation) -> None:
-        """Keeps `current`, the one before it and what either calls best. Failing costs space, not the run."""
+        """Keeps `current`, the one of another step before it, and what either calls best. Failing costs space only.
+
+        An epoch is committed as soon as it is trained and again when it is evaluated: the same tensors twice.
+        """
         keep = {current.name, current.best}
         try:
-            older = [name for name in self._names() if _serial(name) < _serial(current.name)][:1]
+            step = current.name.rsplit("-", 1)[0]
+            older = [name for name in self._names() if _serial(name) < _serial(current.name)]
+            older = [name for name in older if name.rsplit("-", 1)[0] != step][:1]
             for name in older:
                 with contextlib.suppress(Damaged):  # then nobody can fall back to it, and it needs no best
                     keep.add(self._read(name).best)
@@ -203,10 +208,10 @@ class CheckpointStore:
                 "newest one that is whole"
             ) from error
 
-    def newest_valid(self) -> Generation:
+    def newest_valid(self, advice: str = "start afresh without --resume") -> Generation:
         """The last generation if it is whole, else the one before it, with one warning of what was wrong.
 
-        Changes nothing on the disk: `adopt` does, once the resume is decided. UserError if none is whole.
+        Changes nothing on the disk: `adopt` does, once the resume is decided. UserError with `advice` if none is whole.
         """
         problems: List[str] = []
         names = self._names()
@@ -227,11 +232,7 @@ class CheckpointStore:
                 self._warn("checkpoint damaged: {}; using {}".format("; ".join(problems), generation.path))
             self._check_best(generation)
             return generation
-        raise UserError(
-            "no checkpoint to resume from in {}: {}; start afresh without --resume".format(
-                self.folder, "; ".join(problems)
-            )
-        )
+        raise UserError("no checkpoint to go on from in {}: {}; {}".format(self.folder, "; ".join(problems), advice))
 
     def _check_best(self, generation: Generation) -> None:
         if generation.best not in (None, generation.name):

@@ -30,7 +30,7 @@ from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.run.folder import CHECKPOINTS, pool_name
 from edgeflownas.run.pool import load_pool
-from edgeflownas.tfcompat import tf
+from edgeflownas.tfcompat import restore, tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
 
@@ -69,7 +69,7 @@ class Supernet:
             self._val, self._bn = self._pipelines()
             saver = tf.train.Saver(self._net.variables.all())
             try:
-                saver.restore(self._session, generation.prefix)
+                restore(saver, self._session, generation.prefix)
             except tf.errors.OpError as error:
                 self._session.close()
                 raise UserError(

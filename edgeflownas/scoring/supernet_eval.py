@@ -1,6 +1,6 @@
 """Scores subnets of a finished (or running) run: its evaluation pool, or any codes; never trains.
 
-    python -m edgeflownas.nas.supernet_eval --config configs/supernet_fc2_180x240.yaml --eval_only
+    python -m edgeflownas.nas.supernet_eval --config supernet_fc2_180x240 --eval_only
     --bn_recal_batches 8
 
 Rows go to `subnet_scores.csv` as they are done; the same command goes on where a stopped one ended.
@@ -27,6 +27,12 @@ from edgeflownas.run.folder import CHECKPOINTS, SCORES, run_folder
 
 SHOWN = 50  # lines of the printed table; the file has them all
 FRONT_SHOWN = 12  # codes of a front
+# Of the configuration; what else a run was trained with comes from its checkpoint.
+USED = (
+    "data.base_path", "data.list_dir", "eval.bn_recal_batches", "eval.batch_size", "eval.num_samples",
+    "runtime.gpu_device", "runtime.deterministic", "runtime.num_workers", "runtime.output_dir",
+    "runtime.experiment_name",
+)  # fmt: skip
 
 EPILOG = """\
 The run is the one in the configuration's output folder (--output_dir, --experiment_name). Its checkpoint knows how it \
@@ -39,7 +45,7 @@ batch at hand.
 
 examples:
   the pool
-    --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
+    --config supernet_fc2_180x240 --eval_only --bn_recal_batches 8
   two codes, last weights
     --experiment_name x --checkpoint last --codes 000001000,012001210 --output a.csv
   a sample of the space
@@ -59,6 +65,7 @@ def _parser() -> Parser:
         "Scores subnets of a trained supernet: BN statistics are "
         "re-estimated for each, then its EPE is measured on the validation samples.",
         EPILOG,
+        used=USED.__contains__,
     )
     group = parser.add_argument_group("this evaluation")
     group.add_argument(
@@ -74,7 +81,9 @@ def _parser() -> Parser:
     )
     what = group.add_mutually_exclusive_group()
     what.add_argument("--codes", metavar="CODE,...", help="score these codes, in digits (default: the evaluation pool)")
-    what.add_argument("--codes_file", metavar="FILE", help="score the codes in this file, one per line")
+    what.add_argument(
+        "--codes_file", metavar="FILE", help="score the codes in this file, one per line; # starts a comment"
+    )
     what.add_argument(
         "--random", type=positive, metavar="N", help="score N random codes; a larger N continues a smaller one"
     )
@@ -99,8 +108,10 @@ def requested_codes(args: argparse.Namespace, space: SearchSpace) -> Optional[Li
         return _digits([("--codes", text) for text in _split(args.codes, space)], space)
     if args.codes_file is not None:
         with os_errors(f"read {args.codes_file}"), open(args.codes_file, "rb") as handle:
-            lines = handle.read().decode("utf-8", "replace").splitlines()
-        named = [(f"{args.codes_file} line {number}", line.strip()) for number, line in enumerate(lines, 1)]
+            lines = handle.read().decode("utf-8-sig", "replace").splitlines()
+        named = [
+            (f"{args.codes_file} line {number}", line.split("#")[0].strip()) for number, line in enumerate(lines, 1)
+        ]
         named = [(where, text) for where, text in named if text]
         if not named:
             raise UserError(f"{args.codes_file}: expected a code per line, found none")

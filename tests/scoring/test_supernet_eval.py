@@ -168,8 +168,8 @@ def test_before_any_evaluation_best_is_the_last_and_it_says_so(unevaluated_run, 
 
 def test_codes_from_a_file_and_in_either_spelling(fake, tmp_path):
     codes, output = str(tmp_path / "codes.txt"), str(tmp_path / "scores.csv")
-    with open(codes, "w") as handle:
-        handle.write("0,0,0,0,0,1,0,0,0\n\n012001210\n000001000\n")
+    with open(codes, "wb") as handle:  # as a spreadsheet may save it: with a byte order mark, and lines of Windows
+        handle.write(b"\xef\xbb\xbf# chosen by hand\r\n0,0,0,0,0,1,0,0,0  # baseline\r\n\r\n012001210\r\n000001000\r\n")
     assert main(fake + ["--codes_file", codes, "--output", output]) == 0
     assert list(table_of(output)) == CODES[:2]
     assert main(fake + ["--codes", "2,2,2,2,2,2,2,2,2", "--output", output]) == 0
