@@ -17,19 +17,18 @@ import numpy as np
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index, build_index
-from edgeflownas.data.pipeline import EvalPipeline, bn_samples
 from edgeflownas.engine.evaluate import Interrupted, Scorer, read_batches, score_codes
 from edgeflownas.engine.run_state import RunState
-from edgeflownas.engine.trainer import session_config
+from edgeflownas.engine.session import evaluation_pipelines, session_config
 from edgeflownas.errors import UserError
-from edgeflownas.nas.arch_codec import parse, space_of, to_digits
+from edgeflownas.nas.arch_codec import parse, to_digits
 from edgeflownas.nas.cost import subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.search_space import SearchSpace, require_same_space
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.folder import CHECKPOINTS, pool_name
 from edgeflownas.run.pool import load_pool
-from edgeflownas.tfcompat import tf
+from edgeflownas.tfcompat import restore, tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
 
@@ -57,7 +56,7 @@ class Supernet:
         self, config: Config, generation: Generation, state: RunState, index: FC2Index, pool: np.ndarray
     ) -> None:
         self.config, self.generation, self.state, self.index = config, generation, state, index
-        self.space: SearchSpace = space_of(config.network)
+        self.space = state.space
         self.pool = pool  # int32 [pool_size, blocks]
         self._scorers: Dict[int, Scorer] = {}
         self._bn_batches: List[Any] = []
@@ -65,10 +64,10 @@ class Supernet:
         with self._graph.as_default():
             self._session = tf.Session(config=session_config(config))  # ahead of the graph, as in the trainer
             self._net = SupernetGraph(config.network.init_channels, self.space)
-            self._val, self._bn = self._pipelines()
+            self._val, self._bn = evaluation_pipelines(config, index)
             saver = tf.train.Saver(self._net.variables.all())
             try:
-                saver.restore(self._session, generation.prefix)
+                restore(saver, self._session, generation.prefix)
             except tf.errors.OpError as error:
                 self._session.close()
                 raise UserError(
@@ -91,12 +90,9 @@ class Supernet:
         run's own value. `progress(done, total)` is told of the data check. UserError: no such run, damaged
         checkpoint, other configuration, other data.
         """
-        generation = CheckpointStore(os.path.join(run_folder, "checkpoints")).load(checkpoint)
+        generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
-        stored = configuration.from_dict(state.config, generation.path)
-        space = space_of(stored.network)
-        require_same_space(state.space, space, run_folder)
-        config = _with_settings(stored, settings or {}, run_folder)
+        config = _with_settings(state.config, settings or {}, run_folder)
         index = build_index(config.data, config.train.seed, progress=progress)
         if index.fingerprint != state.dataset:
             raise UserError(
@@ -104,7 +100,7 @@ class Supernet:
                 f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
                 "data with --base_path and --list_dir"
             )
-        return cls(config, generation, state, index, _pool(run_folder, stored, config, space))
+        return cls(config, generation, state, index, _pool(run_folder, state, config))
 
     @property
     def epoch(self) -> int:
@@ -154,23 +150,6 @@ class Supernet:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pipelines(self) -> List[EvalPipeline]:
-        """Validation and BN samples, as the trainer takes them."""
-        data, evaluation = self.config.data, self.config.eval
-        val = self.index.val[: evaluation.num_samples] if evaluation.num_samples else self.index.val
-        bn = bn_samples(self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
-        return [
-            EvalPipeline(
-                samples,
-                evaluation.batch_size,
-                data.input_height,
-                data.input_width,
-                self.config.runtime.num_workers,
-                PREFETCH,
-            )
-            for samples in (val, bn)
-        ]
-
     def _scorer(self, num_paths: int) -> Scorer:
         if num_paths not in self._scorers:
             data = self.config.data
@@ -214,12 +193,12 @@ class Supernet:
         ]
 
 
-def _pool(run_folder: str, stored: Config, config: Config, space: SearchSpace) -> np.ndarray:
+def _pool(run_folder: str, state: RunState, config: Config) -> np.ndarray:
     """The run's own pool; one of another size, if the settings ask for it."""
     size = config.eval.pool_size
-    if size != stored.eval.pool_size:
-        return build_pool(config.train.arch_seed, size, space)
-    return load_pool(os.path.join(run_folder, f"eval_pool_{size}.json"), size, space)
+    if size != state.config.eval.pool_size:
+        return build_pool(config.train.arch_seed, size, state.space)
+    return load_pool(os.path.join(run_folder, pool_name(size)), size, state.space)
 
 
 def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) -> Config:
