@@ -1,8 +1,8 @@
 """Sign-offs of the gates: the records `outputs/gates/gateN.json`, what makes one valid, and who may rely on it.
 
-A record says that gate N passed, completely, on exactly this source and one search space. It is plain JSON. Its digest and the link to the
-record before it guard against accident (an edit, a stale or mixed-up file); they are not a signature and stop no
-forger.
+A record says that gate N passed, completely, on exactly this source and for one search space. It is plain JSON. Its
+digest and the link to the record before it guard against accident (an edit, a stale or mixed-up file); they are not a
+signature and stop no forger.
 Needs neither TensorFlow nor pytest: the trainer reads records here, the gate runner writes them.
 """
 

@@ -184,7 +184,8 @@ def test_wrong_type_is_refused(tmp_path):
     path = workplace(tmp_path) / "run.yaml"
     for key in config.KEYS.values():
         section, name = key.name.split(".")
-        for value in wrong[type(key.default)]:
+        whole_number_too = key.name == "runtime.gpu_device"  # YAML's 0 is the text "0" there
+        for value in wrong[type(key.default)][1 if whole_number_too else 0 :]:
             path.write_text(yaml.safe_dump({section: {name: value}}), encoding="utf-8")
             said = refusal(path)
             assert_true(

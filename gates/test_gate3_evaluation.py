@@ -109,7 +109,7 @@ def test_zero_flow_epe_is_the_mean_length_of_the_flow(whole, samples, scores):
     got = runs.column(scores / "codes.csv", "zero_flow_epe")
     assert_close(what="zero_flow_epe of the table", got=got, want=[want] * len(got), rtol=EPE_FLOAT32, unit="px")
     assert_equal(what="num_samples", got=sorted(set(runs.column(whole / HISTORY, "num_samples", int))), want=[3])
-    warned = [line for line in (whole / "train.log").read_text().splitlines() if "not clearly below zero flow" in line]
+    warned = [line for line in (whole / "train.log").read_text().splitlines() if "has learned no flow" in line]
     means = runs.column(whole / HISTORY, "mean_epe_12")
     assert_true(
         what="a mean near zero flow's", ok=means[-1] > 0.98 * want, got=means, want="one that must be warned of"
