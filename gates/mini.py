@@ -30,7 +30,7 @@ def pytest_runtest_protocol(item, nextitem):
     return True
 """
 _FILES = {
-    "pytest.ini": "[pytest]\naddopts = --strict-markers\ngate_table = mini_clauses:TABLE\n",
+    "pytest.ini": "[pytest]\naddopts = --strict-markers -p xdist.plugin\ngate_table = mini_clauses:TABLE\n",
     "conftest.py": 'pytest_plugins = ["gates.plugin"]\n',
     "mini_clauses.py": "from gates.clauses import Clause, Table\n"
     'TABLE = Table((Clause("G1.1", 1, "water is wet", "s"), Clause("G2.1", 2, "fire is hot", "s")))\n',

@@ -1,6 +1,7 @@
 """Gate 4, templates, environment and the sign-off itself: scope, chain, order, attempts, and who needs one."""
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -229,9 +230,11 @@ def test_records_are_a_chain(tmp_path, monkeypatch):
     def states():
         return [state.name for state in signoff.gate_states(project).values()]
 
-    def sign(*gates):
-        for gate in gates:
-            write_record(gate, "passed", root=project)
+    numbers = itertools.count()
+
+    def sign(*gates, outcome="passed"):
+        for gate in gates:  # another record each time, also within a second
+            write_record(gate, outcome, root=project, clauses=[{"id": f"G{gate}.1", "number": next(numbers)}])
 
     sign(1, 2, 3, 4)
     assert_equal(what="states when signed in order", got=states(), want=["valid"] * 4)
@@ -245,7 +248,7 @@ def test_records_are_a_chain(tmp_path, monkeypatch):
     path.unlink()
     assert_equal(what="without gate 2", got=states(), want=["valid", "missing", "broken", "broken"])
     path.write_text(kept)
-    write_record(3, "failed", root=project)
+    sign(3, outcome="failed")
     assert_equal(what="after gate 3 failed", got=states(), want=["valid", "valid", "failed", "broken"])
     (project / "configs" / "run.yaml").write_text("train: {lr: 1}\n")
     assert_equal(what="after a change of a configuration", got=states()[:2], want=["stale", "stale"])
