@@ -19,8 +19,8 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from benchmarks.baseline import MaskedSupernet
-from benchmarks.subjects import SPACE
 from benchmarks.ceiling import Alone, cycle_convolutions
+from benchmarks.subjects import SPACE
 from benchmarks.trace import Tracer
 from edgeflownas.config import Config, load
 from edgeflownas.data.fc2_index import build_index

@@ -1,4 +1,5 @@
-"""Fixtures of all tests: one thread for every session, and a tiny run with real weights, untrained, as the trainer leaves it.
+"""Fixtures of all tests: one thread for every session, and a tiny run with real weights, untrained, as the trainer
+leaves it.
 
 TensorFlow keeps one thread pool per process, of the size that the first session asked for. A deterministic run that is
 tested in this process must not inherit a larger one from another test.

@@ -18,9 +18,7 @@ MIXED = SearchSpace(
     ),
 )
 # 1, 4 and 2 options: 4 paths.
-ODD = SearchSpace(
-    "odd", (Block("One", DEPTH, (2,)), Block("Four", DEPTH, (1, 2, 3, 4)), Block("Two", KERNEL, (3, 5)))
-)
+ODD = SearchSpace("odd", (Block("One", DEPTH, (2,)), Block("Four", DEPTH, (1, 2, 3, 4)), Block("Two", KERNEL, (3, 5))))
 SINGLE = SearchSpace("single", (Block("Only", KERNEL, (7, 5, 3)),))
 # More options than digits.
 WIDE = SearchSpace("wide", (Block("Wide", DEPTH, tuple(range(1, 12))), Block("Two", KERNEL, (3, 5))))

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from edgeflownas.errors import UserError
 from edgeflownas.nas import arch_codec
 from edgeflownas.nas.arch_codec import describe, parse, to_digits, to_text
-from edgeflownas.nas.search_space import SearchSpace
-from tests.nas.nas_spaces import MIXED, SPACES, V1, WIDE, codes_of, random_spaces
+from tests.nas.nas_spaces import MIXED, SPACES, V1, WIDE, codes_of
 
 GOOD = (0, 1, 2, 0, 0, 1, 2, 1, 0)
 SPELLING = 'write it like "0,0,0,0,0,0,0,0,0" or "000000000", no spaces'

@@ -35,10 +35,7 @@ def test_three_single_paths_need_the_multiply_adds_of_the_design():
 
 @pytest.mark.parametrize("position", range(9))
 def test_a_deeper_block_and_a_wider_kernel_cost_more(position):
-    costs = [
-        cost(V1.baseline[:position] + (value,) + V1.baseline[position + 1 :], 101, 67, 6)
-        for value in range(3)
-    ]
+    costs = [cost(V1.baseline[:position] + (value,) + V1.baseline[position + 1 :], 101, 67, 6) for value in range(3)]
     rising = costs if V1.blocks[position].kind == "depth" else costs[::-1]
     for cheaper, dearer in zip(rising, rising[1:]):
         assert cheaper.parameters < dearer.parameters and cheaper.multiply_adds < dearer.multiply_adds
@@ -51,13 +48,26 @@ def test_wrong_codes_are_refused():
 
 # DESIGN, section 6, for the baseline code at 180x240: (name, kernel, channels in, channels out, output height, width).
 BASELINE_LAYERS = (
-    ("E0", 7, 6, 32, 90, 120), ("E1", 5, 32, 64, 45, 60), ("EB0", 3, 64, 64, 45, 60), ("EB0", 3, 64, 64, 45, 60),
-    ("Down1", 3, 64, 128, 23, 30), ("EB1", 3, 128, 128, 23, 30), ("EB1", 3, 128, 128, 23, 30),
-    ("Down2", 3, 128, 256, 12, 15), ("DB0", 3, 256, 256, 12, 15), ("DB0", 3, 256, 256, 12, 15),
-    ("Up1", 3, 256, 128, 23, 30), ("DB1", 3, 128, 128, 23, 30), ("DB1", 3, 128, 128, 23, 30),
-    ("Up2", 3, 128, 64, 45, 60), ("H0Out", 7, 64, 4, 45, 60), ("H1", 5, 64, 32, 90, 120), ("H1Out", 7, 32, 4, 90, 120),
-    ("H2", 7, 32, 16, 180, 240), ("H2Out", 7, 16, 4, 180, 240),
-)  # fmt: skip
+    ("E0", 7, 6, 32, 90, 120),
+    ("E1", 5, 32, 64, 45, 60),
+    ("EB0", 3, 64, 64, 45, 60),
+    ("EB0", 3, 64, 64, 45, 60),
+    ("Down1", 3, 64, 128, 23, 30),
+    ("EB1", 3, 128, 128, 23, 30),
+    ("EB1", 3, 128, 128, 23, 30),
+    ("Down2", 3, 128, 256, 12, 15),
+    ("DB0", 3, 256, 256, 12, 15),
+    ("DB0", 3, 256, 256, 12, 15),
+    ("Up1", 3, 256, 128, 23, 30),
+    ("DB1", 3, 128, 128, 23, 30),
+    ("DB1", 3, 128, 128, 23, 30),
+    ("Up2", 3, 128, 64, 45, 60),
+    ("H0Out", 7, 64, 4, 45, 60),
+    ("H1", 5, 64, 32, 90, 120),
+    ("H1Out", 7, 32, 4, 90, 120),
+    ("H2", 7, 32, 16, 180, 240),
+    ("H2Out", 7, 16, 4, 180, 240),
+)
 
 
 def test_the_baseline_costs_what_its_table_of_layers_gives():

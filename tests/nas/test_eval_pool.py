@@ -1,4 +1,5 @@
-"""The evaluation pool: distinct codes, every option equally often, and blocks as little confounded as exchanges reach."""
+"""The evaluation pool: distinct codes, every option equally often, and blocks as little confounded as exchanges
+reach."""
 
 import time
 

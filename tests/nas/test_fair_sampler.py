@@ -21,7 +21,7 @@ from edgeflownas import rng
 from edgeflownas.errors import UserError
 from edgeflownas.nas import fair_sampler
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, sequence_digest, uniform_paths
-from tests.nas.nas_spaces import MIXED, SPACES, V1, codes_of, random_spaces
+from tests.nas.nas_spaces import MIXED, SPACES, V1, codes_of
 
 # Recorded on both stacks; a change of any of them changes every run.
 CYCLES_300_SEED_42 = "59168872541a2c9e636d7d075fde6009f3e42a0a6cc4b86a863235ecb556fe18"
@@ -475,7 +475,9 @@ def test_the_check_fails_on_a_sampler_with_a_state(monkeypatch):
     calls = itertools.count()
     want = sequence_digest(42, 4, V1)
     monkeypatch.setattr(fair_sampler, "_digest_of_second_process", lambda *_: want)
-    monkeypatch.setattr(fair_sampler, "fair_cycle", lambda seed, t, space: fair_cycle(seed, t + next(calls) // 4, space))
+    monkeypatch.setattr(
+        fair_sampler, "fair_cycle", lambda seed, t, space: fair_cycle(seed, t + next(calls) // 4, space)
+    )
     assert fair_sampler.check(4, 42, V1)["problems"] == [
         "drawn again, in reverse order, a cycle differs: the sampler keeps a state"
     ]

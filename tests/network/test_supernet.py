@@ -143,9 +143,7 @@ def test_outputs_have_the_encoder_s_sizes(height, width):
     with tf.Graph().as_default():
         net = SupernetGraph(2, V1)
         images = tf.placeholder(tf.float32, [None, height, width, 6])
-        outputs = net.forward(
-            images, SinglePath(tf.placeholder(tf.int32, [1, 9]), V1), BatchStatistics(net.variables)
-        )
+        outputs = net.forward(images, SinglePath(tf.placeholder(tf.int32, [1, 9]), V1), BatchStatistics(net.variables))
         want = [stage_sizes(height, width)[i] for i in (2, 1, 0)]
         assert [tuple(out[0].shape.as_list()[1:]) for out in outputs] == [size + (4,) for size in want]
 

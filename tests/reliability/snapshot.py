@@ -50,7 +50,9 @@ def events(folder):
     from edgeflownas.tfcompat import tf
 
     kept = []
-    for path in sorted(glob.glob(os.path.join(folder, "events.*")), key=lambda path: (os.stat(path).st_mtime_ns, path)):
+    for path in sorted(
+        glob.glob(os.path.join(glob.escape(folder), "events.*")), key=lambda path: (os.stat(path).st_mtime_ns, path)
+    ):
         try:
             for event in tf.train.summary_iterator(path):
                 if event.session_log.status == tf.SessionLog.START:

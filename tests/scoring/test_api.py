@@ -52,7 +52,9 @@ def test_the_example_of_the_manual_runs(original_run, tmp_path, monkeypatch, cap
     exec(compile(example, "docs/manual.md", "exec"), {})
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 3 and rows == sorted(rows, key=lambda row: float(row[1]))
-    assert [(int(row[2]), int(row[3])) for row in rows] == [tuple(subnet_cost(row[0], LAYERS, V1, 64, 67)) for row in rows]
+    assert [(int(row[2]), int(row[3])) for row in rows] == [
+        tuple(subnet_cost(row[0], LAYERS, V1, 64, 67)) for row in rows
+    ]
 
 
 def test_last_has_other_weights_and_settings_of_the_evaluation_are_free(supernet, original_run):
