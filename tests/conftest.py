@@ -97,8 +97,14 @@ def _prepare(folder, data):
                 tf.train.Saver(net.variables.all()).save(session, prefix, write_meta_graph=False, write_state=False)
 
         state = RunState(
-            step=epoch, evaluations=epoch, fairness=FairnessCounts(space).as_dict(), config=configuration.to_dict(config),
-            config_hash=configuration.config_hash(config), dataset=index.fingerprint, space=space.identity())  # fmt: skip
+            step=epoch,
+            evaluations=epoch,
+            fairness=FairnessCounts(space).as_dict(),
+            config=configuration.to_dict(config),
+            config_hash=configuration.config_hash(config),
+            dataset=index.fingerprint,
+            space=space.identity(),
+        )
         store.commit(write, state.as_dict(), is_best)
 
     return TinyRun(folder, data, config, store, commit)

@@ -13,12 +13,12 @@ from tests.spaces.commands import command, contents, good, train
 
 TABLE = os.path.join("edgeflownas", "nas", "search_space.py")
 END = "SPACES: Dict[str, SearchSpace] = {space.name: space for space in (_V1, _V2)}"
-THIRD = '''_V3 = SearchSpace(
+THIRD = """_V3 = SearchSpace(
     "edgeflownet_v3",
     (_V1.blocks[0], Block("Down1", KERNEL, (3, 5))) + _V1.blocks[1:],
 )
 
-SPACES: Dict[str, SearchSpace] = {space.name: space for space in (_V1, _V2, _V3)}'''
+SPACES: Dict[str, SearchSpace] = {space.name: space for space in (_V1, _V2, _V3)}"""
 
 
 def copy_of_the_package(folder, old, new):
@@ -71,7 +71,7 @@ def test_a_third_space_trains_resumes_evaluates_reports_and_is_checked(third, da
     assert "edgeflownet_v3" in text and "Down1" in text
 
 
-HEADS = 'tuple(Block(name, KERNEL, _KERNELS) for name in _HEADS)'
+HEADS = "tuple(Block(name, KERNEL, _KERNELS) for name in _HEADS)"
 
 
 @pytest.fixture(scope="module")
