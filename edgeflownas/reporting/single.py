@@ -176,7 +176,8 @@ def _samples(run: Run) -> List[Part]:
             "samples",
             plot_samples.strip(samples),
             "Validation samples: frame, true flow, predicted flow and its error",
-            f"{shown} of the validation samples after epoch {samples.epoch}: {best}{worst}. Flow in the Middlebury colour code. Left of each row: the length "
+            f"{shown} of the validation samples after epoch {samples.epoch}: {best}{worst}. "
+            "Flow in the Middlebury colour code. Left of each row: the length "
             "of flow "
             "at the wheel's rim and the error at the bright end of the error maps, each above 98% of the "
             "row's "
