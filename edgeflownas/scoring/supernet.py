@@ -118,7 +118,7 @@ class Supernet:
         return self.state.step
 
     def cost(self, code: Any) -> Cost:
-        """Parameters of a subnet and its multiply-adds per image pair of the run's input size. ValueError: wrong code."""
+        """Parameters of a subnet, and its multiply-adds per image pair of the run's size. ValueError: wrong code."""
         data = self.config.data
         return subnet_cost(code, self._net.layers, self.space, data.input_height, data.input_width)
 
