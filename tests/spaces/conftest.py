@@ -20,10 +20,11 @@ def v1_run(data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def v2_run(data, tmp_path_factory):
-    """Stopped after one epoch, resumed to the end."""
-    folder = str(tmp_path_factory.mktemp("v2") / "run")
-    train(data, folder, "--max_epochs", "1", network__space="edgeflownet_v2")
-    train(data, folder, "--resume", network__space="edgeflownet_v2")
+    """With the pool of 12; stopped after one epoch, resumed to the end."""
+    folder, settings = str(tmp_path_factory.mktemp("v2") / "run"), {"network__space": "edgeflownet_v2"}
+    settings["eval__pool_size"] = 12
+    train(data, folder, "--max_epochs", "1", **settings)
+    train(data, folder, "--resume", **settings)
     return folder
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from tests.nas.nas_spaces import V1
 from tests.reliability import tiny
-from tests.spaces.commands import command, contents, good, train
+from tests.spaces.commands import FAST, command, contents, good, train
 
 TABLE = os.path.join("edgeflownas", "nas", "search_space.py")
 END = "SPACES: Dict[str, SearchSpace] = {space.name: space for space in (_V1, _V2)}"
 THIRD = """_V3 = SearchSpace(
     "edgeflownet_v3",
-    (_V1.blocks[0], Block("Down1", KERNEL, (3, 5))) + _V1.blocks[1:],
+    (_V1.blocks[0], Block("Down1", KERNEL, (3, 5, 7))) + _V1.blocks[1:],
 )
 
 SPACES: Dict[str, SearchSpace] = {space.name: space for space in (_V1, _V2, _V3)}"""
@@ -52,7 +52,10 @@ def test_a_third_space_takes_one_file_and_few_lines(third):
 
 
 def test_a_third_space_trains_resumes_evaluates_reports_and_is_checked(third, data, tmp_path):
-    folder, settings = str(tmp_path / "run"), {"network__space": "edgeflownet_v3", "package": third}
+    folder, settings = (
+        str(tmp_path / "run"),
+        {"network__space": "edgeflownet_v3", "package": third, "eval__pool_size": 3},
+    )
     train(data, folder, "--max_epochs", "1", **settings)
     train(data, folder, "--resume", **settings)
     manifest = os.path.join(folder, "train_manifest.json")
@@ -95,7 +98,7 @@ def test_a_run_whose_heads_were_the_other_way_round_is_not_read(reversed_heads, 
     shutil.copytree(v1_run, folder, symlinks=True)
     before = contents(folder)
     if words == ["RESUME"]:
-        words = tiny.flags(data, folder, train__num_epochs=2, eval__pool_size=12) + ["--resume"]
+        words = tiny.flags(data, folder, **FAST) + ["--resume"]
     done = command(module, *[folder if word == "RUN" else word for word in words], package=reversed_heads)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.startswith("error: ")
