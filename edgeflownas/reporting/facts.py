@@ -43,7 +43,7 @@ def headline(run: Run) -> verdict.Headline:
 
 def verdict_items(run: Run, now: datetime.datetime) -> List[Item]:
     """The lines of the verdict, most important first."""
-    items = [_accuracy(run)] + _status(run, now) + [_clip(run), _fairness(run)]
+    items = [_accuracy(run)] + _status(run, now) + [_clip(run)] + ([] if run.alone else [_fairness(run)])
     items += _ranking(run) + [_data(run)] + _input(run) + [_signed(run)]
     return items
 
@@ -53,8 +53,11 @@ def _accuracy(run: Run) -> Item:
     tone = verdict.headline(level, trend).tone
     if run.history is None:
         return tone, "Accuracy", "nothing has been measured yet: the first evaluation follows the first epoch"
-    text = "best mean EPE **{}** px at epoch {}, {} of the **{}** px of an all-zero flow on the same samples"
-    text = text.format(run.last.best_mean_epe, run.last.best_epoch, percent(best_ratio(run)), run.last.zero_flow_epe)
+    text = "best {} **{}** px at epoch {}, {} of the **{}** px of an all-zero flow on the same samples"
+    epe = "EPE" if run.alone else "mean EPE"
+    text = text.format(
+        epe, run.last.best_mean_epe, run.last.best_epoch, percent(best_ratio(run)), run.last.zero_flow_epe
+    )
     trouble = learning.collapse(level, str(run.last.mean_epe))
     text += f"; {trouble}" if trouble else ""
     return tone, "Accuracy", text + (_movement(run) if trend != learning.UNKNOWN else "")
@@ -125,6 +128,8 @@ def _finished_next(run: Run) -> Item:
     if level_and_trend(run)[0] in (learning.UNKNOWN, learning.WEAK):
         return "open", "Next", "train longer (`--num_epochs`): it ended before it was clearly better than no flow"
     command = "`python -m edgeflownas.nas.supernet_eval --help` says how"
+    if run.alone:
+        return "good", "Next", f"score it from `supernet_best`: {command}"
     return "good", "Next", f"score any subnets from `supernet_best`: {command}"
 
 
@@ -248,8 +253,11 @@ def _data(run: Run) -> Item:
     return (
         "good",
         "Data",
-        "measured on {} under `{}`, trained on {}; good for ranking subnets, no independent test result".format(
-            data_source(run), run.get("dataset.base_path"), run.get("dataset.train")
+        "measured on {} under `{}`, trained on {}; {}no independent test result".format(
+            data_source(run),
+            run.get("dataset.base_path"),
+            run.get("dataset.train"),
+            "" if run.alone else "good for ranking subnets, ",
         ),
     )
 

@@ -96,19 +96,25 @@ def _row(layout: _Layout, samples: Samples, row: int, scale: float, error: np.nd
     label = f"{name}\nflow {scale:g} px\nerror {limit:g} px"
     layout.text(_LEFT - 0.06, layout.bottom(row) + layout.tall / 2, label, ha="right", va="center", fontsize=8.5)
     layout.image(0, row, samples.images[row, :, :, :3])
-    flows = ((1, samples.flow[row]), (2, samples.prediction[0, row]), (4, samples.prediction[1, row]))
-    for column, flow in flows:
-        layout.image(column, row, flow_to_rgb(flow, scale))
-    for subnet in (0, 1):
+    layout.image(1, row, flow_to_rgb(samples.flow[row], scale))
+    for subnet in range(len(_subnets(samples))):
+        layout.image(2 + 2 * subnet, row, flow_to_rgb(samples.prediction[subnet, row], scale))
         axis = layout.image(3 + 2 * subnet, row, error[subnet], cmap="viridis", vmin=0, vmax=limit)
         box = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5}
         text = f"{float(error[subnet].mean()):.2f} px"
         axis.text(0.97, 0.05, text, transform=axis.transAxes, ha="right", color="white", fontsize=8.5, bbox=box)
 
 
-def _titles(layout: _Layout, samples: Samples) -> None:
+def _subnets(samples: Samples) -> List[str]:
+    """Titles of the subnets that are shown: the best and the worst, or the only one."""
     best, worst = ("".join(str(digit) for digit in code) for code in samples.codes)
-    titles = ("Frame 0", "Ground truth", f"Best subnet\n{best}", "Its error", f"Worst subnet\n{worst}", "Its error")
+    return [f"Subnet\n{best}"] if best == worst else [f"Best subnet\n{best}", f"Worst subnet\n{worst}"]
+
+
+def _titles(layout: _Layout, samples: Samples) -> None:
+    titles = ["Frame 0", "Ground truth"]
+    for subnet in _subnets(samples):
+        titles += [subnet, "Its error"]
     for column, title in enumerate(titles):
         middle = layout.left(column) + layout.cell / 2
         layout.text(middle, layout.total - _TOP + 0.07, title, ha="center", va="bottom", fontsize=9.5)

@@ -22,7 +22,7 @@ from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.session import evaluation_pipelines, session_config
 from edgeflownas.errors import UserError
 from edgeflownas.nas.arch_codec import parse, to_digits
-from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.cost import Cost, subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
@@ -112,6 +112,11 @@ class Supernet:
         """Cycles that had been trained when the checkpoint was made."""
         return self.state.step
 
+    def cost(self, code: Any) -> Cost:
+        """Parameters of a subnet, and its multiply-adds per image pair of the run's size. ValueError: wrong code."""
+        data = self.config.data
+        return subnet_cost(code, self._net.layers, self.space, data.input_height, data.input_width)
+
     def evaluate(self, codes: Sequence[Any]) -> List[Result]:
         """Scores subnets, given in any spelling of a code; results in their order.
 
@@ -163,7 +168,6 @@ class Supernet:
             if progress is not None:
                 progress(batches, self._val.num_batches)
 
-        data = self.config.data
         with self._graph.as_default():
             scorer = self._scorer(num_paths)
             if not self._bn_batches:
@@ -177,8 +181,7 @@ class Supernet:
                 stop=stop,
                 progress=scored,
             )
-        size = data.input_height, data.input_width
-        costs = [subnet_cost(row, self._net.layers, self.space, *size) for row in rows]
+        costs = [self.cost(row) for row in rows]
         return [
             Result(
                 to_digits(row, self.space),
