@@ -25,7 +25,8 @@ _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
     """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the
-    hash), `number_too` (a text that YAML may spell as a whole number), `path` (~ is the home folder)."""
+    hash), `first_version` (the value in files that were written before the key existed), `number_too` (a text that YAML
+    may spell as a whole number), `path` (~ is the home folder)."""
     return dataclasses.field(default=default, metadata=dict(details, help=text))
 
 
@@ -63,6 +64,18 @@ class NetworkConfig:
         "module that defines the supernet",
         flag="--network_module",
         choices=("edgeflownas.network.MultiScaleResNet_supernet",),
+    )
+    space: str = _opt(
+        "edgeflownet_v1",
+        "search space: what a code means (edgeflownas/nas/search_space.py)",
+        flag="--space",
+        first_version="edgeflownet_v1",
+    )
+    arch_code: str = _opt(
+        "",
+        "train the subnet of this one code alone, in digits; empty: the whole space",
+        flag="--arch_code",
+        first_version="",
     )
     init_channels: int = _opt(
         32, "channels of the first layer; all widths follow by doubling and halving", low=2, high=256
@@ -228,6 +241,8 @@ def _keys() -> Dict[str, Key]:
 
 
 KEYS = _keys()
+# What the first version did, for keys that it did not have yet.
+_FIRST_VERSION = {name: key.details["first_version"] for name, key in KEYS.items() if "first_version" in key.details}
 
 
 def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None) -> Tuple[Config, Dict[str, str]]:
@@ -276,8 +291,8 @@ def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
 
 
 def from_dict(stored: Any, origin: str = "stored configuration") -> Config:
-    """The inverse of `to_dict`, with the same checks as a YAML file. Every key must be there."""
-    flat = _flatten(stored, origin)
+    """The inverse of `to_dict`, with the same checks as a YAML file. Only keys that are younger may be missing."""
+    flat = dict(_FIRST_VERSION, **_flatten(stored, origin))
     missing = sorted(set(KEYS) - set(flat))
     if missing:
         raise UserError(f"{origin}: key {missing[0]} is missing")
@@ -290,8 +305,16 @@ def flat(config: Config) -> Dict[str, Any]:
 
 
 def config_hash(config: Config) -> str:
-    """SHA-256 over the keys that decide what training computes; paths and `runtime` are left out."""
-    maths = {name: value for name, value in flat(config).items() if KEYS[name].maths}
+    """SHA-256 over the keys that decide what training computes; paths and `runtime` are left out.
+
+    So is a key that is younger than the first version while it says what that version did: the hash stays the same.
+    """
+    missing = object()
+    maths = {
+        name: value
+        for name, value in flat(config).items()
+        if KEYS[name].maths and value != _FIRST_VERSION.get(name, missing)
+    }
     return hashlib.sha256(json.dumps(maths, sort_keys=True).encode("utf-8")).hexdigest()
 
 
@@ -302,6 +325,7 @@ def diff(a: Config, b: Config) -> List[str]:
 
 
 def _build(values: Dict[str, Any]) -> Config:
+    values = dict(values, **{"network.arch_code": values["network.arch_code"].replace(",", "")})
     sections = {}
     for section, cls in _SECTIONS.items():
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore
@@ -309,6 +333,11 @@ def _build(values: Dict[str, Any]) -> Config:
     for name in (key.name for key in KEYS.values() if key.details.get("path")):
         check_utf8(os.path.abspath(values[name]), name)  # with the present folder's name
     config = Config(**sections)
+    if config.network.arch_code and config.eval.pool_size > 1:
+        raise UserError(
+            f"eval.pool_size: network.arch_code leaves one subnet, found a pool of {config.eval.pool_size}; "
+            "set --eval_pool_size 1"
+        )
     micro, batch = config.train.micro_batch_size, config.train.batch_size
     if micro and batch % micro:
         raise UserError(
@@ -393,7 +422,9 @@ def _checked(key: Key, value: Any, origin: str) -> Any:
     else:
         result = _number(value, kind, from_text)
     if type(result) is not kind or (kind is str and "\0" in result):
-        raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}")
+        # YAML reads 000022222 as the number 9362.
+        hint = "; put it in quotes" if kind is str and type(value) is int else ""
+        raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}{hint}")
     _check_bounds(key, result, origin)
     return _text(key, result, origin) if kind is str else result
 

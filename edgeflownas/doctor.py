@@ -25,7 +25,9 @@ from edgeflownas.config import Config
 from edgeflownas.device import VISIBLE, asked_for, choose_device, visible
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import fsync_path, swap_link, write_text
+from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.cost import supernet_parameters
+from edgeflownas.network.layer_table import layer_table
 from edgeflownas.train_supernet import FREE_EPOCHS, too_long
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
@@ -178,7 +180,9 @@ def check_data(patient: Patient) -> Iterator[Finding]:
         return
     patient.train_samples = len(index.train)
     found = "{} training and {} validation samples by {}, headers and file sizes are right".format(
-        len(index.train), len(index.val), "list files" if index.source == "lists" else "folders"
+        len(index.train),
+        len(index.val),
+        {"lists": "list files", "folders": "folders", "synthetic": "a synthetic set"}[index.source],
     )
     yield Finding(OK, "data", found)
     if len(index.train) < patient.config.train.batch_size:
@@ -187,7 +191,8 @@ def check_data(patient: Patient) -> Iterator[Finding]:
 
 def check_space(patient: Patient) -> Iterator[Finding]:
     train = patient.config.train
-    checkpoint = supernet_parameters(patient.config.network.init_channels) * TENSORS * 4
+    network = patient.config.network
+    checkpoint = supernet_parameters(layer_table(network.init_channels, space_of(network))) * TENSORS * 4
     trace = TRACE_BYTES + TRACE_SAMPLE_BYTES * train.batch_size if patient.config.runtime.debug_trace else 0
     epoch = EPOCH_BYTES + (patient.train_samples // train.batch_size) * (STEP_BYTES + trace)
     need = CHECKPOINTS * checkpoint + train.num_epochs * epoch
@@ -270,7 +275,7 @@ def check_first_step(patient: Patient) -> Iterator[Finding]:
     seconds = [time.monotonic()]
     try:
         with tf.Graph().as_default():
-            graph = CycleGraph(config)
+            graph = CycleGraph(config, space_of(config.network))
             with tf.Session(config=session_config(config)) as session:
                 graph.initialize(session, config.train.seed)
                 seconds.append(time.monotonic())

@@ -10,13 +10,14 @@ from typing import Any, Dict, List, Optional
 
 from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
-from edgeflownas.config import Config, config_hash, to_dict
+from edgeflownas.config import Config, NetworkConfig, config_hash, from_dict, to_dict
 from edgeflownas.device import asked_for, choose_device, visible
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
+from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.search_space import SPACE
-from edgeflownas.run.artifacts import run_folder
+from edgeflownas.nas.search_space import require_same_space
+from edgeflownas.run.folder import CHECKPOINTS, LOG, REPORT, run_folder
 
 log = logging.getLogger("edgeflownas")
 FREE_EPOCHS = 5  # a longer run needs gate 3 (execution gates, section 7)
@@ -26,7 +27,9 @@ REQUIRED_GATE = 3
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs the trainer; gives the exit code."""
     config, origins, request = parse_train(argv)
-    build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)  # a pool that cannot be is said now
+    build_pool(
+        config.train.arch_seed, config.eval.pool_size, space_of(config.network)
+    )  # fail early if there is no such pool
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     if request.dry_run:
         print(describe(config, origins))
@@ -40,7 +43,9 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer, finish_manifest
-    from edgeflownas.run.artifacts import Manifest, RunLock, archive_previous
+    from edgeflownas.run.folder import RunLock, archive_previous
+    from edgeflownas.run.manifest import Manifest
+    from edgeflownas.run.provenance import machine, write_config
 
     folder, early = run_folder(config), _log_to_terminal()
     with StopSignals() as stop, RunLock(folder):
@@ -61,13 +66,13 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
             _log_to(folder, early)
             fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
             fields.update(device=device, unsupported_gpu_allowed=request.allow_unsupported_gpu)
-            path = os.path.join(folder, "train_manifest.json")
+            fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
             if resumed is None:
-                manifest = Manifest.create(path, initial_weights=weights_from and weights_from.path, **fields)
+                manifest = Manifest.create(folder, initial_weights=weights_from and weights_from.path, **fields)
                 trainer.start(weights_from)
             else:
                 trainer.resume(resumed[0], resumed[1])
-                manifest = Manifest.open(path) if os.path.exists(path) else Manifest.create(path, **fields)
+                manifest = Manifest.open(folder) if Manifest.exists(folder) else Manifest.create(folder, **fields)
                 manifest.resumed(
                     global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"]
                 )
@@ -120,7 +125,7 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         status if trainer.finished else "stopped as asked, --resume goes on,",
         trainer.state.evaluations,
         trainer.state.step,
-        os.path.join(trainer.folder, "supernet_training_report.md"),
+        os.path.join(trainer.folder, REPORT),
     )
     return 0
 
@@ -155,7 +160,9 @@ def _announce(trainer: Any) -> None:
 
 def settled(request: Request, folder: str) -> Request:
     """The request with --resume_if_begun decided: a run has begun once it has a checkpoint, whole or not."""
-    begun = os.path.lexists(os.path.join(folder, "checkpoints", "last"))
+    from edgeflownas.run.checkpoint import CheckpointStore
+
+    begun = CheckpointStore(os.path.join(folder, CHECKPOINTS)).committed
     return request._replace(resume=request.resume or (request.resume_if_begun and begun))
 
 
@@ -164,33 +171,41 @@ def _resume_point(folder: str) -> Any:
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
 
-    generation = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning).newest_valid()
+    generation = CheckpointStore(os.path.join(folder, CHECKPOINTS), log.warning).newest_valid()
     return generation, RunState.from_dict(generation.state, generation.path)
 
 
 def _compare(resumed: Any, config: Config, dataset: str, request: Request) -> List[str]:
     from edgeflownas.engine.run_state import changed_keys
 
-    return changed_keys(resumed[1], config, dataset, request.allow_changed) if resumed else []
+    space = space_of(config.network)
+    return changed_keys(resumed[1], config, space, dataset, request.allow_changed) if resumed else []
 
 
 def _weights_from(config: Config, request: Request) -> Any:
     """The last checkpoint of the experiment that `--load_checkpoint` names, or None."""
+    from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
 
     if not request.resume_from:
         return None
     run = os.path.join(config.runtime.output_dir, request.resume_from)
-    generation = CheckpointStore(os.path.join(run, "checkpoints"), log.warning).newest_valid(
+    generation = CheckpointStore(os.path.join(run, CHECKPOINTS), log.warning).newest_valid(
         f"--resume_experiment_name {request.resume_from} must name a run in {config.runtime.output_dir} that has one"
     )
-    theirs = generation.state["config"]["network"]["init_channels"]
-    if theirs != config.network.init_channels:
+    state = RunState.from_dict(generation.state, generation.path)
+    require_same_space(state.space, space_of(config.network), f"--resume_experiment_name {request.resume_from}")
+    theirs = from_dict(state.config, generation.path).network
+    if theirs != config.network:
         raise UserError(
-            f"{request.resume_from} was trained with network.init_channels {theirs}, this run has "
-            f"{config.network.init_channels}"
+            f"the weights of {request.resume_from} do not fit: it was trained with {_shown(theirs)}, this run has "
+            f"{_shown(config.network)}"
         )
     return generation
+
+
+def _shown(network: NetworkConfig) -> str:
+    return f"network.init_channels {network.init_channels}, network.arch_code {network.arch_code or 'empty'}"
 
 
 def _index(config: Config, request: Request, stop: Any) -> Any:
@@ -250,20 +265,29 @@ def too_long(last_epoch: int, steps_per_epoch: int, resumed: Any, request: Reque
     return not over and not request.unsigned and end > FREE_EPOCHS * steps_per_epoch
 
 
+def _resume_command(config_path: str, request: Request) -> str:
+    """What goes on with this run, from anywhere on this machine, to the end of its schedule."""
+    words = ["python", "-m", "edgeflownas.train_supernet", "--config", config_path, "--resume"]
+    words += ["--unsigned"] if request.unsigned else []
+    words += ["--allow_unsupported_gpu"] if request.allow_unsupported_gpu else []
+    return "cd {} && {}".format(shlex.quote(os.getcwd()), " ".join(shlex.quote(word) for word in words))
+
+
 def _manifest_fields(
     config: Config, origins: Dict[str, str], index: Any, trainer: Any, command: str, gates: Dict[str, Any]
 ) -> Dict[str, Any]:
-    from edgeflownas.run.artifacts import git_state, versions
+    from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 
-    commit, dirty = git_state(str(signoff.project_root()))
+    source_fields, warning = source()
+    if warning:
+        log.warning("%s", warning)
     train = config.train
     return {
         "seed": train.seed,
         "arch_seed": train.arch_seed,
         "config_hash": config_hash(config),
-        "git_commit": commit,
-        "git_dirty": dirty,
+        **source_fields,
         "input_shape": [config.data.input_height, config.data.input_width, 6],
         "optimizer": train.optimizer,
         "lr_schedule": train.lr_schedule,
@@ -281,7 +305,7 @@ def _manifest_fields(
             "base_path": os.path.abspath(config.data.base_path),
         },
         "parameter_count": trainer.graph.net.variables.parameter_count,
-        "search_space": SPACE.as_dict(),
+        "search_space": trainer.space.as_record(),
         "num_epochs": train.num_epochs,
         "steps_per_epoch": trainer.steps_per_epoch,
         "total_steps": trainer.total_steps,
@@ -308,8 +332,9 @@ def _log_to_terminal() -> logging.handlers.MemoryHandler:
 
 def _log_to(folder: str, early: logging.handlers.MemoryHandler) -> None:
     """From now on lines go to train.log, too, the `early` ones first."""
-    with os_errors("write {}".format(os.path.join(folder, "train.log"))):
-        file = logging.FileHandler(os.path.join(folder, "train.log"))
+    path = os.path.join(folder, LOG)
+    with os_errors(f"write {path}"):
+        file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     early.setTarget(file)
     early.close()  # hands over what it has kept

@@ -14,7 +14,7 @@ from edgeflownas.engine.cycle import scale_images
 from edgeflownas.errors import RunFailed
 from edgeflownas.network.layers import BatchStatistics, StoredStatistics
 from edgeflownas.network.losses import accumulate_residuals, end_point_error
-from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.network.routing import FairPaths, SinglePath
 from edgeflownas.tfcompat import tf
 
@@ -38,7 +38,7 @@ class Interrupted(Exception):
 class Scorer:
     """The evaluation graph for `num_paths` codes at a time: 1 for any code, a pool's size for a pool of fair cycles."""
 
-    def __init__(self, net: Supernet, height: int, width: int, num_paths: int) -> None:
+    def __init__(self, net: SupernetGraph, height: int, width: int, num_paths: int) -> None:
         self.num_paths = num_paths
         self.images = tf.placeholder(tf.uint8, [None, height, width, 6], "eval_images")
         self.flow = tf.placeholder(tf.float32, [None, height, width, 2], "eval_flow")

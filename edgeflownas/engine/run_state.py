@@ -7,6 +7,7 @@ from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.engine.loss_scale import LossScale
 from edgeflownas.errors import UserError
+from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
 
 DATASET_KEY = "data.fingerprint"  # the samples themselves, named like a key in `--allow_changed`
 
@@ -40,6 +41,7 @@ class RunState:
     config: Dict[str, Any] = dataclasses.field(default_factory=dict)
     config_hash: str = ""
     dataset: str = ""
+    space: Dict[str, str] = dataclasses.field(default_factory=lambda: dict(FIRST_VERSION))  # name and digest
 
     def as_dict(self) -> Dict[str, Any]:
         return dataclasses.asdict(self)
@@ -48,6 +50,8 @@ class RunState:
     def from_dict(cls, stored: Dict[str, Any], origin: str) -> "RunState":
         """UserError if the state is not one of this version's."""
         names = {field.name for field in dataclasses.fields(cls)}
+        if isinstance(stored, dict):
+            stored = dict({"space": FIRST_VERSION}, **stored)  # the first version's states name none
         if (
             not isinstance(stored, dict)
             or set(stored) != names
@@ -59,7 +63,7 @@ class RunState:
         return cls(**dict(stored, sums=EpochSums(**stored["sums"]), loss_scale=LossScale(**stored["loss_scale"])))
 
 
-def changed_keys(state: RunState, config: Config, dataset: str, allowed: List[str]) -> List[str]:
+def changed_keys(state: RunState, config: Config, space: SearchSpace, dataset: str, allowed: List[str]) -> List[str]:
     """Keys of the training maths that differ from the stored run and are accepted by `--allow_changed`.
 
     UserError if one differs that is not accepted, or an accepted one is no key.
@@ -71,6 +75,7 @@ def changed_keys(state: RunState, config: Config, dataset: str, allowed: List[st
                 f"--allow_changed: {name!r} is not a key of the training maths; keys are section.key, such as "
                 f"train.lr or {DATASET_KEY}"
             )
+    require_same_space(state.space, space, "the run to resume")
     stored = configuration.from_dict(state.config, "the checkpoint's configuration")
     changed = configuration.diff(stored, config) + ([DATASET_KEY] if state.dataset != dataset else [])
     refused = [name for name in changed if name not in allowed]

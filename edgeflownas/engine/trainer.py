@@ -20,17 +20,24 @@ from edgeflownas.data.pipeline import EvalPipeline, TrainPipeline, bn_samples
 from edgeflownas.engine.cycle import CycleGraph, CycleResult
 from edgeflownas.engine.early_stop import EarlyStop
 from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
+from edgeflownas.engine.learning import collapse, level
 from edgeflownas.engine.progress import Progress
 from edgeflownas.engine.records import Records
 from edgeflownas.engine.run_state import EpochSums, RunState
 from edgeflownas.engine.schedule import cosine_lr
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
-from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
+from edgeflownas.nas.arch_codec import space_of
+from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_paths
-from edgeflownas.nas.search_space import SPACE
-from edgeflownas.run.artifacts import Manifest, write_fairness_counts
+from edgeflownas.run import folder as names
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.fairness import FairnessRecord, write_fairness
+from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, INTERRUPTED, Manifest
+from edgeflownas.run.pool import load_pool, save_pool
+from edgeflownas.run.rows import Best, EvaluationRow, StepRow, TimingRow
+from edgeflownas.run.samples import Samples, write_samples
+from edgeflownas.run.tables import read_table
 from edgeflownas.tfcompat import restore, tf
 
 log = logging.getLogger("edgeflownas")
@@ -69,7 +76,8 @@ class Trainer:
         data, train, evaluation, runtime = config.data, config.train, config.eval, config.runtime
         prefetch = max(FAST_PREFETCH if runtime.fast_mode else 1, runtime.prefetch_batches)
         size = (data.input_height, data.input_width)
-        self.pool = build_pool(train.arch_seed, evaluation.pool_size, SPACE)
+        self.space = space_of(config.network)
+        self.pool = build_pool(train.arch_seed, evaluation.pool_size, self.space)
         tf.reset_default_graph()
         # Ahead of the graph: TensorFlow has one pool of threads per process, of the size that whoever comes first asks
         # for,
@@ -84,7 +92,7 @@ class Trainer:
             EvalPipeline(samples, evaluation.batch_size, size[0], size[1], runtime.num_workers, 2)
             for samples in (val, bn)
         ]
-        self.graph = CycleGraph(config)
+        self.graph = CycleGraph(config, self.space)
         self.scorer = Scorer(self.graph.net, size[0], size[1], len(self.pool))
         self.saver = tf.train.Saver(self.graph.saved, max_to_keep=0)
         self.num_train, self.steps_per_epoch = len(index.train), self.pipeline.steps_per_epoch
@@ -95,10 +103,13 @@ class Trainer:
             dataset=index.fingerprint,
             steps_per_epoch=self.steps_per_epoch,
             early_stop=self._early_stop({}).as_dict(),
-            fairness=FairnessCounts(SPACE).as_dict(),
+            fairness=FairnessCounts(self.space).as_dict(),
+            space=self.space.identity(),
         )
-        self.store = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning, (tf.errors.OpError,))
-        self.records = Records(folder, evaluation.pool_size, runtime.debug_trace, 100 if runtime.fast_mode else 10, 200)
+        self.store = CheckpointStore(os.path.join(folder, names.CHECKPOINTS), log.warning, (tf.errors.OpError,))
+        self.records = Records(
+            folder, self.space, evaluation.pool_size, runtime.debug_trace, 100 if runtime.fast_mode else 10, 200
+        )
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
         self._input_seconds = self._epoch_seconds = 0.0
         self._epoch_cycles = 0
@@ -133,7 +144,7 @@ class Trainer:
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
             restore(tf.train.Saver(self.graph.net.variables.all()), self.session, weights_from.prefix)
-        save_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.pool, self.config.train.arch_seed, SPACE)
+        save_pool(self._path(names.pool_name(len(self.pool))), self.pool, self.config.train.arch_seed, self.space)
         self._ready()
 
     def resume(self, generation: Generation, state: RunState) -> None:
@@ -153,7 +164,7 @@ class Trainer:
         own = self.state
         self.state = state
         state.config, state.config_hash, state.dataset = own.config, own.config_hash, own.dataset
-        load_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.config.train.arch_seed, len(self.pool), SPACE)
+        self.pool = load_pool(self._path(names.pool_name(len(self.pool))), len(self.pool), self.space)
         state.early_stopped = self._early_stop(state.early_stop).stopped  # an accepted change of patience counts
         self.records.cut_back(state.lengths)
         self.store.adopt(generation)
@@ -183,12 +194,12 @@ class Trainer:
                     self._write_counts()
                 if self._evaluate(stop):
                     on_evaluated()
-        if state.lengths != self.records.lengths() or not os.path.islink(os.path.join(self.store.folder, "last")):
+        if state.lengths != self.records.lengths() or not self.store.committed:
             self.commit(is_best=False)
         self._write_counts()
         if self.finished:
-            return "early_stopped" if state.early_stopped else "completed"
-        return "interrupted"
+            return EARLY_STOPPED if state.early_stopped else COMPLETED
+        return INTERRUPTED
 
     def _train_epoch(self, stop: StopSignals) -> None:
         """Trains the rest of the epoch at hand, or up to the limit or a signal."""
@@ -209,7 +220,7 @@ class Trainer:
         """Step t: P codes, one batch, one update."""
         t, train, started = self.state.step, self.config.train, time.monotonic()
         draw = fair_cycle if train.supernet_mode == "strict_fairness" else uniform_paths
-        codes = draw(train.arch_seed, t, SPACE)
+        codes = draw(train.arch_seed, t, self.space)
         lr = cosine_lr(t, train.lr, self.total_steps)
         try:
             images, flow = self.session.run([self.pipeline.images, self.pipeline.flow])
@@ -252,28 +263,28 @@ class Trainer:
 
     def _record_cycle(self, epoch: int, position: int, codes: np.ndarray, lr: float, result: CycleResult) -> None:
         state, sums = self.state, self.state.sums
-        counts = FairnessCounts.from_dict(state.fairness, SPACE)
+        counts = FairnessCounts.from_dict(state.fairness, self.space)
         counts.add(codes)
         state.fairness = counts.as_dict()
-        row = {
-            "step": state.step,
-            "epoch": epoch + 1,
-            "lr": lr,
-            "loss": result.loss,
-            "l2_loss": result.l2_loss,
-            "grad_norm_before": result.grad_norm_before,
-            "grad_norm_after": result.grad_norm_after,
-        }
+        row = StepRow(
+            step=state.step,
+            epoch=epoch + 1,
+            lr=lr,
+            loss=result.loss,
+            l2_loss=result.l2_loss,
+            grad_norm_before=result.grad_norm_before,
+            grad_norm_after=result.grad_norm_after,
+        )
         self.records.cycle(row)
         if self.records.trace is not None:
             crops = [[sample.name, y, x] for sample, y, x in self.pipeline.batch(epoch, position)]
             self.records.note(
                 dict(
-                    row,
+                    row._asdict(),
                     event="cycle",
                     codes=codes.tolist(),
-                    forward=result.passes,
-                    backward=result.passes,
+                    forward=result.forward,
+                    backward=result.backward,
                     path_losses=result.path_losses,
                     batches_seen=result.batches_seen,
                     optimizer_step=result.global_step - state.step,
@@ -305,9 +316,9 @@ class Trainer:
         seconds = time.monotonic() - started
         self.progress.end_evaluation(seconds)
         mean = float(np.float32(scores.epe.mean()))
-        is_best = state.best is None or mean < state.best["mean_epe"]
+        is_best = state.best is None or mean < Best(**state.best).mean_epe
         if is_best:
-            state.best = {"epoch": epoch, "global_step": state.step, "mean_epe": mean}
+            state.best = dict(Best(epoch, state.step, mean)._asdict())
         early_stop = self._early_stop(state.early_stop)
         state.early_stopped = early_stop.update(mean)
         state.early_stop = early_stop.as_dict()
@@ -315,14 +326,14 @@ class Trainer:
         row = self._history_row(epoch, mean, scores)
         self.records.evaluation(row, self.pool, scores.epe)
         self.records.timing.append(
-            {
-                "epoch": epoch,
-                "global_step": state.step,
-                "train_seconds": self._epoch_seconds,
-                "eval_seconds": seconds,
-                "cycles_per_second": self._epoch_cycles / self._epoch_seconds if self._epoch_seconds else 0.0,
-                "input_wait_share": self._input_seconds / self._epoch_seconds if self._epoch_seconds else 0.0,
-            }
+            TimingRow(
+                epoch=epoch,
+                global_step=state.step,
+                train_seconds=self._epoch_seconds,
+                eval_seconds=seconds,
+                cycles_per_second=self._epoch_cycles / self._epoch_seconds if self._epoch_seconds else 0.0,
+                input_wait_share=self._input_seconds / self._epoch_seconds if self._epoch_seconds else 0.0,
+            )
         )
         best, worst = int(np.argmin(scores.epe)), int(np.argmax(scores.epe))
         self.records.pictures(state.step - 1, scores, best)
@@ -347,56 +358,50 @@ class Trainer:
             self.progress.evaluated,
         )
 
-    def _history_row(self, epoch: int, mean: float, scores: Scores) -> Dict[str, Any]:
-        state, sums, size = self.state, self.state.sums, len(self.pool)
-        counts = FairnessCounts.from_dict(state.fairness, SPACE)
-        return {
-            "epoch": epoch,
-            "global_step": state.step,
-            f"mean_epe_{size}": mean,
-            f"std_epe_{size}": float(scores.epe.std()),
-            "fairness_gap": counts.gap(),
-            "zero_flow_epe": scores.zero_flow_epe,
-            f"best_mean_epe_{size}": state.best["mean_epe"],
-            "best_epoch": state.best["epoch"],
-            "early_stop_wait": state.early_stop["wait"],
-            "train_loss": sums.loss / sums.cycles,
-            "lr": sums.last_lr,
-            "grad_norm_before_mean": sums.grad_norm_before / sums.cycles,
-            "grad_norm_after_max": sums.grad_norm_after_max,
-            "clip_share": sums.clipped / sums.cycles,
-            "bn_recal_batches": self.config.eval.bn_recal_batches,
-            "num_samples": scores.num_samples,
-        }
+    def _history_row(self, epoch: int, mean: float, scores: Scores) -> EvaluationRow:
+        state, sums = self.state, self.state.sums
+        best = Best(**(state.best or {}))
+        return EvaluationRow(
+            epoch=epoch,
+            global_step=state.step,
+            mean_epe=mean,
+            std_epe=float(scores.epe.std()),
+            fairness_gap=FairnessCounts.from_dict(state.fairness, self.space).gap(),
+            zero_flow_epe=scores.zero_flow_epe,
+            best_mean_epe=best.mean_epe,
+            best_epoch=best.epoch,
+            early_stop_wait=state.early_stop["wait"],
+            train_loss=sums.loss / sums.cycles,
+            lr=sums.last_lr,
+            grad_norm_before_mean=sums.grad_norm_before / sums.cycles,
+            grad_norm_after_max=sums.grad_norm_after_max,
+            clip_share=sums.clipped / sums.cycles,
+            bn_recal_batches=self.config.eval.bn_recal_batches,
+            num_samples=scores.num_samples,
+        )
 
-    def _tell(self, row: Dict[str, Any], seconds: float, is_best: bool) -> None:
-        size = len(self.pool)
-        mean, zero = row[f"mean_epe_{size}"], row["zero_flow_epe"]
+    def _tell(self, row: EvaluationRow, seconds: float, is_best: bool) -> None:
         log.info(
             "epoch %d/%d: mean EPE of %d subnets %.4f px (std %.4f, zero flow %.4f)%s, loss %.4f, fairness_gap %d, "
             "clip touched %.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
-            row["epoch"],
+            row.epoch,
             self.last_epoch,
-            size,
-            mean,
-            row[f"std_epe_{size}"],
-            zero,
+            len(self.pool),
+            row.mean_epe,
+            row.std_epe,
+            row.zero_flow_epe,
             ", best so far" if is_best else "",
-            row["train_loss"],
-            row["fairness_gap"],
-            100 * row["clip_share"],
-            row["bn_recal_batches"],
+            row.train_loss,
+            row.fairness_gap,
+            100 * row.clip_share,
+            row.bn_recal_batches,
             seconds,
-            self.progress.eta(row["epoch"], -1),
+            self.progress.eta(row.epoch, -1),
         )
-        if mean > 0.95 * zero and row["epoch"] > 1:
-            log.warning(
-                "epoch %d: mean EPE %.4f is not clearly below zero flow's %.4f: the supernet has not learned, or has "
-                "collapsed",
-                row["epoch"],
-                mean,
-                zero,
-            )
+        history = read_table(self._path(names.HISTORY), EvaluationRow, len(self.pool), finite=False).numbers
+        trouble = collapse(level(history.mean_epe, history.zero_flow_epe), f"{row.mean_epe:.4f}")
+        if trouble:
+            log.warning("epoch %d: %s", row.epoch, trouble)
 
     def commit(self, is_best: bool) -> None:
         """Tensors and state, atomically."""
@@ -416,35 +421,24 @@ class Trainer:
         return f"the checkpoint of step {self._committed} is good"
 
     def _write_counts(self) -> None:
-        counts = FairnessCounts.from_dict(self.state.fairness, SPACE)
-        write_fairness_counts(
-            self._path("fairness_counts.json"),
-            self.config.train.supernet_mode,
-            self.state.step,
-            counts.as_dict(),
-            counts.gap(),
+        counts = FairnessCounts.from_dict(self.state.fairness, self.space)
+        record = FairnessRecord(
+            self.config.train.supernet_mode, self.state.step, counts.gap(), counts.as_dict(), self.space.identity()
         )
+        write_fairness(self.folder, record)
 
     def _save_samples(self, epoch: int, scores: Scores, subnets: List[int]) -> None:
-        temporary = self._path(".eval_samples.tmp.npz")
-        try:
-            np.savez_compressed(
-                temporary,
-                images=scores.shown[0],
-                flow=scores.shown[1],
-                prediction=scores.predictions[subnets],
-                codes=self.pool[subnets],
-                epe=scores.epe[subnets].astype(np.float32),
-                epoch=epoch,
-                names=np.array([crop[0].name for crop in self.val_pipeline.batch(0)[:SHOWN_SAMPLES]]),
-            )
-            os.replace(temporary, self._path("eval_samples.npz"))
-        except OSError as error:
-            raise UserError(
-                "cannot write {}: {}; free some space and --resume".format(
-                    self._path("eval_samples.npz"), error.strerror or error
-                )
-            )
+        samples = Samples(
+            images=scores.shown[0],
+            flow=scores.shown[1],
+            prediction=scores.predictions[subnets],
+            codes=self.pool[subnets],
+            epe=scores.epe[subnets].astype(np.float32),
+            epoch=epoch,
+            names=[crop[0].name for crop in self.val_pipeline.batch(0)[:SHOWN_SAMPLES]],
+            space=self.space.identity(),
+        )
+        write_samples(self.folder, samples)
 
     def _early_stop(self, stored: Dict[str, Any]) -> EarlyStop:
         return EarlyStop(

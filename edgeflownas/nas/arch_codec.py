@@ -6,6 +6,7 @@ short line.
 
     python -m edgeflownas.nas.arch_codec --self_test
     python -m edgeflownas.nas.arch_codec --code 012001210
+    python -m edgeflownas.nas.arch_codec --space edgeflownet_v2 --code 21012001011
 """
 
 import collections.abc
@@ -16,14 +17,15 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from edgeflownas.arguments import Parser
+from edgeflownas.config import KEYS, NetworkConfig
 from edgeflownas.errors import UserError, run_cli
-from edgeflownas.nas.search_space import SPACE, SearchSpace
+from edgeflownas.nas.search_space import Block, SearchSpace, get_space
 
 _BYTES = (bytes, bytearray, memoryview)  # sequences of ints to Python, but never meant as a code
 _PROBLEMS_SHOWN = 10
 
 
-def parse(code: Any, space: SearchSpace = SPACE) -> Tuple[int, ...]:
+def parse(code: Any, space: SearchSpace) -> Tuple[int, ...]:
     """The code as a tuple of Python ints, one per block.
 
     Raises ValueError: not a spelling of a code, a wrong length (`length=9 required, got N`), or a wrong value
@@ -38,12 +40,12 @@ def parse(code: Any, space: SearchSpace = SPACE) -> Tuple[int, ...]:
     return tuple(_value(found, position, space, of_text) for position, found in enumerate(values))
 
 
-def to_text(code: Any, space: SearchSpace = SPACE) -> str:
+def to_text(code: Any, space: SearchSpace) -> str:
     """`0,1,2,0,0,1,2,1,0`. ValueError as of `parse`."""
     return ",".join(str(value) for value in parse(code, space))
 
 
-def to_digits(code: Any, space: SearchSpace = SPACE) -> str:
+def to_digits(code: Any, space: SearchSpace) -> str:
     """`012001210`. ValueError as of `parse`, and for a value above 9, which no digit can spell."""
     values = parse(code, space)
     if max(values) > 9:
@@ -51,9 +53,20 @@ def to_digits(code: Any, space: SearchSpace = SPACE) -> str:
     return "".join(str(value) for value in values)
 
 
-def describe(code: Any, space: SearchSpace = SPACE) -> Dict[str, str]:
+def describe(code: Any, space: SearchSpace) -> Dict[str, str]:
     """What the code selects, {block name: "Deep2" or "7x7"}, in code order. ValueError as of `parse`."""
     return {block.name: block.label(value) for block, value in zip(space.blocks, parse(code, space))}
+
+
+def space_of(network: NetworkConfig) -> SearchSpace:
+    """A configuration's search space, narrowed if it names a code. UserError: no such space, wrong code."""
+    space = get_space(network.space)
+    if not network.arch_code:
+        return space
+    try:
+        return space.narrowed(parse(network.arch_code, space))
+    except ValueError as error:
+        raise UserError(f"network.arch_code: {error}") from error
 
 
 def _split(code: Any, space: SearchSpace) -> Any:
@@ -79,15 +92,14 @@ def _length(values: Any) -> Any:
 
 def _value(found: Any, position: int, space: SearchSpace, of_text: bool) -> int:
     block = space.blocks[position]
-    options = len(block.options)
     if of_text:
         # Looked up, not converted: int() takes " 1", "+1", "01" and the digits of other scripts as well.
-        value = {str(option): option for option in range(options)}.get(found)
+        value = {str(value): value for value in block.values}.get(found)
     else:
-        value = int(found) if _is_int(found) and 0 <= found < options else None
+        value = int(found) if _is_int(found) and int(found) in block.values else None
     if value is None:
         raise ValueError(
-            f"arch code: value must be in {_allowed(options)}, position {position} "
+            f"arch code: value must be in {_allowed(block)}, position {position} "
             f"(block {block.name}), found {_shown(found)}; {_spelling(space)}"
         )
     return value
@@ -98,8 +110,8 @@ def _is_int(found: Any) -> bool:
     return isinstance(found, (int, np.integer)) and not isinstance(found, (bool, np.timedelta64))
 
 
-def _allowed(options: int) -> str:
-    return "{" + ",".join(str(option) for option in range(options)) + "}"
+def _allowed(block: Block) -> str:
+    return "{" + ",".join(map(str, block.values)) + "}"
 
 
 def _shown(found: Any) -> str:
@@ -112,7 +124,7 @@ def _shown(found: Any) -> str:
 
 
 def _spelling(space: SearchSpace) -> str:
-    example = ["0"] * len(space.blocks)
+    example = [str(block.values[0]) for block in space.blocks]
     return f'write it like "{",".join(example)}" or "{"".join(example)}", no spaces'
 
 
@@ -123,9 +135,9 @@ _FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 _Refused = Tuple[str, Any, List[str]]  # what is wrong, the spelling, phrases that the message must hold
 
 
-def self_test(space: SearchSpace = SPACE) -> Tuple[str, List[str]]:
+def self_test(space: SearchSpace) -> Tuple[str, List[str]]:
     """Every code of the space in every spelling, and the refusals. Returns (what was checked, problems)."""
-    codes = list(itertools.product(*(range(options) for options in space.num_options)))
+    codes = list(itertools.product(*(block.values for block in space.blocks)))
     problems = [problem for code in codes for problem in _spelling_problems(code, space)]
     refused = list(_wrong_values(codes[0], space)) + list(_wrong_shapes(codes[0], space))
     for name, code, phrases in refused:
@@ -170,8 +182,9 @@ def _spelling_problems(code: Tuple[int, ...], space: SearchSpace) -> List[str]:
 def _wrong_values(code: Tuple[int, ...], space: SearchSpace) -> Iterator[_Refused]:
     """A good `code` with one wrong value, for every position."""
     digits = "".join(map(str, code))
-    for position, options in enumerate(space.num_options):
-        phrases = [f"value must be in {_allowed(options)}", f"position {position} ", space.names[position]]
+    for position, block in enumerate(space.blocks):
+        phrases = [f"value must be in {_allowed(block)}", f"position {position} ", block.name]
+        options = len(block.options)
         values = (
             options,
             -1,
@@ -253,15 +266,17 @@ def main(argv: Optional[List[str]] = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--self_test", action="store_true", help="all codes in all spellings, and the refusals")
     what.add_argument("--code", help='show what a code means, for example "0,1,2,0,0,1,2,1,0" or 012001210')
+    parser.add_argument("--space", default=KEYS["network.space"].default, help="search space (default: %(default)s)")
     args = parser.parse_args(argv)
+    space = get_space(args.space)
     if args.code is not None:
         try:
-            code = parse(args.code)
+            code = parse(args.code, space)
         except ValueError as error:
             raise UserError(f"--code: {error}") from error
-        _print_table(code, SPACE)
+        _print_table(code, space)
         return 0
-    checked, problems = self_test()
+    checked, problems = self_test(space)
     for problem in problems[:_PROBLEMS_SHOWN]:
         print(f"problem: {problem}")
     verdict = "FAILED" if problems else "passed"

@@ -1,97 +1,144 @@
-"""The evaluation pool: the fixed subnets that every epoch scores, and the file that shows they stay so.
+"""The evaluation pool: the fixed subnets that every epoch scores, chosen so that a few of them separate all blocks.
 
-A pool is made of fair cycles of a random stream of its own, so that every option of every block is scored
-equally often: the 12 codes of the default use each of the three options exactly four times.
+The pool is a nearly orthogonal design. Every option of every block occurs equally often, no code twice, and the blocks
+are as little confounded as exchanges can make them: if two blocks always took the same pairs of options, the score of
+an option of the one would really be about the other. Confounding of two blocks is measured by Cramer's V of their
+option pairs over the pool: 0 if all pairs occur equally often, 1 if the one block's option gives away the other's.
 """
 
-import json
-from typing import Any, Dict, List, Set
+import itertools
+from typing import Iterator, NamedTuple
 
 import numpy as np
 
 from edgeflownas.errors import UserError
-from edgeflownas.files import atomic_write_json
-from edgeflownas.nas.arch_codec import to_text
-from edgeflownas.nas.fair_sampler import fair_cycle
-from edgeflownas.nas.search_space import SPACE, SearchSpace
+from edgeflownas.nas.search_space import SearchSpace
+from edgeflownas.rng import stream
 
-_FORMAT = 1
-_DRAWS_PER_CYCLE = 1000  # a repeated code is rare unless the pool is about as large as the space
-_ADVICE = "resume with the settings that made it, or move the file away"
+_STARTS = 24  # tables from which exchanges start; the best end counts
+_LEAST_GAIN = (
+    1e-9  # an exchange must lower the sum by more, so that rounding never makes the search go round in circles
+)
 
 
-def build_pool(seed: int, size: int, space: SearchSpace = SPACE) -> np.ndarray:
+class Design(NamedTuple):
+    """How well a pool separates the blocks, over all pairs of blocks that have a choice."""
+
+    largest_v: float  # Cramer's V of the most confounded pair
+    sum_of_squared_v: float
+    option_pairs: int  # pairs of options of two blocks
+    missing_pairs: int  # those that no code of the pool has
+
+
+def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
     """The pool of `seed`, int32 [size, blocks]: distinct codes, every option of every block equally often.
 
-    Cycles 0, 1, ... of the "pool" stream, in order; one that repeats a code is passed over. Raises UserError
-    if `size` is not a positive multiple of the paths of a cycle, or more than the space can give.
+    A pure function: balanced tables from the "pool" stream, in each of which entries of a column are exchanged as long
+    as the sum of squared Cramer's V falls; the end with the lowest largest V, then the lowest sum, is the pool. Raises
+    UserError if `size` is not a positive multiple of the paths of a cycle, or if no such pool exists.
     """
     paths = space.num_paths
     if size < 1 or size % paths:
         raise UserError(
             f"eval.pool_size: expected a positive multiple of {paths}, the paths of a fair cycle, found {size}"
         )
-    cycles: List[np.ndarray] = []
-    seen: Set[bytes] = set()
-    draws = _DRAWS_PER_CYCLE * (size // paths) if size <= space.size else 0
-    for draw in range(draws):
-        codes = fair_cycle(seed, draw, space, purpose="pool")
-        fresh = {code.tobytes() for code in codes} - seen
-        if len(fresh) == paths:
-            seen |= fresh
-            cycles.append(codes)
-        if len(seen) == size:
-            return np.concatenate(cycles)
-    raise UserError(
-        f"eval.pool_size: the fair cycles of this space of {space.size} subnets give no {size} "
-        "distinct codes; choose a smaller pool"
-    )
-
-
-def save_pool(path: str, pool: np.ndarray, seed: int, space: SearchSpace = SPACE) -> None:
-    """Writes a pool as JSON, atomically. ValueError for a wrong code, UserError if the disk refuses."""
-    atomic_write_json(path, _document(pool, seed, space))
-
-
-def load_pool(path: str, seed: int, size: int, space: SearchSpace = SPACE) -> np.ndarray:
-    """The pool in `path`, int32 [size, blocks].
-
-    Raises UserError if the file is missing, damaged, or not exactly what `build_pool(seed, size, space)`
-    gives.
-    """
-    pool = build_pool(seed, size, space)
-    stored = _read(path)
-    expected = _document(pool, seed, space)
-    if set(stored) != set(expected):
+    ends = (_exchange(_balanced_table(seed, start, size, space), space) for start in range(_STARTS))
+    found = [table for table in ends if not _repeats(table)] if size <= space.size else []
+    if not found:
         raise UserError(
-            f"{path}: not a pool file: expected the keys {json.dumps(list(expected))}, "
-            f"found {json.dumps(list(stored)):.200}; {_ADVICE}"
+            f"eval.pool_size: there are no {size} distinct codes with equally many of each option among the "
+            f"{space.size} subnets of {space.name}; choose a smaller pool"
         )
-    for key, value in expected.items():
-        want = json.dumps(value)
-        if stored[key] != want:
-            raise UserError(
-                f"{path}: not the pool of this run: expected {key} {want:.300}, found {stored[key]:.300}; {_ADVICE}"
-            )
-    return pool
+    pools = [np.stack([np.array(b.values)[table[:, i]] for i, b in enumerate(space.blocks)], axis=1) for table in found]
+    # Rounded, so that no last bit decides; of equal ones the first counts.
+    designs = [pool_design(pool, space) for pool in pools]
+    order = [(round(design.largest_v, 9), round(design.sum_of_squared_v, 9)) for design in designs]
+    return pools[order.index(min(order))].astype(np.int32)
 
 
-def _document(pool: np.ndarray, seed: int, space: SearchSpace) -> Dict[str, Any]:
-    # The blocks are a list, since a JSON object promises no order and the order is what a code means.
-    blocks = [dict(block._asdict(), options=list(block.options)) for block in space.blocks]
-    codes = [to_text(code, space) for code in pool]
-    return {"format": _FORMAT, "seed": seed, "size": len(codes), "search_space": blocks, "codes": codes}
+def pool_design(pool: np.ndarray, space: SearchSpace) -> Design:
+    """The design figures of a pool [size, blocks]."""
+    table = np.stack([np.searchsorted(block.values, pool[:, b]) for b, block in enumerate(space.blocks)], axis=1)
+    squares, pairs, missing = [0.0], 0, 0
+    for counts in _contingencies(table, space):
+        squares.append(_squared_v(counts, len(table)))
+        pairs += counts.size
+        missing += int(np.sum(counts == 0))
+    return Design(float(np.sqrt(max(squares))), float(sum(squares)), pairs, missing)
 
 
-def _read(path: str) -> Dict[str, str]:
-    """{key: its value as JSON text}; as text, since 1 == True == 1.0 in Python."""
-    try:
-        with open(path, encoding="utf-8") as handle:
-            stored = json.load(handle)
-        if not isinstance(stored, dict):
-            raise ValueError(f"expected an object, found {type(stored).__name__}")
-        return {key: json.dumps(value) for key, value in stored.items()}
-    except OSError as error:
-        raise UserError(f"cannot read the evaluation pool {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
-        raise UserError(f"{path}: damaged JSON: {str(error):.100}; {_ADVICE}") from error
+def _balanced_table(seed: int, start: int, size: int, space: SearchSpace) -> np.ndarray:
+    """int64 [size, blocks] of positions among a block's values: each column a random order of a balanced one."""
+    rng = stream("pool", seed, start)
+    return np.stack([rng.permutation(size) % options for options in space.num_options], axis=1)
+
+
+def _exchange(table: np.ndarray, space: SearchSpace) -> np.ndarray:
+    """Exchanges entries within columns until no exchange lowers (repeated codes, sum of squared V)."""
+    table, improved = table.copy(), True
+    while improved:
+        improved = False
+        for column in range(table.shape[1]):
+            while _exchange_in(table, column, space):
+                improved = True
+    return table
+
+
+def _exchange_in(table: np.ndarray, column: int, space: SearchSpace) -> bool:
+    """Makes the best exchange of two entries of a column, if there is one."""
+    gains, repeats = _gains(table, column, space), _repeats(table)
+    for flat in np.argsort(gains, axis=None, kind="stable"):
+        i, j = np.unravel_index(flat, gains.shape)
+        if not repeats and not gains[i, j] < -_LEAST_GAIN:
+            return False
+        if table[i, column] == table[j, column]:
+            continue
+        table[[i, j], column] = table[[j, i], column]
+        left = _repeats(table)
+        if left < repeats or (left == repeats and gains[i, j] < -_LEAST_GAIN):
+            return True
+        table[[i, j], column] = table[[j, i], column]
+    return False
+
+
+def _gains(table: np.ndarray, column: int, space: SearchSpace) -> np.ndarray:
+    """[i, j]: how much the sum of squared V changes if rows i and j exchange their entries of a column."""
+    size, own = table.shape[0], table[:, column]
+    total = np.zeros((size, size))
+    for other in range(table.shape[1]):
+        options = space.num_options[column], space.num_options[other]
+        if other == column or min(options) < 2:
+            continue
+        theirs = table[:, other]
+        counts = np.zeros(options, int)
+        np.add.at(counts, (own, theirs), 1)
+        # With balanced columns V^2 is a sum of squared counts. Four counts change by one.
+        seen = counts[:, theirs]  # [own options, size]
+        at = seen[own]  # [i, j] = counts[own of i, theirs of j]
+        diagonal = np.diag(at)
+        change = 2 * (at + at.T - diagonal[:, None] - diagonal[None, :]) + 4
+        change[theirs[:, None] == theirs[None, :]] = 0
+        total += change * (options[0] * options[1] / (size**2 * (min(options) - 1.0)))
+    total[own[:, None] == own[None, :]] = 0.0
+    return total
+
+
+def _contingencies(table: np.ndarray, space: SearchSpace) -> Iterator[np.ndarray]:
+    """How often each pair of options occurs, for each pair of blocks that both have a choice."""
+    for a, b in itertools.combinations(range(table.shape[1]), 2):
+        options = space.num_options[a], space.num_options[b]
+        if min(options) > 1:
+            counts = np.zeros(options, int)
+            np.add.at(counts, (table[:, a], table[:, b]), 1)
+            yield counts
+
+
+def _squared_v(counts: np.ndarray, size: int) -> float:
+    """Squared Cramer's V of a table of counts whose margins are balanced."""
+    expected = size / counts.size
+    return float(np.sum((counts - expected) ** 2) / expected / size / (min(counts.shape) - 1))
+
+
+def _repeats(table: np.ndarray) -> int:
+    """Number of rows that repeat another one."""
+    return len(table) - len({row.tobytes() for row in table})

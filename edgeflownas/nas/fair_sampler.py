@@ -16,10 +16,11 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 import numpy as np
 
 from edgeflownas.arguments import Parser
+from edgeflownas.config import KEYS
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import atomic_write_json, os_errors
 from edgeflownas.nas.arch_codec import parse
-from edgeflownas.nas.search_space import SPACE, SearchSpace
+from edgeflownas.nas.search_space import SearchSpace, get_space
 from edgeflownas.rng import stream
 
 DEFAULT_OUTPUT = "outputs/supernet/fair_sampler_check.json"
@@ -27,28 +28,28 @@ _SECOND_PROCESS_SECONDS = 300
 _PROBLEMS_SHOWN = 10
 
 
-def fair_cycle(seed: int, t: int, space: SearchSpace = SPACE, purpose: str = "cycle") -> np.ndarray:
+def fair_cycle(seed: int, t: int, space: SearchSpace, purpose: str = "cycle") -> np.ndarray:
     """The codes of fair cycle `t`, int32 [P, blocks]: a row per path, a column per block.
 
     One generator per cycle, `RandomState([seed, STREAMS[purpose], t])`; from it one permutation of P per
     block, in table order. Raises ValueError if `seed` or `t` is negative, TypeError if it is not an integer.
     """
     rng = stream(purpose, seed, t)
-    # Of a block with n < P options the remainder is taken: each option P/n times, in an equally random order.
-    columns = [rng.permutation(space.num_paths) % options for options in space.num_options]
+    # A block with n < P options uses permutation % n: each option P/n times, in an equally random order.
+    columns = [np.array(block.values)[rng.permutation(space.num_paths) % len(block.values)] for block in space.blocks]
     return np.stack(columns, axis=1).astype(np.int32)
 
 
-def uniform_paths(seed: int, t: int, space: SearchSpace = SPACE) -> np.ndarray:
+def uniform_paths(seed: int, t: int, space: SearchSpace) -> np.ndarray:
     """P independent, uniform codes for step `t`, int32 [P, blocks]: the single-path-one-shot baseline."""
     rng = stream("uniform", seed, t)
     # The type is named because the numbers drawn depend on it.
-    paths = space.num_paths
-    columns = [rng.randint(options, size=paths, dtype=np.int32) for options in space.num_options]
+    draws = [rng.randint(options, size=space.num_paths, dtype=np.int32) for options in space.num_options]
+    columns = [np.array(block.values, np.int32)[draw] for block, draw in zip(space.blocks, draws)]
     return np.stack(columns, axis=1)
 
 
-def sequence_digest(seed: int, cycles: int, space: SearchSpace = SPACE) -> str:
+def sequence_digest(seed: int, cycles: int, space: SearchSpace) -> str:
     """SHA-256 (hex) of fair cycles 0 .. `cycles` - 1 as little-endian int32 [cycles, P, blocks], C order."""
     return _digest(fair_cycle(seed, t, space) for t in range(cycles))
 
@@ -63,7 +64,7 @@ def _digest(drawn: Iterable[np.ndarray]) -> str:
 class FairnessCounts:
     """How often each option of each block was trained, in Python's ints, which never overflow."""
 
-    def __init__(self, space: SearchSpace = SPACE, counts: Optional[Dict[str, List[int]]] = None) -> None:
+    def __init__(self, space: SearchSpace, counts: Optional[Dict[str, List[int]]] = None) -> None:
         """Starts from `counts` (as of `as_dict`) or from zero. ValueError if they do not fit the space."""
         self._space = space
         self._counts = [[0] * options for options in space.num_options]
@@ -71,7 +72,7 @@ class FairnessCounts:
             self._counts = _checked_counts(counts, space)
 
     @classmethod
-    def from_dict(cls, counts: Dict[str, List[int]], space: SearchSpace = SPACE) -> "FairnessCounts":
+    def from_dict(cls, counts: Dict[str, List[int]], space: SearchSpace) -> "FairnessCounts":
         """The inverse of `as_dict`. Raises ValueError if the counts do not fit the space."""
         return cls(space, counts)
 
@@ -79,8 +80,8 @@ class FairnessCounts:
         """Counts every code of `codes` ([n, blocks]). ValueError for a wrong code; then none is counted."""
         parsed = [parse(code, self._space) for code in codes]
         for code in parsed:
-            for counts, value in zip(self._counts, code):
-                counts[value] += 1
+            for counts, block, value in zip(self._counts, self._space.blocks, code):
+                counts[block.values.index(value)] += 1
 
     def gap(self) -> int:
         """`fairness_gap`: most minus least uses of a block's options, the largest over the blocks."""
@@ -96,7 +97,7 @@ def _checked_counts(counts: Any, space: SearchSpace) -> List[List[int]]:
         found = ", ".join(map(str, counts)) if isinstance(counts, dict) else type(counts).__name__
         raise ValueError(f"fairness counts: expected {', '.join(space.names)}, found {found:.200}")
     for block in space.blocks:
-        uses, options = counts[block.name], len(block.options)
+        uses, options = counts[block.name], len(block.values)
         if not isinstance(uses, (list, tuple)) or len(uses) != options or not all(map(_is_count, uses)):
             raise ValueError(
                 f"fairness counts of block {block.name}: expected {options} whole numbers "
@@ -112,15 +113,15 @@ def _is_count(value: Any) -> bool:
 # ---- the check behind `--check`
 
 
-def check(cycles: int, seed: int) -> Dict[str, Any]:
+def check(cycles: int, seed: int, space: SearchSpace) -> Dict[str, Any]:
     """Are cycles 0 .. `cycles` - 1 fair and reproducible? Returns the record of the check file."""
-    drawn = [fair_cycle(seed, t) for t in range(cycles)]
-    counts = FairnessCounts()
-    gaps, problems = _count(drawn, counts)
-    if any(not np.array_equal(fair_cycle(seed, t), drawn[t]) for t in reversed(range(cycles))):
+    drawn = [fair_cycle(seed, t, space) for t in range(cycles)]
+    counts = FairnessCounts(space)
+    gaps, problems = _count(drawn, counts, space)
+    if any(not np.array_equal(fair_cycle(seed, t, space), drawn[t]) for t in reversed(range(cycles))):
         problems.append("drawn again, in reverse order, a cycle differs: the sampler keeps a state")
     digest = _digest(drawn)
-    second = _digest_of_second_process(cycles, seed)
+    second = _digest_of_second_process(cycles, seed, space)
     if second != digest:
         problems.append(f"a second process gives the sequence {second}, this one {digest}")
     return {
@@ -128,7 +129,8 @@ def check(cycles: int, seed: int) -> Dict[str, Any]:
         "problems": problems,
         "cycles": cycles,
         "seed": seed,
-        "num_paths": SPACE.num_paths,
+        "space": space.identity(),
+        "num_paths": space.num_paths,
         "fairness_gap": counts.gap(),
         "largest_gap_after_any_cycle": max(gaps),
         "counts": counts.as_dict(),
@@ -138,15 +140,15 @@ def check(cycles: int, seed: int) -> Dict[str, Any]:
     }
 
 
-def _count(drawn: List[np.ndarray], counts: FairnessCounts) -> Tuple[List[int], List[str]]:
+def _count(drawn: List[np.ndarray], counts: FairnessCounts, space: SearchSpace) -> Tuple[List[int], List[str]]:
     """Adds each cycle to `counts`. Returns (fairness_gap after each cycle, problems)."""
     gaps: List[int] = []
     problems: List[str] = []
-    want = (SPACE.num_paths, len(SPACE.blocks))
+    want = (space.num_paths, len(space.blocks))
     for t, codes in enumerate(drawn):
         if codes.shape != want or codes.dtype != np.int32:
             problems.append(f"cycle {t}: {codes.dtype} {codes.shape} instead of int32 {want}")
-        alone = FairnessCounts()
+        alone = FairnessCounts(space)
         try:
             alone.add(codes)
             counts.add(codes)
@@ -158,13 +160,14 @@ def _count(drawn: List[np.ndarray], counts: FairnessCounts) -> Tuple[List[int], 
     return gaps, problems
 
 
-def _digest_of_second_process(cycles: int, seed: int) -> str:
+def _digest_of_second_process(cycles: int, seed: int, space: SearchSpace) -> str:
     """What a new interpreter with another hash seed prints, or why it printed nothing."""
     package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     hash_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     environment = dict(os.environ, PYTHONHASHSEED=hash_seed, PYTHONPATH=search_path)
     command = [sys.executable, "-m", "edgeflownas.nas.fair_sampler", f"--cycles={cycles}", f"--seed={seed}"]
+    command.append(f"--space={space.name}")
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECOND_PROCESS_SECONDS)
     except subprocess.TimeoutExpired:
@@ -201,16 +204,18 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="check fairness after each cycle, and that another process draws the same"
     )
+    parser.add_argument("--space", default=KEYS["network.space"].default, help="search space (default: %(default)s)")
     parser.add_argument("--output", default=DEFAULT_OUTPUT, help="check's record (default %(default)s)")
     args = parser.parse_args(argv)
     if args.cycles < 1:
         raise UserError(f"--cycles: expected at least 1, found {args.cycles}")
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed: expected 0 to {2**32 - 1}, found {args.seed}")
+    space = get_space(args.space)
     if not args.check:
-        print(sequence_digest(args.seed, args.cycles))
+        print(sequence_digest(args.seed, args.cycles, space))
         return 0
-    record = check(args.cycles, args.seed)
+    record = check(args.cycles, args.seed, space)
     with os_errors(f"make the folder of {args.output}"):
         os.makedirs(os.path.dirname(os.path.abspath(args.output)), exist_ok=True)
     atomic_write_json(args.output, record)

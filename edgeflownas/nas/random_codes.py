@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from edgeflownas.nas.search_space import SPACE, SearchSpace
+from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.rng import stream
 
 
-def random_codes(seed: int, count: int, space: SearchSpace = SPACE) -> np.ndarray:
+def random_codes(seed: int, count: int, space: SearchSpace) -> np.ndarray:
     """`count` distinct codes, uniformly drawn, int32 [count, blocks]; a larger `count` continues a smaller
     one.
 
@@ -15,4 +15,6 @@ def random_codes(seed: int, count: int, space: SearchSpace = SPACE) -> np.ndarra
     if not 1 <= count <= space.size:
         raise ValueError(f"random codes: count must be in 1..{space.size}, got {count}")
     numbers = stream("random_codes", seed).permutation(space.size)[:count]
-    return np.stack(np.unravel_index(numbers, space.num_options), axis=1).astype(np.int32)
+    chosen = np.unravel_index(numbers, space.num_options)
+    columns = [np.array(block.values)[column] for block, column in zip(space.blocks, chosen)]
+    return np.stack(columns, axis=1).astype(np.int32)

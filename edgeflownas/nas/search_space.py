@@ -1,32 +1,63 @@
-"""The search space as data: one table that codec, sampler, pool, network, manifest and documents read.
+"""The search spaces as data: for each, one table that codec, sampler, pool, network, cost and documents read.
 
-Source: the supernet training plan, section 4. To change the space, change `SPACE` (and, for a new block, where the
-network
-calls it): nothing else knows how many blocks there are or how many options a block has.
+An arch code has one integer per block: the index of the option that the block takes. A code means one thing for ever,
+so every file that holds codes or weights also holds its space's name and digest, and a reader refuses another's. To add
+a space, add a table here: nothing else knows how many blocks there are or which options a block has.
+Sources: the supernet training plan, section 4 (`edgeflownet_v1`).
 """
 
+import difflib
+import hashlib
+import json
 import math
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
+
+from edgeflownas.errors import UserError
+
+DEPTH, KERNEL = "depth", "kernel"
+# A depth block's option is its number of residual blocks. A kernel block's option is the size of its convolution, or
+# several (size, dilation) in a row.
+Option = Union[int, Tuple[Tuple[int, int], ...]]
 
 
 class Block(NamedTuple):
-    """One choice block. `options[i]` is what the value `i` of an arch code selects: the number of residual blocks of a
-    `depth` block, the kernel size in pixels of a `kernel` block."""
+    """One choice block. `options[i]` is what the value `i` of an arch code selects.
+
+    `only` narrows the block to one value; the values keep their meaning.
+    """
 
     name: str
     kind: str
-    options: Tuple[int, ...]
+    options: Tuple[Option, ...]
+    only: Optional[int] = None
+
+    @property
+    def values(self) -> Tuple[int, ...]:
+        """The values that a code may have here."""
+        return tuple(range(len(self.options))) if self.only is None else (self.only,)
+
+    def convolutions(self, value: int) -> Tuple[Tuple[int, int], ...]:
+        """(size, dilation) of each convolution of a kernel block's option."""
+        option = self.options[value]
+        return ((option, 1),) if isinstance(option, int) else option
 
     def label(self, value: int) -> str:
-        """`Deep2` or `5x5`."""
-        option = self.options[value]
-        return f"Deep{option}" if self.kind == "depth" else f"{option}x{option}"
+        """`Deep2`, `5x5`, or `3x3 3x3/2` (the second one dilated by 2)."""
+        if self.kind == DEPTH:
+            return f"Deep{self.options[value]}"
+        words = [f"{size}x{size}" + (f"/{rate}" if rate > 1 else "") for size, rate in self.convolutions(value)]
+        return " ".join(words)
 
 
 class SearchSpace(NamedTuple):
-    """An ordered tuple of choice blocks; position `i` of an arch code belongs to `blocks[i]`."""
+    """A named, ordered tuple of choice blocks; position `i` of an arch code belongs to `blocks[i]`.
 
+    `baseline` is the code of EdgeFlowNet-bilinear as published, if the space contains it.
+    """
+
+    name: str
     blocks: Tuple[Block, ...]
+    baseline: Optional[Tuple[int, ...]] = None
 
     @property
     def names(self) -> Tuple[str, ...]:
@@ -34,8 +65,8 @@ class SearchSpace(NamedTuple):
 
     @property
     def num_options(self) -> Tuple[int, ...]:
-        """Options per block, in code order."""
-        return tuple(len(block.options) for block in self.blocks)
+        """Selectable options per block, in code order."""
+        return tuple(len(block.values) for block in self.blocks)
 
     @property
     def num_paths(self) -> int:
@@ -53,31 +84,92 @@ class SearchSpace(NamedTuple):
             size *= options
         return size
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over names, kinds and options in order; narrowing does not change what a code means."""
+        table = [[block.name, block.kind, block.options] for block in self.blocks]
+        return hashlib.sha256(json.dumps(table).encode("ascii")).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """Name and the beginning of the digest: `edgeflownet_v1:0123456789ab`."""
+        return label_of(self.identity())
+
+    @property
+    def arch_code(self) -> Optional[Tuple[int, ...]]:
+        """The only code of a narrowed space; None of a whole one."""
+        narrowed = all(block.only is not None for block in self.blocks)
+        return tuple(block.values[0] for block in self.blocks) if narrowed else None
+
+    def narrowed(self, code: Tuple[int, ...]) -> "SearchSpace":
+        """The space of this one code (checked by `arch_codec.parse`)."""
+        return self._replace(blocks=tuple(block._replace(only=value) for block, value in zip(self.blocks, code)))
+
     def position(self, name: str) -> int:
         """Position of a block in an arch code."""
         return self.names.index(name)
 
-    def as_dict(self) -> Dict[str, Any]:
-        """For the manifest and for checking a stored space against this one."""
-        return {block.name: {"kind": block.kind, "options": list(block.options)} for block in self.blocks}
+    def identity(self) -> Dict[str, str]:
+        """{"name", "digest"}: what every file with codes or weights holds."""
+        return {"name": self.name, "digest": self.digest}
+
+    def as_record(self) -> Dict[str, Any]:
+        """The identity and the table itself, in plain JSON, for files that people read."""
+        blocks = [
+            {
+                "name": block.name,
+                "kind": block.kind,
+                "options": [block.label(value) for value in range(len(block.options))],
+            }
+            for block in self.blocks
+        ]
+        return dict(self.identity(), blocks=blocks)
 
 
 _DEPTHS = (1, 2, 3)
 _KERNELS = (7, 5, 3)
+_HEADS = ("H0Out", "H1", "H1Out", "H2", "H2Out")
 
-SPACE = SearchSpace(
-    (
-        Block("EB0", "depth", _DEPTHS),
-        Block("EB1", "depth", _DEPTHS),
-        Block("DB0", "depth", _DEPTHS),
-        Block("DB1", "depth", _DEPTHS),
-        Block("H0Out", "kernel", _KERNELS),
-        Block("H1", "kernel", _KERNELS),
-        Block("H1Out", "kernel", _KERNELS),
-        Block("H2", "kernel", _KERNELS),
-        Block("H2Out", "kernel", _KERNELS),
-    )
+_V1 = SearchSpace(
+    "edgeflownet_v1",
+    tuple(Block(name, DEPTH, _DEPTHS) for name in ("EB0", "EB1", "DB0", "DB1"))
+    + tuple(Block(name, KERNEL, _KERNELS) for name in _HEADS),
+    baseline=(0, 0, 0, 0, 0, 1, 0, 0, 0),
 )
 
-# EdgeFlowNet-bilinear as published: one residual block everywhere, 7x7 heads but for a 5x5 in H1.
-BASELINE_CODE = (0, 0, 0, 0, 0, 1, 0, 0, 0)
+_V2 = SearchSpace(
+    "edgeflownet_v2",
+    (Block("E0", KERNEL, _KERNELS), Block("E1", KERNEL, (5, 3, ((3, 1), (3, 2)))))
+    + tuple(Block(name, DEPTH, _DEPTHS) for name in ("EB0", "EB1", "DB0", "DB1"))
+    + tuple(Block(name, KERNEL, (3, 5)) for name in _HEADS),
+)
+
+SPACES: Dict[str, SearchSpace] = {space.name: space for space in (_V1, _V2)}
+# The space of files that the first version wrote, which name none. Not computed: a changed table must be noticed.
+FIRST_VERSION = {"name": "edgeflownet_v1", "digest": "a2918d5c18716a45e4bc8affc02074b129ce2ed6abe3c05d1ed16144b14019f5"}
+
+
+def get_space(name: str) -> SearchSpace:
+    """The space of that name. UserError, with the nearest name, if there is none."""
+    if name not in SPACES:
+        nearest = difflib.get_close_matches(name, list(SPACES), n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"choose one of {', '.join(SPACES)}"
+        raise UserError(f"network.space: there is no search space {name!r}; {hint}")
+    return SPACES[name]
+
+
+def label_of(identity: Dict[str, str]) -> str:
+    """`SearchSpace.label` of a stored identity."""
+    return f"{identity['name']}:{identity['digest'][:12]}"
+
+
+def require_same_space(stored: Any, space: SearchSpace, what: str) -> None:
+    """UserError that names both spaces unless `stored` (an identity, or None in a first version's file) is `space`."""
+    found = FIRST_VERSION if stored is None else stored
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in FIRST_VERSION):
+        raise UserError(f"{what}: expected the name and digest of a search space, found {str(stored)[:80]}")
+    if {key: found[key] for key in FIRST_VERSION} != space.identity():
+        raise UserError(
+            f"{what} is of the search space {label_of(found)}, expected {space.label}: its codes and weights mean "
+            "something else here; choose its space with network.space, or the version of edgeflownas that wrote it"
+        )

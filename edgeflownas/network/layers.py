@@ -6,23 +6,15 @@ Dimension letters: B samples, H and W pixels, C channels, P paths, all tensors N
 import contextlib
 import zlib
 from collections import OrderedDict
-from typing import Dict, Iterator, List, NamedTuple, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
 
+from edgeflownas.network.layer_table import Conv
 from edgeflownas.rng import stream
 from edgeflownas.tfcompat import tf
 
 BN_EPSILON = 1e-5
-
-
-class Conv(NamedTuple):
-    """A convolution (no bias, SAME padding) with, if `bn` names it, the batch norm that follows it."""
-
-    name: str
-    kernel: int
-    inputs: int
-    outputs: int
 
 
 class Variables:
@@ -81,10 +73,25 @@ class Variables:
         return int(sum(np.prod(variable.shape.as_list()) for variable in self.trained.values()))
 
 
-def conv2d(x: tf.Tensor, kernel: tf.Variable, stride: int = 1) -> tf.Tensor:
-    """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), outputs]."""
+def conv2d(x: tf.Tensor, kernel: tf.Variable, stride: int = 1, dilation: int = 1) -> tf.Tensor:
+    """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), outputs], SAME padding. Dilation goes with stride 1."""
+    if dilation > 1:
+        return _dilated(x, kernel, dilation)
+    return _convolve(x, kernel, stride, "SAME")
+
+
+def _convolve(x: tf.Tensor, kernel: tf.Variable, stride: int, padding: str) -> tf.Tensor:
     with tf.get_default_graph().gradient_override_map({"Conv2D": "EigenConv2D"} if _prefers_eigen() else {}):
-        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
+        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding=padding)
+
+
+def _dilated(x: tf.Tensor, kernel: tf.Variable, rate: int) -> tf.Tensor:
+    """A dilated convolution as a plain one on every `rate`-th pixel; TensorFlow has no gradient of its own on a CPU."""
+    height, width = x.shape.as_list()[1:3]
+    margin = rate * (kernel.shape.as_list()[0] - 1) // 2
+    surplus = [-(size + 2 * margin) % rate for size in (height, width)]
+    spread = tf.space_to_batch_nd(x, [rate, rate], [[margin, margin + extra] for extra in surplus])
+    return tf.batch_to_space_nd(_convolve(spread, kernel, 1, "VALID"), [rate, rate], [[0, extra] for extra in surplus])
 
 
 def _prefers_eigen() -> bool:
@@ -109,10 +116,11 @@ def _eigen_gradient(op: tf.Operation, dy: tf.Tensor) -> List[tf.Tensor]:
     # The kernels are chosen here and not around `tf.gradients`, because a branch of a conditional is a graph of its
     # own.
     x, kernel = op.inputs
+    same = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding")}
     with eigen_kernels():
         return [
-            tf.nn.conv2d_backprop_input(tf.shape(x), kernel, dy, strides=op.get_attr("strides"), padding="SAME"),
-            tf.nn.conv2d_backprop_filter(x, tf.shape(kernel), dy, strides=op.get_attr("strides"), padding="SAME"),
+            tf.nn.conv2d_backprop_input(tf.shape(x), kernel, dy, **same),
+            tf.nn.conv2d_backprop_filter(x, tf.shape(kernel), dy, **same),
         ]
 
 

@@ -19,20 +19,23 @@ Option = Callable[[int, tf.Tensor, Norm], tf.Tensor]
 
 
 class Paths(NamedTuple):
-    """One tensor per path, in the slot order of choice block `block`; or, before the first choice, one tensor for
-    all."""
+    """One tensor per path, in the slot order of choice block `block`; before the first choice one tensor for all.
+
+    `shared`: several paths may still be one tensor, as they are up to the second choice.
+    """
 
     tensors: List[tf.Tensor]
     block: Optional[int]
+    shared: bool
 
 
-def each(paths: Paths, function: Callable[[tf.Tensor], tf.Tensor]) -> Paths:
+def on_each_path(paths: Paths, function: Callable[[tf.Tensor], tf.Tensor]) -> Paths:
     """Applies a shared layer to every path; paths that still are the same tensor are computed once."""
     done = {}  # name of a tensor -> result
     for tensor in paths.tensors:
         if tensor.name not in done:
             done[tensor.name] = function(tensor)
-    return Paths([done[tensor.name] for tensor in paths.tensors], paths.block)
+    return paths._replace(tensors=[done[tensor.name] for tensor in paths.tensors])
 
 
 class FairPaths:
@@ -54,13 +57,14 @@ class FairPaths:
         `inside` names the batch norms that belong to the block's options.
         """
         block = self.space.position(name)
-        repeats = self.num_paths // self.space.num_options[block]
+        values = self.space.blocks[block].values
+        repeats = self.num_paths // len(values)
         if paths.block is None:  # one input for all paths: each option is computed once, however many paths chose it
             x = paths.tensors[0]
-            results = [option(value, x, norm) for value in range(self.space.num_options[block])]
-            return Paths([result for result in results for _ in range(repeats)], block)
+            results = [option(value, x, norm) for value in values]
+            return Paths([result for result in results for _ in range(repeats)], block, shared=True)
         slots = self.towards(name, paths).tensors
-        return Paths([option(slot // repeats, x, norm) for slot, x in enumerate(slots)], block)
+        return Paths([option(values[slot // repeats], x, norm) for slot, x in enumerate(slots)], block, shared=False)
 
     def towards(self, name: str, paths: Paths) -> Paths:
         """The paths in the slot order of block `name`, which `choose` then finds as they are.
@@ -74,8 +78,7 @@ class FairPaths:
         block = self.space.position(name)
         if paths.block == block:
             return paths
-        slots = self._arrange(paths, self._path_in[block])
-        return Paths(slots, block)
+        return Paths(self._arrange(paths, self._path_in[block]), block, shared=False)
 
     def in_path_order(self, paths: Paths) -> List[tf.Tensor]:
         """One tensor per path, in the order of `codes`."""
@@ -83,6 +86,8 @@ class FairPaths:
 
     def _arrange(self, paths: Paths, path_in: tf.Tensor) -> List[tf.Tensor]:
         """The tensors such that place `i` holds path `path_in[i]`."""
+        if self.num_paths == 1:
+            return paths.tensors
         return _reorder(paths.tensors, tf.gather(self._slot_of[paths.block], path_in))
 
 
@@ -117,7 +122,9 @@ class SinglePath:
     def choose(self, name: str, paths: Paths, option: Option, norm: Norm, inside: Sequence[str]) -> Paths:
         """Applies `option(value, x, norm)` of block `name` for the value in the code."""
         block = self.space.position(name)
-        x = paths.tensors[0]
+        x, values = paths.tensors[0], self.space.blocks[block].values
+        if len(values) == 1:  # a narrowed block has no branches
+            return Paths([option(values[0], x, norm)], block, shared=False)
 
         def branch(value: int) -> List[tf.Tensor]:
             if not isinstance(norm, BatchStatistics):
@@ -129,13 +136,13 @@ class SinglePath:
                 outputs.extend(noted.noted[layer][0] if layer in noted.noted else noted.unused(layer))
             return outputs
 
-        branches = [lambda value=value: branch(value) for value in range(self.space.num_options[block])]
+        branches = [lambda value=value: branch(value) for value in values]
         results = tf.switch_case(self._codes[0, block], branches)
         results = results if isinstance(results, (list, tuple)) else [results]
         if isinstance(norm, BatchStatistics):
             for i, layer in enumerate(inside):
                 norm.note(layer, *results[1 + 3 * i : 4 + 3 * i])
-        return Paths([results[0]], block)
+        return Paths([results[0]], block, shared=False)
 
     def towards(self, name: str, paths: Paths) -> Paths:
         """There is only one order."""

@@ -11,16 +11,16 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 
 from edgeflownas.arguments import Parser, positive
+from edgeflownas.config import KEYS
 from edgeflownas.device import choose_device
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.random_codes import random_codes
-from edgeflownas.nas.search_space import SPACE
+from edgeflownas.nas.search_space import SearchSpace, get_space
+from edgeflownas.network.layer_table import OUT_CHANNELS, SMALLEST
 from edgeflownas.rng import stream
 
 SCALES = (4, 2, 1)  # of the three outputs, from coarse to fine
-OUT_CHANNELS = 4
-SMALLEST = 64  # pixels, of either side
 
 
 def expected_shapes(batch: int, height: int, width: int) -> List[Tuple[int, int, int, int]]:
@@ -39,19 +39,21 @@ def problems(outputs: List[np.ndarray], want: List[Tuple[int, int, int, int]]) -
     return found
 
 
-def forward(codes: np.ndarray, batch: int, height: int, width: int, seed: int, init_channels: int) -> Any:
+def forward(
+    codes: np.ndarray, space: SearchSpace, batch: int, height: int, width: int, seed: int, channels: int
+) -> Any:
     """Yields the three outputs of each code, for one random batch and random weights of `seed`."""
     from edgeflownas.network.layers import BatchStatistics
-    from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+    from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
     from edgeflownas.network.routing import SinglePath
     from edgeflownas.tfcompat import tf
 
     images = stream("random_codes", seed, 1).uniform(-1.0, 1.0, (batch, height, width, 6)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        net = Supernet(init_channels)
+        net = SupernetGraph(channels, space)
         fed = tf.placeholder(tf.float32, images.shape, "images")
-        code = tf.placeholder(tf.int32, [1, len(SPACE.blocks)], "code")
-        outputs = net.forward(fed, SinglePath(code, net.space), BatchStatistics(net.variables))
+        code = tf.placeholder(tf.int32, [1, len(space.blocks)], "code")
+        outputs = net.forward(fed, SinglePath(code, space), BatchStatistics(net.variables))
         net.variables.initialize(session, seed)
         for row in codes:
             yield [paths[0] for paths in session.run(outputs, {fed: images, code: row[None]})]
@@ -71,16 +73,17 @@ def _parser() -> Parser:
     parser.add_argument(
         "--init_channels", type=positive, default=32, help="width of the supernet, even (default %(default)s)"
     )
+    parser.add_argument("--space", default=KEYS["network.space"].default, help="search space (default: %(default)s)")
     parser.add_argument("--gpu_device", default="0", help="GPU number; -1: CPU (default %(default)s)")
     return parser
 
 
-def _check_arguments(args: argparse.Namespace) -> None:
+def _check_arguments(args: argparse.Namespace, space: SearchSpace) -> None:
     for flag, value in (("--h", args.h), ("--w", args.w)):
         if value < SMALLEST:
             raise UserError(f"{flag}: expected at least {SMALLEST} pixels, found {value}")
-    if args.samples > SPACE.size:
-        raise UserError(f"--samples: expected at most {SPACE.size}, the number of subnets, found {args.samples}")
+    if args.samples > space.size:
+        raise UserError(f"--samples: expected at most {space.size}, the number of subnets, found {args.samples}")
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed: expected 0 to {2**32 - 1}, found {args.seed}")
     if args.init_channels < 2:
@@ -90,17 +93,18 @@ def _check_arguments(args: argparse.Namespace) -> None:
 def main(argv: Optional[List[str]] = None) -> int:
     """Prints a line per code and a verdict. Returns 0, or 1 if an output is wrong."""
     args = _parser().parse_args(argv)
-    _check_arguments(args)
+    space = get_space(args.space)
+    _check_arguments(args, space)
     choose_device(args.gpu_device)
-    codes = random_codes(args.seed, args.samples)
+    codes = random_codes(args.seed, args.samples, space)
     want = expected_shapes(args.batch, args.h, args.w)
     failed = 0
-    for code, outputs in zip(codes, forward(codes, args.batch, args.h, args.w, args.seed, args.init_channels)):
+    for code, outputs in zip(codes, forward(codes, space, args.batch, args.h, args.w, args.seed, args.init_channels)):
         found = problems(outputs, want)
         failed += bool(found)
         sizes = " ".join("{}x{}".format(*output.shape[1:3]) for output in outputs)
         print(
-            "{}  {}  {}".format(to_digits(code), sizes, "FAIL: " + "; ".join(found) if found else "finite, ok"),
+            "{}  {}  {}".format(to_digits(code, space), sizes, "FAIL: " + "; ".join(found) if found else "finite, ok"),
             flush=True,
         )
     print(

@@ -22,12 +22,14 @@ from edgeflownas.engine.evaluate import Interrupted, Scorer, read_batches, score
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.trainer import session_config
 from edgeflownas.errors import UserError
-from edgeflownas.nas.arch_codec import parse, to_digits
+from edgeflownas.nas.arch_codec import parse, space_of, to_digits
 from edgeflownas.nas.cost import subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.search_space import SPACE
-from edgeflownas.network.MultiScaleResNet_supernet import Supernet as Network
+from edgeflownas.nas.search_space import SearchSpace, require_same_space
+from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.folder import CHECKPOINTS, pool_name
+from edgeflownas.run.pool import load_pool
 from edgeflownas.tfcompat import restore, tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
@@ -52,15 +54,18 @@ class Result(NamedTuple):
 class Supernet:
     """The weights of one checkpoint, ready to score subnets. Made by `load`; `close` frees the session."""
 
-    def __init__(self, config: Config, generation: Generation, state: RunState, index: FC2Index) -> None:
+    def __init__(
+        self, config: Config, generation: Generation, state: RunState, index: FC2Index, pool: np.ndarray
+    ) -> None:
         self.config, self.generation, self.state, self.index = config, generation, state, index
-        self.pool = build_pool(config.train.arch_seed, config.eval.pool_size, SPACE)  # int32 [pool_size, blocks]
+        self.space: SearchSpace = space_of(config.network)
+        self.pool = pool  # int32 [pool_size, blocks]
         self._scorers: Dict[int, Scorer] = {}
         self._bn_batches: List[Any] = []
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._session = tf.Session(config=session_config(config))  # ahead of the graph, as in the trainer
-            self._net = Network(config.network.init_channels, SPACE)
+            self._net = SupernetGraph(config.network.init_channels, self.space)
             self._val, self._bn = self._pipelines()
             saver = tf.train.Saver(self._net.variables.all())
             try:
@@ -87,9 +92,11 @@ class Supernet:
         run's own value. `progress(done, total)` is told of the data check. UserError: no such run, damaged
         checkpoint, other configuration, other data.
         """
-        generation = CheckpointStore(os.path.join(run_folder, "checkpoints")).load(checkpoint)
+        generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
         stored = configuration.from_dict(state.config, generation.path)
+        space = space_of(stored.network)
+        require_same_space(state.space, space, run_folder)
         config = _with_settings(stored, settings or {}, run_folder)
         index = build_index(config.data, config.train.seed, progress=progress)
         if index.fingerprint != state.dataset:
@@ -98,7 +105,7 @@ class Supernet:
                 f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
                 "data with --base_path and --list_dir"
             )
-        return cls(config, generation, state, index)
+        return cls(config, generation, state, index, _pool(run_folder, stored, config, space))
 
     @property
     def epoch(self) -> int:
@@ -125,14 +132,14 @@ class Supernet:
         stop: Callable[[], bool] = lambda: False,
         progress: Optional[Callable[[int, int], None]] = None,
     ) -> Iterator[List[Result]]:
-        """`evaluate`, some codes at a time as they are done. `Interrupted` once `stop()` is true; no result
-        is half one.
+        """`evaluate`, some codes at a time as they are done. `Interrupted` once `stop()` is true. Never yields
+        partial results.
 
         `progress(done, total)` is told of each validation batch that was scored for the codes at hand.
         The run's whole pool goes through the network at once; other codes one by one, `CHUNK` per pass over
         the data.
         """
-        rows = np.array([parse(code, SPACE) for code in codes], np.int32).reshape(-1, len(SPACE.blocks))
+        rows = np.array([parse(code, self.space) for code in codes], np.int32).reshape(-1, len(self.space.blocks))
         pooled = np.array_equal(rows, self.pool)
         size = len(rows) if pooled else CHUNK
         for first in range(0, len(rows), size):
@@ -192,12 +199,11 @@ class Supernet:
                 stop=stop,
                 progress=scored,
             )
-        costs = [
-            subnet_cost(row, data.input_height, data.input_width, self.config.network.init_channels) for row in rows
-        ]
+        size = data.input_height, data.input_width
+        costs = [subnet_cost(row, self._net.layers, self.space, *size) for row in rows]
         return [
             Result(
-                to_digits(row),
+                to_digits(row, self.space),
                 float(epe),
                 scores.zero_flow_epe,
                 cost.parameters,
@@ -207,6 +213,14 @@ class Supernet:
             )
             for row, epe, cost in zip(rows, scores.epe, costs)
         ]
+
+
+def _pool(run_folder: str, stored: Config, config: Config, space: SearchSpace) -> np.ndarray:
+    """The run's own pool; one of another size, if the settings ask for it."""
+    size = config.eval.pool_size
+    if size != stored.eval.pool_size:
+        return build_pool(config.train.arch_seed, size, space)
+    return load_pool(os.path.join(run_folder, pool_name(size)), size, space)
 
 
 def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) -> Config:

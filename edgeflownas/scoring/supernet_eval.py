@@ -15,15 +15,17 @@ from edgeflownas import config as configuration
 from edgeflownas.arguments import Parser, positive
 from edgeflownas.command_line import config_parser, overrides
 from edgeflownas.device import choose_device
+from edgeflownas.engine.learning import COLLAPSED_RATIO, ratio
+from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
-from edgeflownas.nas.arch_codec import parse, to_digits
+from edgeflownas.nas.arch_codec import space_of, to_digits
 from edgeflownas.nas.random_codes import random_codes
-from edgeflownas.nas.search_space import SPACE
-from edgeflownas.run.artifacts import run_folder
+from edgeflownas.nas.search_space import SearchSpace, require_same_space
+from edgeflownas.run.checkpoint import CheckpointStore
+from edgeflownas.run.folder import CHECKPOINTS, SCORES, find_run, run_folder
 
-OUTPUT = "subnet_scores.csv"
 SHOWN = 50  # lines of the printed table; the file has them all
 FRONT_SHOWN = 12  # codes of a front
 # Of the configuration; what else a run was trained with comes from its checkpoint.
@@ -68,6 +70,12 @@ def _parser() -> Parser:
     )
     group = parser.add_argument_group("this evaluation")
     group.add_argument(
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="run folder, or an experiment's name; else --output_dir and --experiment_name",
+    )
+    group.add_argument(
         "--eval_only",
         action="store_true",
         help="accepted because the specification spells it; this program only evaluates, with or without it",
@@ -87,11 +95,11 @@ def _parser() -> Parser:
         "--random", type=positive, metavar="N", help="score N random codes; a larger N continues a smaller one"
     )
     group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
-    group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {OUTPUT} in the run folder)")
+    group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {SCORES} in the run folder)")
     return parser
 
 
-def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
+def requested_codes(args: argparse.Namespace, space: SearchSpace) -> Optional[List[str]]:
     """The codes that the command line names, in digits and each once; None for the pool. UserError: a wrong
     one."""
     if args.random_seed is not None and args.random is None:
@@ -100,11 +108,11 @@ def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
         seed = args.random_seed or 0
         if not 0 <= seed < 2**32:
             raise UserError(f"--random_seed: expected 0 to {2**32 - 1}, found {seed}")
-        if args.random > SPACE.size:
-            raise UserError(f"--random: expected at most {SPACE.size}, the number of subnets, found {args.random}")
-        return [to_digits(code) for code in random_codes(seed, args.random)]
+        if args.random > space.size:
+            raise UserError(f"--random: expected at most {space.size}, the number of subnets, found {args.random}")
+        return [to_digits(code, space) for code in random_codes(seed, args.random, space)]
     if args.codes is not None:
-        return _digits([("--codes", text) for text in _split(args.codes)])
+        return _digits([("--codes", text) for text in _split(args.codes, space)], space)
     if args.codes_file is not None:
         with os_errors(f"read {args.codes_file}"), open(args.codes_file, "rb") as handle:
             lines = handle.read().decode("utf-8-sig", "replace").splitlines()
@@ -114,20 +122,21 @@ def requested_codes(args: argparse.Namespace) -> Optional[List[str]]:
         named = [(where, text) for where, text in named if text]
         if not named:
             raise UserError(f"{args.codes_file}: expected a code per line, found none")
-        return _digits(named)
+        return _digits(named, space)
     return None
 
 
-def _split(text: str) -> List[str]:
+def _split(text: str, space: SearchSpace) -> List[str]:
     # "0,1,2,0,0,1,2,1,0" is one code in its other spelling.
-    return [text] if text.count(",") == len(SPACE.blocks) - 1 and len(text) < 3 * len(SPACE.blocks) else text.split(",")
+    blocks = len(space.blocks)
+    return [text] if text.count(",") == blocks - 1 and len(text) < 3 * blocks else text.split(",")
 
 
-def _digits(named: List[Tuple[str, str]]) -> List[str]:
+def _digits(named: List[Tuple[str, str]], space: SearchSpace) -> List[str]:
     codes: Dict[str, None] = {}
     for where, text in named:
         try:
-            codes[to_digits(parse(text))] = None
+            codes[to_digits(text, space)] = None
         except ValueError as error:
             raise UserError(f"{where}: {error}") from error
     return list(codes)
@@ -137,15 +146,24 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Scores what is asked for and is not scored yet; gives the exit code."""
     args = _parser().parse_args(argv)
     config, origins = configuration.load(args.config, overrides(args))
-    codes = requested_codes(args)
-    folder = run_folder(config)
+    folder = find_run(args.run) if args.run else run_folder(config)
+    codes = requested_codes(args, _space_of_run(folder, args.checkpoint))
     values = configuration.flat(config)
     settings = {
         name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")
     }
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     with StopSignals() as stop:
-        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop)
+        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, SCORES), stop)
+
+
+def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
+    """The search space of a run, known before TensorFlow is imported."""
+    generation = CheckpointStore(os.path.join(folder, CHECKPOINTS)).load(checkpoint)
+    state = RunState.from_dict(generation.state, generation.path)
+    space = space_of(configuration.from_dict(state.config, generation.path).network)
+    require_same_space(state.space, space, folder)
+    return space
 
 
 def _evaluate(
@@ -157,10 +175,10 @@ def _evaluate(
     from edgeflownas.scoring.supernet import Interrupted, Supernet
 
     with Supernet.load(folder, checkpoint, settings, Checking("checking files")) as supernet:
-        wanted = codes if codes is not None else [to_digits(code) for code in supernet.pool]
+        wanted = codes if codes is not None else [to_digits(code, supernet.space) for code in supernet.pool]
         title = _title(supernet, folder, checkpoint)
         print(title, flush=True)
-        with ScoreTable(output, belongs_to(supernet)) as table:
+        with ScoreTable(output, belongs_to(supernet), supernet.space) as table:
             missing = [code for code in wanted if code not in table]
             if len(missing) < len(wanted):
                 print(f"{len(wanted) - len(missing)} of {len(wanted)} codes are in {output} already")
@@ -174,7 +192,7 @@ def _evaluate(
                     "command continues"
                 )
                 return int(stop.exit_code)
-            _finish(table, title)
+            _finish(table, title, supernet.space)
     return 0
 
 
@@ -182,6 +200,7 @@ def belongs_to(supernet: Any) -> Dict[str, Any]:
     """What decides a row beside its code: weights, settings and data."""
     evaluation, generation = supernet.config.eval, supernet.generation
     return {
+        "space": supernet.space.identity(),
         "checkpoint": {
             "generation": generation.name,
             "epoch": supernet.epoch,
@@ -230,14 +249,14 @@ def _print_progress(table: Any, results: Any, wanted: List[str]) -> None:
         )
 
 
-def _finish(table: Any, title: str) -> None:
+def _finish(table: Any, title: str, space: SearchSpace) -> None:
     """Prints the ranking and draws the picture."""
     from edgeflownas.scoring.score_plot import COSTS, draw, front
 
     ranked = table.ranked()
     print(
         "\n{:>5}  {:<{width}}  {:>9}  {:>11}  {:>14}".format(
-            "rank", "arch_code", "EPE px", "parameters", "multiply-adds", width=len(SPACE.blocks)
+            "rank", "arch_code", "EPE px", "parameters", "multiply-adds", width=len(space.blocks)
         )
     )
     for row in ranked[:SHOWN]:
@@ -245,15 +264,20 @@ def _finish(table: Any, title: str) -> None:
     if len(ranked) > SHOWN:
         print(f"  ... and {len(ranked) - SHOWN} more")
     mean = sum(row.epe for row in ranked) / len(ranked)
+    if ratio(mean, ranked[0].zero_flow_epe) >= COLLAPSED_RATIO:
+        print(
+            "these subnets are no better than predicting no motion: the supernet has collapsed or has not learned yet, "
+            "and their order and the fronts below mean nothing"
+        )
     print(
         f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
         f"{ranked[0].bn_recal_batches} BN batches per subnet"
     )
-    for cost, label in COSTS.items():
+    for label, cost in COSTS.items():
         codes = [row.arch_code for row in front(ranked, cost)]
         more = f" and {len(codes) - FRONT_SHOWN} more" if len(codes) > FRONT_SHOWN else ""
         print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))
-    draw(table.plot, ranked, title)
+    draw(table.plot, ranked, title, space)
     print(f"table {table.path}\nplot  {table.plot}")
 
 

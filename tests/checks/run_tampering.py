@@ -3,7 +3,7 @@
 import json
 import os
 
-from edgeflownas.nas.check_manifest import run_checks
+from edgeflownas.checks.check_manifest import run_checks
 
 
 def failed(folder):
@@ -144,8 +144,14 @@ def both(*changes):
     return tamper
 
 
-RESUME = {"time": "2001-01-01T00:00:00Z", "status_before": "interrupted", "global_step": 6, "changed": [], "command": "x",
-          "gates": {}}  # fmt: skip
+RESUME = {
+    "time": "2001-01-01T00:00:00Z",
+    "status_before": "interrupted",
+    "global_step": 6,
+    "changed": [],
+    "command": "x",
+    "gates": {},
+}
 
 
 def resumed(changed, at=6):

@@ -33,9 +33,15 @@ def smi(tmp_path, monkeypatch):
 @pytest.fixture
 def patient(tiny_data, tmp_path):
     def make(words="", **changes):
-        values = {"data.base_path": tiny_data, "data.input_height": 64, "data.input_width": 67, "train.batch_size": 5,
-                  "network.init_channels": 2, "runtime.output_dir": str(tmp_path / "deep" / "er"),
-                  "runtime.gpu_device": "-1"}  # fmt: skip
+        values = {
+            "data.base_path": tiny_data,
+            "data.input_height": 64,
+            "data.input_width": 67,
+            "train.batch_size": 5,
+            "network.init_channels": 2,
+            "runtime.output_dir": str(tmp_path / "deep" / "er"),
+            "runtime.gpu_device": "-1",
+        }
         values.update({name.replace("__", "."): value for name, value in changes.items()})
         return doctor.Patient(configuration.load(None, values)[0], False, parse_train(words.split())[2])
 
@@ -106,15 +112,15 @@ def test_a_broken_nvidia_smi_is_one_line(smi, output, code, message):
     "capability, driver, tensorflow, nvidia_build, works",
     [
         ((7, 5), (450, 80), "1.15.5", False, True),
-        ((8, 0), (535, 104), "1.15.5", False, False),   # the trap
+        ((8, 0), (535, 104), "1.15.5", False, False),  # the trap
         ((8, 6), (535, 104), "1.15.2", False, False),
         ((12, 0), (570, 1), "1.15.5", False, False),
-        ((8, 0), (535, 104), "1.15.5", True, True),     # NVIDIA's own build
+        ((8, 0), (535, 104), "1.15.5", True, True),  # NVIDIA's own build
         ((8, 0), (535, 104), "2.16.1", False, True),
-        ((7, 5), (450, 80), "2.16.1", False, False),    # driver too old for CUDA 12
+        ((7, 5), (450, 80), "2.16.1", False, False),  # driver too old for CUDA 12
         ((7, 5), (390, 1), "1.15.5", False, False),
     ],
-)  # fmt: skip
+)
 def test_which_tensorflow_computes_on_which_gpu(capability, driver, tensorflow, nvidia_build, works):
     verdict = nvidia.judge(nvidia.Gpu("X", capability, driver), tensorflow, nvidia_build)
     assert verdict.works == works and bool(verdict.advice) == (not works)
@@ -280,7 +286,14 @@ def test_everything_in_one_go(tiny_data, tmp_path, monkeypatch, capsys):
     assert doctor.main(flags + small) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[6:].split(": ")[0] for line in lines[:-1]] == [
-        "TensorFlow", "GPU", "data", "disk space", "file system", "gates", "first step"]  # fmt: skip
+        "TensorFlow",
+        "GPU",
+        "data",
+        "disk space",
+        "file system",
+        "gates",
+        "first step",
+    ]
     assert "first step" in lines[-2] and "batch 2, 2 channels" in lines[-2]
     monkeypatch.setattr(doctor, "check_first_step", lambda patient: iter(()))
     monkeypatch.setattr(doctor, "CHECKS", (doctor.check_data,))

@@ -1,0 +1,155 @@
+"""The network's layers as data: this one table drives the variables, the forward pass and the cost of a subnet.
+
+A layer reads the result of another one. Where the search space has a block of the layer's name, the block's options
+stand there; otherwise the layer is fixed. Built on the search space. No TensorFlow.
+"""
+
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from edgeflownas.errors import UserError
+from edgeflownas.nas.search_space import DEPTH, KERNEL, Block, SearchSpace
+
+SCOPE = "supernet"
+IMAGES = "images"
+IMAGE_CHANNELS, OUT_CHANNELS = 6, 4
+SMALLEST = 64  # pixels, of either side of an image
+RESIDUAL_KERNEL = 3  # both convolutions of a residual block
+
+
+class Conv(NamedTuple):
+    """A convolution without bias, SAME padding. `name` is its variable scope."""
+
+    name: str
+    kernel: int
+    inputs: int
+    outputs: int
+    dilation: int = 1
+
+
+class Place(NamedTuple):
+    """A row of the table: a layer that works at 1/2**`stage` of the input's size and has `outputs` channels.
+
+    It reads the result of `source`; the difference of their stages says whether it strides, upsamples or does neither.
+    `kernel` is its size where the space has no block of that name; None: the space must have one. `kind` is that of a
+    block that can stand there.
+    """
+
+    name: str
+    source: str
+    stage: int
+    outputs: int
+    kind: str
+    kernel: Optional[int] = None
+
+
+class Layer(NamedTuple):
+    """A place in the network of one space, with the block that stands there, if any."""
+
+    place: Place
+    inputs: int
+    source_stage: int
+    block: Optional[Block]
+
+    @property
+    def name(self) -> str:
+        return self.place.name
+
+    @property
+    def values(self) -> Tuple[int, ...]:
+        """The values of a code that select an option here; a fixed layer has one option."""
+        return self.block.values if self.block else (0,)
+
+    @property
+    def stride(self) -> int:
+        return 2 if self.place.stage > self.source_stage else 1
+
+    @property
+    def upsampled(self) -> bool:
+        return self.place.stage < self.source_stage
+
+    @property
+    def norm(self) -> str:
+        """Scope of the batch norm that follows, shared by all options, with a ReLU; empty if there is none."""
+        follows = self.place.kind == KERNEL and self.name not in OUTPUTS
+        return f"{SCOPE}/{self.name}/bn" if follows else ""
+
+    def convolutions(self, value: int) -> List[Conv]:
+        """The convolutions of an option, in order."""
+        width = self.place.outputs
+        if self.place.kind == DEPTH:
+            scopes = self.residual_scopes(value)
+            return [Conv(f"{scope}/conv{i}", RESIDUAL_KERNEL, width, width) for scope in scopes for i in (1, 2)]
+        if self.block is None:
+            return [Conv(f"{SCOPE}/{self.name}/conv", self.place.kernel or 0, self.inputs, width)]
+        sizes = self.block.convolutions(value)
+        option = "_".join(f"k{size}" + (f"d{rate}" if rate > 1 else "") for size, rate in sizes)
+        numbers = [""] if len(sizes) == 1 else [str(i + 1) for i in range(len(sizes))]
+        return [
+            Conv(f"{SCOPE}/{self.name}/{option}/conv{number}", size, width if i else self.inputs, width, rate)
+            for i, (number, (size, rate)) in enumerate(zip(numbers, sizes))
+        ]
+
+    def norms(self, value: int) -> List[str]:
+        """Scopes of the batch norms inside an option: behind each convolution but, in a kernel block, the last."""
+        scopes = [conv.name.replace("/conv", "/bn") for conv in self.convolutions(value)]
+        return scopes if self.place.kind == DEPTH else scopes[:-1]
+
+    def norms_inside(self) -> List[str]:
+        """Scopes of the batch norms inside all options."""
+        return [norm for value in self.values for norm in self.norms(value)]
+
+    def residual_scopes(self, value: int) -> List[str]:
+        """Variable scopes of the residual blocks of one option of a depth block, in order."""
+        depth = self.block.options[value] if self.block else 0
+        return [f"{SCOPE}/{self.name}/deep{depth}/block{i + 1}" for i in range(int(depth))]  # type: ignore
+
+
+def places(c: int) -> Tuple[Place, ...]:
+    """The table; `c` is `network.init_channels`, from which all widths follow. Source: EdgeFlowNet-bilinear."""
+    return (
+        Place("E0", IMAGES, 1, c, KERNEL, 7),
+        Place("E1", "E0", 2, 2 * c, KERNEL, 5),
+        Place("EB0", "E1", 2, 2 * c, DEPTH),
+        Place("Down1", "EB0", 3, 4 * c, KERNEL, 3),
+        Place("EB1", "Down1", 3, 4 * c, DEPTH),
+        Place("Down2", "EB1", 4, 8 * c, KERNEL, 3),
+        Place("DB0", "Down2", 4, 8 * c, DEPTH),
+        Place("Up1", "DB0", 3, 4 * c, KERNEL, 3),
+        Place("DB1", "Up1", 3, 4 * c, DEPTH),
+        Place("Up2", "DB1", 2, 2 * c, KERNEL, 3),
+        Place("H0Out", "Up2", 2, OUT_CHANNELS, KERNEL),
+        Place("H1", "Up2", 1, c, KERNEL),
+        Place("H1Out", "H1", 1, OUT_CHANNELS, KERNEL),
+        Place("H2", "H1", 0, c // 2, KERNEL),
+        Place("H2Out", "H2", 0, OUT_CHANNELS, KERNEL),
+    )
+
+
+OUTPUTS = ("H0Out", "H1Out", "H2Out")  # from coarse to fine
+
+
+def layer_table(init_channels: int, space: SearchSpace) -> Tuple[Layer, ...]:
+    """Every layer of the network on this space, in the order in which they run.
+
+    UserError: the space has a block that the network never visits, lacks one that it needs, or has one that cannot
+    stand where its name says.
+    """
+    blocks: Dict[str, Block] = {block.name: block for block in space.blocks}
+    table = places(init_channels)
+    unvisited = [name for name in blocks if name not in [place.name for place in table]]
+    if unvisited:
+        raise UserError(f"search space {space.name}: the network never visits block {unvisited[0]}")
+    width, stage = {IMAGES: IMAGE_CHANNELS}, {IMAGES: 0}
+    layers = []
+    for place in table:
+        inputs, block = width[place.source], blocks.get(place.name)
+        if block is None and place.kernel is None:
+            raise UserError(f"search space {space.name}: the network visits {place.name}, but there is no such block")
+        if block is not None and block.kind != place.kind:
+            raise UserError(
+                f"search space {space.name}: block {block.name}: the network has a {place.kind} choice there, "
+                f"found the kind {block.kind!r}"
+            )
+        layers.append(Layer(place, inputs, stage[place.source], block))
+        width[place.name], stage[place.name] = place.outputs, place.stage
+    return tuple(layers)
