@@ -25,8 +25,8 @@ _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
     """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the
-    hash), `first_version` (the value in files that were written before the key existed), `number_too` (a text that YAML
-    may spell as a whole number), `path` (~ is the home folder)."""
+    hash), `first_version` (the value in files that were written before the key existed), `number_too` (a text that
+    YAML may spell as a whole number), `path` (~ is the home folder)."""
     return dataclasses.field(default=default, metadata=dict(details, help=text))
 
 
@@ -325,7 +325,9 @@ def diff(a: Config, b: Config) -> List[str]:
 
 
 def _build(values: Dict[str, Any]) -> Config:
-    values = dict(values, **{"network.arch_code": values["network.arch_code"].replace(",", "")})
+    code = values["network.arch_code"]
+    if re.fullmatch(r"\d(,\d)+", code):  # both spellings are one configuration, with one hash
+        values = dict(values, **{"network.arch_code": code.replace(",", "")})
     sections = {}
     for section, cls in _SECTIONS.items():
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore

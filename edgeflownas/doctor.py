@@ -268,19 +268,19 @@ def check_first_step(patient: Patient) -> Iterator[Finding]:
     from edgeflownas.tfcompat import tf
 
     config = patient.config if patient.full else _smaller(patient.config)
-    data, batch = config.data, config.train.batch_size
+    data, batch, space = config.data, config.train.batch_size, space_of(config.network)
     images = np.zeros((batch, data.input_height, data.input_width, 6), np.uint8)
     images[:, ::2, ::3] = 200
     flow = np.ones((batch, data.input_height, data.input_width, 2), np.float32)
     seconds = [time.monotonic()]
     try:
         with tf.Graph().as_default():
-            graph = CycleGraph(config, space_of(config.network))
+            graph = CycleGraph(config, space)
             with tf.Session(config=session_config(config)) as session:
                 graph.initialize(session, config.train.seed)
                 seconds.append(time.monotonic())
                 for t in range(2):
-                    graph.run(session, fair_cycle(config.train.arch_seed, t), images, flow, config.train.lr)
+                    graph.run(session, fair_cycle(config.train.arch_seed, t, space), images, flow, config.train.lr)
                     seconds.append(time.monotonic())
     except (tf.errors.OpError, UserError) as error:
         yield Finding(

@@ -27,9 +27,8 @@ REQUIRED_GATE = 3
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs the trainer; gives the exit code."""
     config, origins, request = parse_train(argv)
-    build_pool(
-        config.train.arch_seed, config.eval.pool_size, space_of(config.network)
-    )  # fail early if there is no such pool
+    # Fails early if there is no such space or pool.
+    build_pool(config.train.arch_seed, config.eval.pool_size, space_of(config.network))
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     if request.dry_run:
         print(describe(config, origins))

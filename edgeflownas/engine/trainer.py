@@ -382,11 +382,11 @@ class Trainer:
 
     def _tell(self, row: EvaluationRow, seconds: float, is_best: bool) -> None:
         log.info(
-            "epoch %d/%d: mean EPE of %d subnets %.4f px (std %.4f, zero flow %.4f)%s, loss %.4f, fairness_gap %d, "
-            "clip touched %.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
+            "epoch %d/%d: mean EPE of %s %.4f px (std %.4f, zero flow %.4f)%s, loss %.4f, fairness_gap %d, clip "
+            "touched %.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
             row.epoch,
             self.last_epoch,
-            len(self.pool),
+            "1 subnet" if len(self.pool) == 1 else f"{len(self.pool)} subnets",
             row.mean_epe,
             row.std_epe,
             row.zero_flow_epe,

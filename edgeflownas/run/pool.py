@@ -25,13 +25,14 @@ _ADVICE = "put the run's own file back, or start a new run"
 
 def save_pool(path: str, pool: np.ndarray, seed: int, space: SearchSpace) -> None:
     """Writes a pool as JSON, atomically. ValueError for a wrong code, UserError if the disk refuses."""
+    codes = [to_text(code, space) for code in pool]
     document = {
         "format": _FORMAT,
         "seed": seed,
         "size": len(pool),
         "space": space.as_record(),
         "design": pool_design(pool, space)._asdict(),
-        "codes": [to_text(code, space) for code in pool],
+        "codes": codes,
     }
     atomic_write_json(path, dict(document, digest=_digest(document)))
 
