@@ -86,11 +86,17 @@ def find_run(name: str) -> str:
     """The folder of a run that is named by it, by its manifest, or by the experiment's name. UserError if none is."""
     if os.path.basename(name) == MANIFEST:
         return os.path.dirname(name) or "."
-    experiment = os.path.join(RuntimeConfig().output_dir, name)
-    for folder in (name, experiment):
+    runs = RuntimeConfig().output_dir
+    plain = os.path.basename(name) == name
+    for folder in [name] + [os.path.join(runs, name)] * plain:
         if os.path.isdir(folder):
             return folder
-    raise UserError(f"{name}: expected a run folder, or an experiment in {os.path.dirname(experiment)}, found neither")
+    if os.path.exists(name):
+        raise UserError(f"{name}: expected a run folder, found a file")
+    raise UserError(
+        f"{name}: expected a run folder, "
+        + (f"or an experiment in {runs}, found neither" if plain else "found nothing")
+    )
 
 
 class RunLock:
