@@ -189,8 +189,9 @@ def test_resume_if_begun_stands_alone(lab, tmp_path, word):
 
 
 def test_a_start_that_fails_leaves_nothing_behind(lab, tmp_path):
-    for words in (["--base_path", "/nowhere"], ["--resume"], ["--load_checkpoint", "--resume_experiment_name", "x"]):
-        assert lab.run(str(tmp_path / "runs"), "--experiment_name", "a", *words).code == 2
+    load = ["--load_checkpoint", "--resume_experiment_name", "x"]
+    for words, changes in (([], {"data__base_path": "/nowhere"}), (["--resume"], {}), (load, {})):
+        assert lab.run(str(tmp_path / "runs"), "--experiment_name", "a", *words, **changes).code == 2
         assert os.listdir(str(tmp_path)) == []
 
 
