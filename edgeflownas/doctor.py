@@ -180,7 +180,9 @@ def check_data(patient: Patient) -> Iterator[Finding]:
         return
     patient.train_samples = len(index.train)
     found = "{} training and {} validation samples by {}, headers and file sizes are right".format(
-        len(index.train), len(index.val), "list files" if index.source == "lists" else "folders"
+        len(index.train),
+        len(index.val),
+        {"lists": "list files", "folders": "folders", "synthetic": "a synthetic set"}[index.source],
     )
     yield Finding(OK, "data", found)
     if len(index.train) < patient.config.train.batch_size:

@@ -182,6 +182,8 @@ def gate_states(root: Path) -> Dict[int, State]:
 def require_gate(gate: int, root: Path) -> None:
     """Raises `UserError`, one line with the command to run, unless `gate` has a valid sign-off for the present
     source."""
+    if not (root / "gates" / "__main__.py").is_file():
+        raise UserError(f"gate {gate} cannot be run in an installed package; train from a checkout of the project")
     state = verify(gate, root)
     if not state.valid:
         raise UserError(

@@ -56,7 +56,7 @@ def _headlines(runs: Sequence[Run], names: Sequence[str]) -> VerdictBox:
         )
     )
     head, name, run = min(scored, key=lambda entry: facts.best_ratio(entry[2]))
-    figure = run.last.best_mean_epe + " px" if same else percent_of_zero(run)
+    figure = f"{float(run.last.best_mean_epe):.4f} px" if same else percent_of_zero(run)
     return VerdictBox(head.tone, f"Lowest mean EPE: {figure}, {name}", items)
 
 
@@ -108,6 +108,7 @@ def _curves(runs: Sequence[Tuple[str, Run]]) -> List[Part]:
             "comparison_accuracy",
             plot_compare.accuracy(runs),
             "Mean EPE of the pool over the epochs, one line per run",
+            "A run whose name no installed font can draw is called by its number here. "
             "Left: mean EPE of the pool in pixels, dashed the EPE of an all-zero flow. Right: the mean EPE "
             "as a share of the zero-flow "
             "EPE, which can be compared across different validation samples.",

@@ -55,7 +55,7 @@ def build(run: Run, now: datetime.datetime) -> Tuple[str, List[Part]]:
     ]
     parts += [Bullets(run.notes)] if run.notes else []
     rows = [left + right for left, right in zip_longest(measured(run), setting(run), fillvalue=("", ""))]
-    parts += [Heading("Key figures"), Grid(("measured", "", "run", ""), rows, plain=(0, 1, 2, 3))]
+    parts += [Heading("Key figures"), Grid(("measured", "", "run", ""), rows, plain=(0, 1, 2, 3), pairs=True)]
     if run.history is not None:
         parts += _accuracy(run) + (_subnet(run) if run.alone else _subnets(run) + _options(run)) + _samples(run)
     parts += _optimisation(run) + ([] if run.alone else _fairness(run)) + _throughput(run)
