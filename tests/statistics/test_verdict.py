@@ -67,7 +67,7 @@ def simulated(rng, spread, seed_noise, supernet_noise, bias=0.0):
         tau = float(kendall_tau_b(x, y))
         facts.append(
             SupernetFacts(
-                f"strict, seed {seed}", True, tau, tau_over_codes(x, y, seed, 400).low, permutation_p(x, y, seed),
+                f"strict, seed {seed}", True, tau, tau_over_codes(x, y, seed, 300).low, permutation_p(x, y, seed, 400),
                 regret(x, y, 3), {"parameters": abs(float(kendall_tau_b(costs, y)))}))  # fmt: skip
     return verdict(alone, facts).word
 
