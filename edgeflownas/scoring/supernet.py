@@ -16,9 +16,9 @@ import numpy as np
 
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
-from edgeflownas.data.fc2_index import FC2Index, build_index
+from edgeflownas.data.fc2_index import FC2Index, Sample, build_index
 from edgeflownas.data.pipeline import EvalPipeline, bn_samples
-from edgeflownas.engine.evaluate import Interrupted, Scorer, read_batches, score_codes
+from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.trainer import session_config
 from edgeflownas.errors import UserError
@@ -54,9 +54,17 @@ class Supernet:
     """The weights of one checkpoint, ready to score subnets. Made by `load`; `close` frees the session."""
 
     def __init__(
-        self, config: Config, generation: Generation, state: RunState, index: FC2Index, pool: np.ndarray
+        self,
+        config: Config,
+        generation: Generation,
+        state: RunState,
+        index: FC2Index,
+        pool: np.ndarray,
+        samples: Optional[Sequence[Sample]] = None,
     ) -> None:
         self.config, self.generation, self.state, self.index = config, generation, state, index
+        count = config.eval.num_samples
+        self.samples = samples if samples is not None else index.val[:count] if count else index.val  # that are scored
         self.space: SearchSpace = space_of(config.network)
         self.pool = pool  # int32 [pool_size, blocks]
         self._scorers: Dict[int, Scorer] = {}
@@ -83,13 +91,15 @@ class Supernet:
         checkpoint: str = "best",
         settings: Optional[Dict[str, Any]] = None,
         progress: Optional[Callable[[int, int], None]] = None,
+        choose: Optional[Callable[[Config, FC2Index], Sequence[Sample]]] = None,
     ) -> "Supernet":
         """Opens a run's "best" or "last" checkpoint; before the first evaluation, best is the last.
 
         The configuration is the one the run was made with, but for `settings`, {"section.key": value}:
         paths, `runtime.*` and `eval.*` (how a subnet is scored) are free, every other key must have the
-        run's own value. `progress(done, total)` is told of the data check. UserError: no such run, damaged
-        checkpoint, other configuration, other data.
+        run's own value. `progress(done, total)` is told of the data check. `choose(config, index)` gives the samples to
+        score instead of the first `eval.num_samples` of the validation set. UserError: no such run, damaged checkpoint,
+        other configuration, other data.
         """
         generation = CheckpointStore(os.path.join(run_folder, "checkpoints")).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
@@ -104,7 +114,8 @@ class Supernet:
                 f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
                 "data with --base_path and --list_dir"
             )
-        return cls(config, generation, state, index, _pool(run_folder, stored, config, space))
+        samples = choose(config, index) if choose is not None else None
+        return cls(config, generation, state, index, _pool(run_folder, stored, config, space), samples)
 
     @property
     def epoch(self) -> int:
@@ -142,7 +153,16 @@ class Supernet:
         pooled = np.array_equal(rows, self.pool)
         size = len(rows) if pooled else CHUNK
         for first in range(0, len(rows), size):
-            yield self._score(rows[first : first + size], len(self.pool) if pooled else 1, stop, progress)
+            part = rows[first : first + size]
+            yield self._results(part, self._score(part, len(self.pool) if pooled else 1, stop, progress))
+
+    def score_alone(self, codes: Sequence[Any], stop: Callable[[], bool] = lambda: False) -> Scores:
+        """EPE of each code and sample; every code goes through the network alone, whatever stands beside it.
+
+        So a code has the same bits in any company. Errors as `evaluate`; `Interrupted` once `stop()` is true.
+        """
+        rows = np.array([parse(code, self.space) for code in codes], np.int32)
+        return self._score(rows, 1, stop, None)
 
     def close(self) -> None:
         """Frees the session; the object cannot be used any more."""
@@ -155,9 +175,8 @@ class Supernet:
         self.close()
 
     def _pipelines(self) -> List[EvalPipeline]:
-        """Validation and BN samples, as the trainer takes them."""
+        """Validation and BN samples, as the trainer reads them."""
         data, evaluation = self.config.data, self.config.eval
-        val = self.index.val[: evaluation.num_samples] if evaluation.num_samples else self.index.val
         bn = bn_samples(self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
         return [
             EvalPipeline(
@@ -168,7 +187,7 @@ class Supernet:
                 self.config.runtime.num_workers,
                 PREFETCH,
             )
-            for samples in (val, bn)
+            for samples in (self.samples, bn)
         ]
 
     def _scorer(self, num_paths: int) -> Scorer:
@@ -179,17 +198,16 @@ class Supernet:
 
     def _score(
         self, rows: np.ndarray, num_paths: int, stop: Callable[[], bool], progress: Optional[Callable[[int, int], None]]
-    ) -> List[Result]:
+    ) -> Scores:
         def scored(batches: int) -> None:
             if progress is not None:
                 progress(batches, self._val.num_batches)
 
-        data = self.config.data
         with self._graph.as_default():
             scorer = self._scorer(num_paths)
             if not self._bn_batches:
                 self._bn_batches = list(read_batches(self._session, self._bn))
-            scores = score_codes(
+            return score_codes(
                 self._session,
                 scorer,
                 rows,
@@ -198,7 +216,9 @@ class Supernet:
                 stop=stop,
                 progress=scored,
             )
-        size = data.input_height, data.input_width
+
+    def _results(self, rows: np.ndarray, scores: Scores) -> List[Result]:
+        size = self.config.data.input_height, self.config.data.input_width
         costs = [subnet_cost(row, self._net.layers, self.space, *size) for row in rows]
         return [
             Result(

@@ -84,18 +84,12 @@ def verdict(alone: np.ndarray, supernets: Sequence[SupernetFacts]) -> Verdict:
 
 def _strong(supernets: Sequence[SupernetFacts], sd: float) -> List[Tuple[bool, str]]:
     reasons = [
-        (
-            len(supernets) >= SUPERNET_SEEDS,
-            f"{len(supernets)} seeds of the strict supernet (at least {SUPERNET_SEEDS})",
-        )
+        (len(supernets) >= SUPERNET_SEEDS, f"{len(supernets)} seeds of the strict supernet (at least {SUPERNET_SEEDS})")
     ]
     for one in supernets:
         rivals = ", ".join(f"{name} {tau:.2f}" for name, tau in one.controls.items())
         reasons += [
-            (
-                one.low > LOWER_BOUND,
-                f"{one.name}: lower bound of tau {one.low:.2f} (above {LOWER_BOUND:g})",
-            ),
+            (one.low > LOWER_BOUND, f"{one.name}: lower bound of tau {one.low:.2f} (above {LOWER_BOUND:g})"),
             (
                 bool(one.controls) and all(one.tau > tau for tau in one.controls.values()),
                 f"{one.name}: tau {one.tau:.2f} (ahead of every control: {rivals or 'none was run'})",

@@ -26,12 +26,7 @@ def test_the_sds():
 def test_strong_needs_everything_in_both_seeds():
     assert word(GOOD, GOOD) == "strong"
     assert word(GOOD) == "weak"  # one seed
-    for change in (
-        {"low": 0.5},
-        {"controls": {"uniform": 0.8}},
-        {"controls": {}},
-        {"top3_regret": 0.0201},
-    ):
+    for change in ({"low": 0.5}, {"controls": {"uniform": 0.8}}, {"controls": {}}, {"top3_regret": 0.0201}):
         assert word(GOOD, GOOD._replace(**change)) == "weak", change
 
 
