@@ -50,27 +50,22 @@ def tau_over_codes(x: np.ndarray, y: np.ndarray, seed: int, resamples: int = RES
     return over_codes(lambda chosen: kendall_tau_b(x[chosen], y[chosen]), len(x), seed, resamples)
 
 
-def tau_gain_over_codes(
-    x: np.ndarray, control: np.ndarray, y: np.ndarray, seed: int, resamples: int = RESAMPLES
+def over_samples(
+    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    x: np.ndarray,
+    y: np.ndarray,
+    seed: int,
+    resamples: int = RESAMPLES,
 ) -> Interval:
-    """The interval of tau(x, y) - tau(control, y), both on the same codes."""
-    x, control, y = [np.asarray(values, np.float64) for values in (x, control, y)]
+    """The interval of `statistic` (tau-b, say) of two mean EPEs, for its mean over validation sets of S samples.
 
-    def gain(chosen: np.ndarray) -> np.ndarray:
-        return kendall_tau_b(x[chosen], y[chosen]) - kendall_tau_b(control[chosen], y[chosen])
-
-    return over_codes(gain, len(x), seed, resamples)
-
-
-def tau_over_samples(x: np.ndarray, y: np.ndarray, seed: int, resamples: int = RESAMPLES) -> Interval:
-    """The interval of tau-b of two mean EPEs [N, S], for the mean tau of validation sets of S samples.
-
-    `x` and `y` are on the same samples, which are drawn together. It covers that mean in 90 to 97% of draws. It is no
-    interval for the tau of endless samples: the noise of S samples lowers tau, and no resampling takes that back.
+    `x` and `y` [N, S] are on the same samples, which are drawn together. For tau it covers that mean in 90 to 97% of
+    draws. It is no interval for the tau of endless samples: the noise of S samples lowers tau, and no resampling takes
+    that back.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     samples = x.shape[1]
     rng = stream("bootstrap_samples", seed)
     # How often each sample is drawn, so that resampled means are one product of matrices.
-    counts = rng.multinomial(samples, np.full(samples, 1.0 / samples), resamples).astype(np.float64)
-    return percentile_interval(kendall_tau_b(counts @ x.T, counts @ y.T))
+    counts = rng.multinomial(samples, np.full(samples, 1.0 / samples), resamples) / samples
+    return percentile_interval(statistic(counts @ x.T, counts @ y.T))

@@ -40,7 +40,7 @@ def test_the_pool_of_twelve_gets_a_model_for_each_block():
 
 @pytest.mark.parametrize("codes", [build_pool(42, 12, SPACE), random_codes(1, 40, SPACE)], ids=["pool", "random 40"])
 def test_equal_options_are_rarely_called_better(codes):
-    """All intervals of a block hold together in 95% of draws (Bonferroni: at least), so at most 5% name a better one."""
+    """All intervals of a block hold together in 95% of draws (Bonferroni: at least): at most 5% name a better one."""
     rng = np.random.RandomState(5)
     found = [block_effects(codes, rng.randn(len(codes))) for _ in range(300)]
     named = np.mean([[option is not None for option in each.better] for each in found])

@@ -7,8 +7,7 @@ true tau 2/pi asin(r) (Kendall and Gibbons 1990).
 import numpy as np
 import pytest
 
-from edgeflownas.statistics import intervals
-from edgeflownas.statistics.intervals import Interval, percentile_interval, tau_over_codes, tau_over_samples
+from edgeflownas.statistics.intervals import Interval, over_codes, over_samples, percentile_interval, tau_over_codes
 from edgeflownas.statistics.ranks import kendall_tau_b
 
 STUDIES, CODES, RESAMPLES = 2000, 12, 300
@@ -59,7 +58,11 @@ def test_intervals_of_a_gain_cover_the_true_gain():
     for seed in range(STUDIES):
         y = rng.randn(CODES)
         x, control = [r * y + np.sqrt(1 - r**2) * rng.randn(CODES) for r in (0.9, 0.6)]
-        covered.append(intervals.tau_gain_over_codes(x, control, y, seed, RESAMPLES).contains(true))
+
+        def gain(chosen, x=x, control=control, y=y):
+            return kendall_tau_b(x[chosen], y[chosen]) - kendall_tau_b(control[chosen], y[chosen])
+
+        covered.append(over_codes(gain, CODES, seed, RESAMPLES).contains(true))
     assert 0.88 <= np.mean(covered) <= 0.97, np.mean(covered)
 
 
@@ -76,7 +79,7 @@ def test_intervals_over_samples_cover_the_mean_tau_of_sets_of_that_size(gap):
         # The mean over new sets, of which only the codes' means matter.
         new = [scores.T + 0.07 * rng.randn(100, CODES) for scores in (predicted, codes)]
         mean = float(np.mean(kendall_tau_b(new[0], new[1])))
-        covered.append(tau_over_samples(seen[0], seen[1], seed, 200).contains(mean))
+        covered.append(over_samples(kendall_tau_b, seen[0], seen[1], seed, 200).contains(mean))
     assert 0.88 <= np.mean(covered) <= 0.985, np.mean(covered)
 
 
@@ -84,5 +87,5 @@ def test_samples_are_drawn_together():
     """A difficulty that all codes share moves no ranking, however large it is."""
     rng = np.random.RandomState(2)
     epe = np.arange(6.0)[:, None] + 100 * rng.rand(1, 40)
-    interval = tau_over_samples(epe, epe, 0, 200)
+    interval = over_samples(kendall_tau_b, epe, epe, 0, 200)
     assert interval.low == pytest.approx(1.0) and interval.high == pytest.approx(1.0)

@@ -52,7 +52,7 @@ def test_every_reason_says_what_was_found_and_what_was_wanted():
 
 
 def simulated(rng, spread, seed_noise, supernet_noise, bias=0.0):
-    """A study of 12 codes: three stand-alone seeds, two strict supernets. `bias`: share of the truth that is inverted."""
+    """A study of 12 codes: three stand-alone seeds, two strict supernets. `bias`: share of the truth inverted."""
     truth = spread * rng.randn(12)
     alone = 2 + truth + seed_noise * rng.randn(3, 12)
     costs = rng.randn(12)
