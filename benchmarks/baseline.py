@@ -1,17 +1,16 @@
 """The usual way to write this supernet, as the yardstick: every option computed, one kept by a one-hot mask.
 
-Three accumulating runs, one per path, then one apply. Written with plain TensorFlow operations and nothing of the
-package
-but its variables, so that it is an independent oracle of loss and gradients as well.
+Three accumulating runs, one per path, then one apply. Written for edgeflownet_v1 with plain TensorFlow operations and
+nothing of the package but its variables, so that it is an independent oracle of loss and gradients as well.
 """
 
 from typing import Any, List
 
 import numpy as np
 
+from benchmarks.subjects import SPACE
 from edgeflownas.config import Config
-from edgeflownas.nas.search_space import SPACE
-from edgeflownas.network.MultiScaleResNet_supernet import Supernet, stage_sizes
+from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph, stage_sizes
 from edgeflownas.tfcompat import tf
 
 
@@ -20,7 +19,7 @@ class MaskedSupernet:
 
     def __init__(self, config: Config, scoring: bool = False) -> None:
         train, height, width = config.train, config.data.input_height, config.data.input_width
-        self.variables = Supernet(config.network.init_channels).variables
+        self.variables = SupernetGraph(config.network.init_channels, SPACE).variables
         self.images = tf.placeholder(tf.uint8, [train.batch_size, height, width, 6])
         self.flow = tf.placeholder(tf.float32, [train.batch_size, height, width, 2])
         self.code = tf.placeholder(tf.int32, [len(SPACE.blocks)])

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from benchmarks.subjects import SPACE
 from edgeflownas.config import Config
 from edgeflownas.engine.cycle import CycleGraph
 from edgeflownas.network.layers import eigen_kernels
@@ -53,7 +54,7 @@ def convolutions(graph: Any) -> "collections.Counter":
 def cycle_convolutions(config: Config) -> "collections.Counter":
     """Those of one fused cycle, without the gradient of the images, which no run asks for."""
     with tf.Graph().as_default() as graph:
-        CycleGraph(config)
+        CycleGraph(config, SPACE)
         found = convolutions(graph)
     return collections.Counter(
         {kind: count for kind, count in found.items() if not (kind.kind == "input gradient" and kind.image[3] == 6)}

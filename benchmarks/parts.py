@@ -8,9 +8,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
-from benchmarks.subjects import Settings, Turns, Worker
+from benchmarks.subjects import SPACE, Settings, Turns, Worker
 from edgeflownas.data.synthetic import make_dataset
-from edgeflownas.nas.cost import option_costs, places
+from edgeflownas.nas.cost import option_costs
+from edgeflownas.network.layer_table import layer_table
 
 CHANNELS_OF_SCALING = 16  # half the network's width, so that batches of 32 can be timed on a CPU
 # How often we compute what paths have in common: up to EB0 they share their input, behind it they are as many as its
@@ -253,10 +254,10 @@ def saved_multiplications(paths: int, height: int, width: int, init_channels: in
     so this is about what a measured ratio can reach.
     """
     masked = ours = 0
-    for place in places(init_channels):
-        options = [cost.multiply_adds for cost in option_costs(place, height, width)]
+    for layer in layer_table(init_channels, SPACE):
+        options = [cost.multiply_adds for cost in option_costs(layer, height, width).values()]
         masked += sum(options)
-        ours += sum(options) * COMPUTED_FOR_ALL.get(place.name, paths // len(options))
+        ours += sum(options) * COMPUTED_FOR_ALL.get(layer.name, paths // len(options))
     return paths * masked / ours
 
 

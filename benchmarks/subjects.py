@@ -7,9 +7,11 @@ import sys
 from typing import Any, Dict, Hashable, List, Mapping, Optional, Tuple
 
 from edgeflownas.errors import UserError
+from edgeflownas.nas.search_space import get_space
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 Settings = Dict[str, Any]  # configuration keys
+SPACE = get_space("edgeflownet_v1")  # what is timed
 
 
 class Worker:

@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.baseline import MaskedSupernet
 from benchmarks.ceiling import Alone, cycle_convolutions
+from benchmarks.subjects import SPACE
 from benchmarks.trace import Tracer
 from edgeflownas.config import Config, load
 from edgeflownas.data.fc2_index import build_index
@@ -29,7 +30,7 @@ from edgeflownas.engine.evaluate import Scorer, score_codes
 from edgeflownas.engine.trainer import Limits, Trainer, session_config
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import fair_cycle
-from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.tfcompat import device_names, tf
 
 Unit = Callable[[int], Any]  # does the work of step t; figures of its own, if it has some, as a dictionary
@@ -55,22 +56,26 @@ def cycle(config: Config, make: Callable[[Config], Any], codes: Optional[np.ndar
         images, flow = random_batch(config, config.train.batch_size)
 
         def unit(t: int) -> None:
-            graph.run(session, fair_cycle(SEED, t) if codes is None else codes, images, flow, 1e-4)
+            graph.run(session, fair_cycle(SEED, t, SPACE) if codes is None else codes, images, flow, 1e-4)
 
         return unit
 
     return ready
 
 
+def _ours(config: Config) -> CycleGraph:
+    return CycleGraph(config, SPACE)
+
+
 def paths(config: Config, depth: str) -> Ready:
     """Three times one path whose depth blocks have these options (`0122`); the largest head kernels."""
     code = [int(digit) for digit in depth] + [0] * 5
-    return cycle(config, CycleGraph, np.array([code] * 3, np.int32))
+    return cycle(config, _ours, np.array([code] * 3, np.int32))
 
 
 def pool(config: Config, make: Callable[[Config, np.ndarray], Any]) -> Ready:
     """BN re-estimation and EPE of the pool: one batch of each, so that their costs weigh the same."""
-    codes = build_pool(SEED, config.eval.pool_size)
+    codes = build_pool(SEED, config.eval.pool_size, SPACE)
     net, score = make(config, codes)
 
     def ready(session: Any) -> Unit:
@@ -86,7 +91,7 @@ def pool(config: Config, make: Callable[[Config, np.ndarray], Any]) -> Ready:
 
 
 def _pool_at_once(config: Config, codes: np.ndarray) -> Any:
-    net = Supernet(config.network.init_channels)
+    net = SupernetGraph(config.network.init_channels, SPACE)
     scorer = Scorer(net, config.data.input_height, config.data.input_width, len(codes))
     return net.variables, lambda session, *work: score_codes(session, scorer, *work)
 
@@ -150,7 +155,7 @@ def training(config: Config) -> Ready:
 
 
 SUBJECTS: Dict[str, Callable[[Config], Ready]] = {
-    "cycle": lambda config: cycle(config, CycleGraph),
+    "cycle": lambda config: cycle(config, _ours),
     "baseline cycle": lambda config: cycle(config, MaskedSupernet),
     "pool": lambda config: pool(config, _pool_at_once),
     "baseline pool": lambda config: pool(config, _pool_masked),

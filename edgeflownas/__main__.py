@@ -1,16 +1,17 @@
 """The command `edgeflownas`: one name for the programs of this package, which are imported only when they are asked
 for."""
 
-import difflib
 import importlib
 import os
+import re
 import subprocess
 import sys
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Sequence
 
 import edgeflownas
 from edgeflownas import signoff
-from edgeflownas.errors import UserError, run_cli
+from edgeflownas.arguments import Parser
+from edgeflownas.errors import UserError, nearest, run_cli
 
 # What `python -m gates` does; everything else is pytest's.
 GATE_READERS = ("status", "verify", "clauses", "-h", "--help")
@@ -52,17 +53,22 @@ edgeflownas COMMAND --help explains a command, edgeflownas --version prints the 
 from nothing to a scored supernet:
   edgeflownas data synthetic --out data/synthetic_fc2_small --train 640 --test 64 --seed 1 --height 96 --width 128
   --max_shift 6
-  edgeflownas doctor --config configs/supernet_quick.yaml
-  edgeflownas train --config configs/supernet_quick.yaml --max_epochs 2
-  edgeflownas eval --config configs/supernet_quick.yaml --checkpoint best
+  edgeflownas doctor --config supernet_quick
+  edgeflownas train --config supernet_quick --max_epochs 2
+  edgeflownas eval --config supernet_quick --checkpoint best
   edgeflownas report outputs/supernet
 """
 
 
 def usage() -> str:
     """The help text, with the table of commands."""
-    width = max(len(command.name) for command in COMMANDS)
-    return USAGE.format(table="\n".join("  {:<{}}  {}".format(one.name, width, one.text) for one in COMMANDS))
+    return USAGE.format(table=table(COMMANDS))
+
+
+def table(commands: Sequence[Command]) -> str:
+    """A line per command: its name and what it does."""
+    width = max(len(command.name) for command in commands)
+    return "\n".join("  {:<{}}  {}".format(one.name, width, one.text) for one in commands)
 
 
 def dispatch(argv: Optional[List[str]] = None) -> int:
@@ -74,11 +80,19 @@ def dispatch(argv: Optional[List[str]] = None) -> int:
     if arguments[0] == "--version":
         print(f"edgeflownas {edgeflownas.__version__}")
         return 0
+    group = [one for one in COMMANDS if one.name.split()[0] == arguments[0] != one.name]
+    if group and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print("usage: edgeflownas {} COMMAND [ARGUMENTS]\n\n{}".format(arguments[0], table(group)))
+        return 0 if arguments[1:] else 2
     command = _find(arguments)
     rest = arguments[len(command.name.split()):]  # fmt: skip
     if not command.module:
         return run_gates(rest)
-    return int(importlib.import_module(command.module).main(rest) or 0)
+    Parser.called_as = f"edgeflownas {command.name}"
+    try:
+        return int(importlib.import_module(command.module).main(rest) or 0)
+    finally:
+        Parser.called_as = None
 
 
 def _find(arguments: List[str]) -> Command:
@@ -88,13 +102,11 @@ def _find(arguments: List[str]) -> Command:
             return command
     inside = [one.name for one in COMMANDS if one.name.split()[0] == arguments[0]]
     if inside:
-        raise UserError("edgeflownas {}: expected one of: {}".format(arguments[0], ", ".join(inside)))
+        near = nearest(" ".join(arguments[:2]), inside)
+        raise UserError("edgeflownas {}: expected one of: {}{}".format(arguments[0], ", ".join(inside), near))
     names = sorted({one.name.split()[0] for one in COMMANDS})
-    nearest = difflib.get_close_matches(arguments[0], names, n=1, cutoff=0.5)
     raise UserError(
-        "unknown command {!r}{}; commands: {}".format(
-            arguments[0], f"; did you mean {nearest[0]}?" if nearest else "", ", ".join(names)
-        )
+        "unknown command {!r}{}; commands: {}".format(arguments[0], nearest(arguments[0], names), ", ".join(names))
     )
 
 
@@ -104,6 +116,12 @@ def run_gates(arguments: List[str]) -> int:
     if not os.path.isfile(str(root / "gates" / "__main__.py")):
         raise UserError(f"there are no gates in {root}: they belong to a checkout of the project; run this from one")
     reads = arguments[:1] and arguments[0] in GATE_READERS
+    if arguments[:1] and not reads and re.fullmatch(r"\w+", arguments[0]) and not (root / arguments[0]).exists():
+        raise UserError(
+            "edgeflownas gates {}: no command and no file{}; commands: {}; other words and flags go to pytest".format(
+                arguments[0], nearest(arguments[0], GATE_READERS[:3]), ", ".join(GATE_READERS[:3])
+            )
+        )
     command = [sys.executable, "-m"] + (["gates"] if reads else ["pytest", "gates"]) + arguments
     return subprocess.call(command, cwd=str(root))
 

@@ -2,12 +2,13 @@
 argparse."""
 
 import argparse
-import difflib
+import os
 import re
+import sys
 import textwrap
 from typing import Any, List, Optional
 
-from edgeflownas.errors import UserError
+from edgeflownas.errors import UserError, nearest
 
 
 def positive(text: str) -> int:
@@ -15,6 +16,14 @@ def positive(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return int(text)
+
+
+def check_utf8(text: str, where: str) -> None:
+    """UserError for a name that no UTF-8 file of a run could hold. Python reads its odd bytes as lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: {os.fsencode(text)!r} is not UTF-8; rename the folder or file")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -29,16 +38,28 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse without abbreviations, with `--traceback`; a mistake is a UserError instead of a usage text."""
+    """argparse without abbreviations, with `--traceback`; a mistake is a UserError instead of a usage text.
+
+    `called_as`: the name under which the command `edgeflownas` starts a program, for its usage text.
+    """
+
+    called_as: Optional[str] = None
 
     def __init__(self, prog: str, description: str, epilog: Optional[str] = None, usage: Optional[str] = None) -> None:
         super().__init__(
-            prog=prog, description=description, epilog=epilog, usage=usage, allow_abbrev=False, formatter_class=_Help
+            prog=self.called_as or prog,
+            description=description,
+            epilog=epilog,
+            usage=usage,
+            allow_abbrev=False,
+            formatter_class=_Help,
         )
         self.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's own, but a flag that is none is named with the nearest one."""
+        """As argparse's own, but a flag that is none is named with the nearest one, and all words must be UTF-8."""
+        for word in sys.argv[1:] if args is None else args:
+            check_utf8(word, "the command line")
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(self._unknown(unknown))
@@ -52,5 +73,4 @@ class Parser(argparse.ArgumentParser):
         flags = [word.split("=")[0] for word in words if word.startswith("-")]
         if not flags:
             return f"unexpected {words[0]!r}"
-        nearest = difflib.get_close_matches(flags[0], list(self._option_string_actions), n=1, cutoff=0.5)
-        return "unknown flag {}{}".format(flags[0], f"; did you mean {nearest[0]}?" if nearest else "")
+        return f"unknown flag {flags[0]}{nearest(flags[0], self._option_string_actions)}"

@@ -1,7 +1,7 @@
 """The command line of the trainer: every flag, its help, and the configuration it gives. Imports nothing heavy."""
 
 import argparse
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from edgeflownas import config as configuration
 from edgeflownas.arguments import Parser, positive
@@ -14,13 +14,13 @@ beats the defaults. --dry_run shows the result and where each value came from.
 
 examples:
   two epochs on a GPU
-    --config configs/supernet_fc2_180x240.yaml --gpu_device 0 --num_epochs 2
+    --config supernet_fc2_180x240 --gpu_device 0 --num_epochs 2
   on a laptop, without a GPU or FlyingChairs2
-    --config configs/supernet_quick.yaml --unsigned
+    --config supernet_quick --unsigned
   thirty steps with a trace
-    --config configs/supernet_fc2_180x240.yaml --max_steps 30 --debug_trace
+    --config supernet_fc2_180x240 --max_steps 30 --debug_trace
   go on after a stop
-    --config configs/supernet_fc2_180x240.yaml --resume
+    --config supernet_fc2_180x240 --resume
 
 exit codes:
   0   done
@@ -42,15 +42,26 @@ class Request(NamedTuple):
     allow_changed: List[str]
     unsigned: bool
     verify_data: bool
+    allow_unsupported_gpu: bool
+    resume_if_begun: bool  # as `resume` if the output folder has a checkpoint, else a new run
 
 
-def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> Parser:
-    """A parser with --config, --set and a flag for every configuration key that has one, grouped by section."""
+def config_parser(
+    prog: str, description: str, epilog: Optional[str] = None, used: Callable[[str], bool] = lambda name: True
+) -> Parser:
+    """A parser with --config, --set and a flag for every configuration key that has one, grouped by section.
+
+    Its help shows the keys that the program has a use for; the flags of the others are accepted all the same, so that
+    a run's command line can be given to every program.
+    """
     parser = Parser(
         prog, description, epilog, usage="%(prog)s [--config YAML] [--set SECTION.KEY=VALUE ...] [FLAG ...]"
     )
     parser.add_argument(
-        "--config", metavar="YAML", help="configuration file; configs/supernet_fc2_180x240.yaml is the specification's"
+        "--config",
+        metavar="YAML",
+        help="configuration file, or the name of a shipped one: supernet_fc2_180x240 is the specification's, "
+        "supernet_quick for a laptop",
     )
     parser.add_argument(
         "--set",
@@ -64,16 +75,17 @@ def config_parser(prog: str, description: str, epilog: Optional[str] = None) -> 
     for key in KEYS.values():
         sections.setdefault(key.name.split(".")[0], []).append(key)
     for section, keys in sections.items():
-        flagless = [f"{key.name}={_shown(key.default)}" for key in keys if key.flag is None]
+        flagless = [f"{key.name}={_shown(key.default)}" for key in keys if key.flag is None and used(key.name)]
         group = parser.add_argument_group(section, "Also, by --set: " + ", ".join(flagless) if flagless else None)
         for key in keys:
             if key.flag is not None:
-                _add_flag(group, key)
+                _add_flag(group, key, used(key.name))
     return parser
 
 
-def _add_flag(group: Any, key: Key) -> None:
+def _add_flag(group: Any, key: Key, shown: bool) -> None:
     text = f"{key.help} (default: {_shown(key.default)}; key: {key.name})".replace("%", "%%")
+    text = text if shown else argparse.SUPPRESS
     if isinstance(key.default, bool):
         group.add_argument(key.flag, dest=key.name, action="store_const", const=True, help=text)
         return
@@ -109,6 +121,12 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
         "fairness, evaluating a fixed pool of subnets after each epoch.",
         EPILOG,
     )
+    add_run_flags(parser)
+    return read_run_flags(parser.parse_args(argv))
+
+
+def add_run_flags(parser: Parser) -> None:
+    """The trainer's flags beside the configuration's."""
     run = parser.add_argument_group("this invocation")
     run.add_argument(
         "--dry_run",
@@ -121,6 +139,11 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
         "--resume",
         action="store_true",
         help="go on with the run in the output folder, exactly where its last checkpoint was made",
+    )
+    run.add_argument(
+        "--resume_if_begun",
+        action="store_true",
+        help="--resume if the output folder has a checkpoint, else a new run: for scripts that start again and again",
     )
     run.add_argument(
         "--load_checkpoint",
@@ -140,8 +163,17 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
         action="store_true",
         help="train more than five epochs although gate 3 has no sign-off for this source; the manifest records it",
     )
+    run.add_argument(
+        "--allow_unsupported_gpu",
+        action="store_true",
+        help="train on a GPU on which this TensorFlow is known to hang or to compute wrong results; the manifest "
+        "records it",
+    )
     run.add_argument("--verify_data", action="store_true", help="decode every file of the data set before training")
-    arguments = parser.parse_args(argv)
+
+
+def read_run_flags(arguments: argparse.Namespace) -> Tuple[Config, Dict[str, str], Request]:
+    """Configuration, origin of each key, and what the invocation asks for. UserError if that contradicts itself."""
     config, origins = configuration.load(arguments.config, overrides(arguments))
     resume, resume_from = arguments.resume, None
     if arguments.load_checkpoint:
@@ -158,8 +190,10 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
             "one of "
             "them"
         )
+    if arguments.resume_if_begun and (resume or resume_from):
+        raise UserError("--resume_if_begun stands alone; leave out --resume and --load_checkpoint")
     allowed = [name for name in arguments.allow_changed.split(",") if name]
-    if allowed and not resume:
+    if allowed and not (resume or arguments.resume_if_begun):
         raise UserError("--allow_changed goes with --resume")
     return (
         config,
@@ -173,6 +207,8 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
             allowed,
             arguments.unsigned,
             arguments.verify_data,
+            arguments.allow_unsupported_gpu,
+            arguments.resume_if_begun,
         ),
     )
 

@@ -7,7 +7,6 @@ bounds is a `UserError` that names the key.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -17,7 +16,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import yaml
 
-from edgeflownas.errors import UserError
+from edgeflownas.arguments import check_utf8
+from edgeflownas.errors import UserError, nearest
 
 MAX_YAML_BYTES = 1 << 20
 _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -25,7 +25,8 @@ _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
     """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the
-    hash), `first_version` (the value in files that were written before the key existed)."""
+    hash), `first_version` (the value in files that were written before the key existed), `number_too` (a text that
+    YAML may spell as a whole number), `path` (~ is the home folder)."""
     return dataclasses.field(default=default, metadata=dict(details, help=text))
 
 
@@ -34,7 +35,11 @@ class DataConfig:
     """Where FlyingChairs2 is and what is cut from it."""
 
     base_path: str = _opt(
-        "data/FlyingChairs2", "folder that holds FlyingChairs2's train/ (and val/)", flag="--base_path", maths=False
+        "data/FlyingChairs2",
+        "folder that holds FlyingChairs2's train/ (and val/)",
+        flag="--base_path",
+        maths=False,
+        path=True,
     )
     list_dir: str = _opt(
         "",
@@ -42,6 +47,7 @@ class DataConfig:
         "else the folders train/ and val/",
         flag="--list_dir",
         maths=False,
+        path=True,
     )
     holdout: int = _opt(0, "samples taken from the training list as validation set instead of FC2_test; 0: off", low=0)
     input_height: int = _opt(180, "crop height in pixels", low=64, flag="--input_height")
@@ -159,7 +165,12 @@ class EvalConfig:
 class RuntimeConfig:
     """Where and how the run is carried out; none of it changes what is computed, none of it is in the hash."""
 
-    gpu_device: str = _opt("0", "GPU number (CUDA_VISIBLE_DEVICES); -1 or empty: CPU", flag="--gpu_device")
+    gpu_device: str = _opt(
+        "0",
+        "number of the GPU, within CUDA_VISIBLE_DEVICES if that is set; -1 or empty: CPU",
+        flag="--gpu_device",
+        number_too=True,
+    )
     deterministic: bool = _opt(False, "one thread on the CPU: the same bits on every run", flag="--deterministic")
     xla: bool = _opt(
         False,
@@ -179,7 +190,7 @@ class RuntimeConfig:
     save_every_steps: int = _opt(
         0, "also commit a checkpoint every so many steps; 0: after each epoch only", low=0, flag="--save_every_steps"
     )
-    output_dir: str = _opt("outputs/supernet", "folder of the runs", flag="--output_dir")
+    output_dir: str = _opt("outputs/supernet", "folder of the runs", flag="--output_dir", path=True)
     experiment_name: str = _opt(
         "", "sub-folder of output_dir for this run; empty: output_dir itself", flag="--experiment_name"
     )
@@ -235,10 +246,12 @@ _FIRST_VERSION = {name: key.details["first_version"] for name, key in KEYS.items
 
 
 def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None) -> Tuple[Config, Dict[str, str]]:
-    """Defaults, then the YAML file `path`, then `overrides` ({"section.key": value or text}).
+    """Defaults, then the YAML file `path` (or a shipped one by its name), then `overrides` ({"section.key": value or
+    text}).
 
     Returns the configuration and the origin of each key: "default", the file's path, or "command line".
     """
+    path = path and find(path)
     values = {name: key.default for name, key in KEYS.items()}
     origins = dict.fromkeys(KEYS, "default")
     layers = [(_read_yaml(path), path)] if path else []
@@ -248,6 +261,28 @@ def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None)
             values[name] = _checked(_known(name, origin), value, origin)
             origins[name] = origin
     return _build(values), origins
+
+
+def find(name: str) -> str:
+    """The file that `--config` names: a path, or the name of a configuration that this project ships."""
+    if os.path.exists(name) or os.path.basename(name) != name or name.endswith((".yaml", ".yml")):
+        return name
+    package = os.path.dirname(os.path.abspath(__file__))
+    # Beside the package in a checkout, within it where it was installed from a wheel.
+    folders = [os.path.join(os.path.dirname(package), "configs"), os.path.join(package, "configs")]
+    shipped = {
+        file[:-5]: os.path.join(folder, file)
+        for folder in folders
+        for file in sorted(os.listdir(folder) if os.path.isdir(folder) else [])
+        if file.startswith("supernet_") and file.endswith(".yaml")
+    }
+    if name not in shipped:
+        raise UserError(
+            "--config {}: no such file, and no configuration of that name{}; there are: {}".format(
+                name, nearest(name, shipped), ", ".join(sorted(shipped))
+            )
+        )
+    return shipped[name]
 
 
 def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
@@ -290,10 +325,15 @@ def diff(a: Config, b: Config) -> List[str]:
 
 
 def _build(values: Dict[str, Any]) -> Config:
+    code = values["network.arch_code"]
+    if re.fullmatch(r"\d(,\d)+", code):  # both spellings are one configuration, with one hash
+        values = dict(values, **{"network.arch_code": code.replace(",", "")})
     sections = {}
     for section, cls in _SECTIONS.items():
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore
         sections[section] = cls(**{name: values[f"{section}.{name}"] for name in names})  # type: ignore
+    for name in (key.name for key in KEYS.values() if key.details.get("path")):
+        check_utf8(os.path.abspath(values[name]), name)  # with the present folder's name
     config = Config(**sections)
     if config.network.arch_code and config.eval.pool_size > 1:
         raise UserError(
@@ -358,7 +398,7 @@ def _flatten(document: Any, origin: str) -> Dict[str, Any]:
     flattened = {}
     for section, entries in document.items():
         if section not in _SECTIONS:
-            raise UserError(f"{origin}: unknown section {_show(section)}{_nearest(section, _SECTIONS)}")
+            raise UserError(f"{origin}: unknown section {_show(section)}{nearest(str(section)[:100], _SECTIONS)}")
         if not isinstance(entries, dict):
             raise UserError(f"{origin}: section {section} must hold `key: value` lines, found {type(entries).__name__}")
         for name, value in entries.items():
@@ -368,15 +408,8 @@ def _flatten(document: Any, origin: str) -> Dict[str, Any]:
 
 def _known(name: str, origin: str) -> Key:
     if name not in KEYS:
-        raise UserError(f"{origin}: unknown key {_show(name)}{_nearest(name, KEYS)}")
+        raise UserError(f"{origin}: unknown key {_show(name)}{nearest(name[:100], KEYS)}")
     return KEYS[name]
-
-
-def _nearest(name: Any, known: Any) -> str:
-    text = str(name)[:100]
-    matches = difflib.get_close_matches(text, list(known), n=1, cutoff=0.0)
-    own = [full for full in known if full.split(".")[-1] == text.split(".")[-1]]
-    return "; did you mean {}?".format((own or matches or ["one of --help"])[0])
 
 
 def _show(value: Any) -> str:
@@ -389,15 +422,26 @@ def _checked(key: Key, value: Any, origin: str) -> Any:
     kind = type(key.default)
     from_text = origin == "command line" and isinstance(value, str)
     if kind is str:
-        result: Any = "" if value is None else value
+        whole = type(value) is int and key.details.get("number_too")
+        result: Any = "" if value is None else str(value) if whole else value
     elif kind is bool:
         result = {"true": True, "false": False}.get(value.lower(), value) if from_text else value
     else:
         result = _number(value, kind, from_text)
     if type(result) is not kind or (kind is str and "\0" in result):
-        raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}")
+        # YAML reads 000022222 as the number 9362.
+        hint = "; put it in quotes" if kind is str and type(value) is int else ""
+        raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}{hint}")
     _check_bounds(key, result, origin)
-    return result
+    return _text(key, result, origin) if kind is str else result
+
+
+def _text(key: Key, value: str, origin: str) -> str:
+    """A text that every file of a run can hold; a path's ~ expanded, which no shell does in a YAML file."""
+    if key.details.get("path"):
+        value = os.path.expanduser(value)
+    check_utf8(value, f"{origin}: {key.name}")
+    return value
 
 
 _TYPE_NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}

@@ -1,8 +1,57 @@
 """Which device TensorFlow may see; must be chosen before TensorFlow is imported."""
 
 import os
+import re
+from typing import List
+
+from edgeflownas.errors import UserError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_NUMBER = re.compile(r"(?:/?(?:device:)?(?:cuda|gpu):)?([0-9]{1,3})", re.IGNORECASE)
+_IDENTIFIER = re.compile(r"(GPU|MIG)-\S+")
 
 
 def choose_device(gpu_device: str, deterministic: bool = False) -> None:
-    """Makes only GPU `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if deterministic or not gpu_device else gpu_device
+    """Makes only GPU `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode.
+
+    A number counts within what CUDA_VISIBLE_DEVICES shows already, as a queue sets it: with "3,5", number 1 is GPU 5.
+    UserError if there is no such number.
+    """
+    wanted = asked_for(gpu_device)
+    if deterministic or not wanted:
+        os.environ[VISIBLE] = "-1"
+    elif VISIBLE not in os.environ:
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which nvidia-smi counts
+        os.environ[VISIBLE] = ",".join(wanted)
+    else:
+        shown = visible()
+        if shown and any(entry.isdigit() and int(entry) >= len(shown) for entry in wanted):
+            raise UserError(
+                f"--gpu_device {gpu_device}: {VISIBLE}={os.environ[VISIBLE]} shows {len(shown)} of the GPUs, and "
+                f"numbers count within these, from 0; choose one below {len(shown)}"
+            )
+        chosen = [shown[int(entry)] if entry.isdigit() else entry for entry in wanted if shown]
+        os.environ[VISIBLE] = ",".join(chosen) or "-1"
+
+
+def asked_for(gpu_device: str) -> List[str]:
+    """ "0,1", "cuda:1" or a GPU's identifier as CUDA spells them; none for "-1" and "". UserError for anything else."""
+    if gpu_device.strip() in ("", "-1"):
+        return []
+    entries = []
+    for part in gpu_device.split(","):
+        number = _NUMBER.fullmatch(part.strip())
+        if not number and not _IDENTIFIER.fullmatch(part.strip()):
+            raise UserError(f"--gpu_device {gpu_device!r}: expected the number of a GPU, such as 0, or -1 for the CPU")
+        entries.append(str(int(number.group(1))) if number else part.strip())
+    return entries
+
+
+def visible() -> List[str]:
+    """What CUDA_VISIBLE_DEVICES shows, as CUDA reads it: up to the first entry that is no number and no identifier."""
+    shown: List[str] = []
+    for entry in os.environ.get(VISIBLE, "").split(","):
+        if not re.fullmatch("[0-9]+", entry.strip()) and not _IDENTIFIER.fullmatch(entry.strip()):
+            break
+        shown.append(entry.strip())
+    return shown

@@ -1,6 +1,6 @@
 """Looks at what a run needs on this machine, before it starts: TensorFlow, GPU, data, disk, the time of a first step.
 
-    python -m edgeflownas.doctor --config configs/supernet_fc2_180x240.yaml --base_path data/FlyingChairs2
+    python -m edgeflownas.doctor --config supernet_fc2_180x240 --base_path data/FlyingChairs2
 
 Prints a line per finding: ok, warn or FAIL, and what to do. Leaves nothing behind.
 """
@@ -8,6 +8,8 @@ Prints a line per finding: ok, warn or FAIL, and what to do. Leaves nothing behi
 import contextlib
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,14 +20,15 @@ import filelock
 from edgeflownas import config as configuration
 from edgeflownas import nvidia, signoff
 from edgeflownas.arguments import Parser
-from edgeflownas.command_line import config_parser, overrides
+from edgeflownas.command_line import Request, add_run_flags, config_parser, read_run_flags
 from edgeflownas.config import Config
-from edgeflownas.device import choose_device
+from edgeflownas.device import VISIBLE, asked_for, choose_device, visible
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import fsync_path, swap_link, write_text
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.cost import supernet_parameters
 from edgeflownas.network.layer_table import layer_table
+from edgeflownas.train_supernet import FREE_EPOCHS, too_long
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 CHECKPOINTS = 4  # the last two, the best, and the one being written
@@ -33,6 +36,23 @@ TENSORS = 3  # weights and Adam's two moments, float32
 # What else grows: a row of the steps' table and its share of TensorBoard's scalars; in the debug trace a line, in which
 # each sample takes its place; per epoch two pictures for TensorBoard. Rounded up.
 STEP_BYTES, TRACE_BYTES, TRACE_SAMPLE_BYTES, EPOCH_BYTES = 120, 1500, 35, 300000
+IMPORT = """
+import sys
+from edgeflownas.errors import UserError
+try:
+    import edgeflownas.tfcompat
+except UserError as error:
+    sys.exit(" ".join(str(error.__cause__).split()))
+"""
+IMPORT_SECONDS = 300  # TensorFlow from a cold network disk takes a minute
+IMPORT_ADVICE = (
+    ("Descriptors can", 'TensorFlow 1.15 needs an older protobuf: pip install "protobuf<3.21"'),
+    (
+        "module 'numpy' has no attribute",
+        "TensorFlow 1.15 needs an older NumPy: pip install -c constraints/versions.txt numpy",
+    ),
+    ("SIGILL", "this processor lacks what the build needs (AVX): use another build or another machine"),
+)
 FC2_TRAIN = 22232  # samples, where the data cannot be counted
 SMALL = {"network.init_channels": 8, "data.input_height": 64, "data.input_width": 96, "train.batch_size": 2,
          "train.micro_batch_size": 0}  # fmt: skip
@@ -50,8 +70,8 @@ class Finding(NamedTuple):
 class Patient:
     """What the checks look at, and what one of them learns for the next."""
 
-    def __init__(self, config: Config, full: bool) -> None:
-        self.config, self.full = config, full
+    def __init__(self, config: Config, full: bool, request: Request) -> None:
+        self.config, self.full, self.request = config, full, request
         self.train_samples = FC2_TRAIN
         self.gpu_is_safe = True  # to compute on
 
@@ -65,13 +85,13 @@ class Patient:
 
 
 def check_tensorflow(patient: Patient) -> Iterator[Finding]:
-    try:
-        from edgeflownas.tfcompat import tf
-    except ImportError as error:
+    problem = _import_elsewhere()
+    if problem:
         patient.gpu_is_safe = False
-        found = "cannot be imported: {}".format(" ".join(str(error).split())[:200])
-        yield Finding(FAIL, "TensorFlow", found, 'install one: pip install -e ".[gpu]", ".[cpu]" or ".[tf2]"')
+        yield Finding(FAIL, "TensorFlow", f"cannot be imported: {problem[:300]}", _import_advice(problem))
         return
+    from edgeflownas.tfcompat import tf
+
     version = f"{tf.__version__}, Python {sys.version.split()[0]}"
     if tf.__version__.startswith("1.") and not tf.__version__.startswith("1.15."):
         yield Finding(FAIL, "TensorFlow", version, "install 1.15 or a current 2.x")
@@ -82,13 +102,38 @@ def check_tensorflow(patient: Patient) -> Iterator[Finding]:
     yield from _check_gpus(patient, tf)
 
 
+def _import_elsewhere() -> str:
+    """Why a process of its own cannot import TensorFlow, be it an error, a crash or a hang; empty if it can."""
+    program = [sys.executable, "-c", IMPORT]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path or os.getcwd() for path in sys.path))
+    try:
+        done = subprocess.run(program, env=environment, timeout=IMPORT_SECONDS, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no end after {IMPORT_SECONDS} seconds"
+    if done.returncode < 0:
+        return f"it crashes ({signal.Signals(-done.returncode).name})"
+    lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    return " ".join((lines or ["it says nothing"])[-1].split()) if done.returncode else ""
+
+
+def _import_advice(problem: str) -> str:
+    known = [advice for words, advice in IMPORT_ADVICE if words in problem]
+    return (known or ['install one: pip install -e ".[gpu]", ".[cpu]", ".[tf2]" or ".[tf2-gpu]"'])[0]
+
+
 def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
-    device = patient.config.runtime.gpu_device
-    if patient.config.runtime.deterministic or device in ("", "-1"):
+    runtime = patient.config.runtime
+    if runtime.deterministic or not asked_for(runtime.gpu_device):
         yield Finding(OK, "GPU", "not asked for")
+        return
+    if not visible():
+        found = f"{VISIBLE}={os.environ.get(VISIBLE, '')} shows none"
+        yield Finding(WARN, "GPU", found, "unset it, or ask the queue for a GPU; a full run on a CPU takes weeks")
         return
     try:
         found = nvidia.gpus()
+        chosen = nvidia.chosen(found, visible())
     except UserError as error:
         yield Finding(FAIL, "GPU", str(error))
         return
@@ -97,14 +142,11 @@ def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
             WARN, "GPU", "no nvidia-smi, so no NVIDIA GPU", "a full run on a CPU takes weeks; try a small one there"
         )
         return
-    chosen = found[int(device):][:1] if device.isdigit() else found  # fmt: skip
-    if not chosen:
-        yield Finding(FAIL, "GPU", f"no number {device} among {len(found)}", "choose another --gpu_device")
-        return
     for gpu in chosen:
-        verdict = nvidia.judge(gpu, tf.__version__, _is_nvidia_build())
+        verdict = nvidia.judge(gpu, tf.__version__, nvidia.is_nvidia_build())
         patient.gpu_is_safe = patient.gpu_is_safe and verdict.works
-        level = (WARN if verdict.advice else OK) if verdict.works else FAIL
+        allowed = patient.request.allow_unsupported_gpu
+        level = (WARN if verdict.advice else OK) if verdict.works else WARN if allowed else FAIL
         yield Finding(level, "GPU", f"{gpu.name}: {verdict.reason}", verdict.advice)
     if patient.gpu_is_safe:  # else even asking it may hang
         yield _visible_gpu(tf)
@@ -118,23 +160,14 @@ def _visible_gpu(tf: Any) -> Finding:
         return Finding(OK, "GPU in TensorFlow", names)
     if not tf.test.is_built_with_cuda():
         return Finding(
-            FAIL, "GPU in TensorFlow", "none: this TensorFlow is built for CPUs", 'pip install -e ".[gpu]" or ".[tf2]"'
+            FAIL,
+            "GPU in TensorFlow",
+            "none: this TensorFlow is built for CPUs",
+            'pip install -e ".[gpu]" or ".[tf2-gpu]"',
         )
-    libraries = "CUDA 10.0 and cuDNN 7.6" if tf.__version__.startswith("1.") else 'pip install "tensorflow[and-cuda]"'
+    libraries = "CUDA 10.0 and cuDNN 7.6" if tf.__version__.startswith("1.") else 'pip install -e ".[tf2-gpu]"'
     advice = f"make its CUDA libraries findable ({libraries}; see LD_LIBRARY_PATH), or --gpu_device -1"
     return Finding(FAIL, "GPU in TensorFlow", "none is visible", advice)
-
-
-def _is_nvidia_build() -> bool:
-    """Whether TensorFlow 1.15 is NVIDIA's own build, which knows newer GPUs; it needs Python 3.8."""
-    try:
-        from importlib import metadata
-    except ImportError:  # Python 3.7
-        return False
-    try:
-        return bool(metadata.version("nvidia-tensorflow"))
-    except metadata.PackageNotFoundError:
-        return False
 
 
 def check_data(patient: Patient) -> Iterator[Finding]:
@@ -233,19 +266,19 @@ def check_first_step(patient: Patient) -> Iterator[Finding]:
     from edgeflownas.tfcompat import tf
 
     config = patient.config if patient.full else _smaller(patient.config)
-    data, batch = config.data, config.train.batch_size
+    data, batch, space = config.data, config.train.batch_size, space_of(config.network)
     images = np.zeros((batch, data.input_height, data.input_width, 6), np.uint8)
     images[:, ::2, ::3] = 200
     flow = np.ones((batch, data.input_height, data.input_width, 2), np.float32)
     seconds = [time.monotonic()]
     try:
         with tf.Graph().as_default():
-            graph = CycleGraph(config)
+            graph = CycleGraph(config, space)
             with tf.Session(config=session_config(config)) as session:
                 graph.initialize(session, config.train.seed)
                 seconds.append(time.monotonic())
                 for t in range(2):
-                    graph.run(session, fair_cycle(config.train.arch_seed, t), images, flow, config.train.lr)
+                    graph.run(session, fair_cycle(config.train.arch_seed, t, space), images, flow, config.train.lr)
                     seconds.append(time.monotonic())
     except (tf.errors.OpError, UserError) as error:
         yield Finding(
@@ -267,10 +300,15 @@ def _smaller(config: Config) -> Config:
 
 
 def check_gates(patient: Patient) -> Iterator[Finding]:
+    train, limit = patient.config.train, patient.request.max_epochs
+    last_epoch = min(train.num_epochs, limit or train.num_epochs)
+    # A resume counts as a new run here: what it has trained already is in a checkpoint that is not looked into.
+    long = too_long(last_epoch, max(1, patient.train_samples // train.batch_size), None, patient.request)
     try:
         signoff.require_gate(3, signoff.project_root())
     except UserError as error:
-        yield Finding(WARN, "gates", f"a run of more than five epochs will be refused: {error}", "or --unsigned")
+        found = f"a run of more than {FREE_EPOCHS} epochs is refused: {error}"
+        yield Finding(FAIL if long else WARN, "gates", found, "or --unsigned")
         return
     yield Finding(OK, "gates", "gate 3 is signed off for this source")
 
@@ -281,22 +319,22 @@ CHECKS = (check_tensorflow, check_data, check_space, check_file_system, check_ga
 def _parser() -> Parser:
     parser = config_parser(
         "python -m edgeflownas.doctor",
-        "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, and a first training step. Give "
-        "it the "
-        "run's own configuration. Exit code 0: nothing stands in the way; 1: a finding is FAIL.",
+        "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, gates, and a first training step. "
+        "Give it the run's own command line. Exit code 0: nothing stands in the way; 1: a finding is FAIL.",
     )
     parser.add_argument(
         "--full", action="store_true", help="time the first step at the configuration's own size, not a small one"
     )
+    add_run_flags(parser)
     return parser
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Prints the findings. Returns 0, or 1 if one is FAIL."""
     args = _parser().parse_args(argv)
-    config, _ = configuration.load(args.config, overrides(args))
+    config, _, request = read_run_flags(args)
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
-    patient = Patient(config, args.full)
+    patient = Patient(config, args.full, request)
     failed = 0
     for check in CHECKS:
         for finding in check(patient):

@@ -2,16 +2,20 @@
 TensorFlow."""
 
 import csv
+import re
 import subprocess
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from edgeflownas.errors import UserError
 
-QUERY = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
+QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,uuid,compute_cap", "--format=csv,noheader"]
+OLD_QUERY = [QUERY[0], QUERY[1].replace(",compute_cap", ""), QUERY[2]]  # drivers up to 470 do not know compute_cap
 TIMEOUT = 60  # seconds; a broken driver can make nvidia-smi hang
 
 # Stock TensorFlow 1.15 is built for CUDA 10.0, which ends before Ampere.
-FIRST_UNKNOWN_TO_CUDA_10 = (8, 0)
+FIRST_UNKNOWN_TO_CUDA_10 = (8,)
+# Those of its first generation by name, for drivers that do not tell the capability; later ones need later drivers.
+AMPERE = re.compile(r"\b(A100|A800|A40|A30|A16|A10G?|A2|RTX A\d{4}|RTX 30\d0)\b")
 # Linux drivers: the oldest that runs CUDA 10.0, and CUDA 12.
 OLDEST_DRIVER = {1: (410, 48), 2: (525, 60)}
 
@@ -22,6 +26,7 @@ class Gpu(NamedTuple):
     name: str
     capability: Optional[Tuple[int, ...]]
     driver: Tuple[int, ...]
+    uuid: str = ""
 
 
 class Verdict(NamedTuple):
@@ -35,33 +40,79 @@ class Verdict(NamedTuple):
 def gpus() -> List[Gpu]:
     """All GPUs in the driver's order; empty without `nvidia-smi`. UserError if it is there and does not work."""
     try:
-        done = subprocess.run(
-            QUERY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT, universal_newlines=True
-        )
+        code, text = _ask(QUERY)
+        if code and "compute_cap" in text:
+            code, text = _ask(OLD_QUERY)
     except FileNotFoundError:
         return []
+    if code:
+        said = " ".join(text.split()) or "nothing"
+        raise UserError(f"nvidia-smi failed (exit code {code}, it said: {said:.200}); mend or update the NVIDIA driver")
+    return [_gpu(cells) for cells in csv.reader(text.splitlines(), skipinitialspace=True) if cells]
+
+
+def _ask(query: List[str]) -> Tuple[int, str]:
+    """Exit code and output. FileNotFoundError without `nvidia-smi`; UserError if it cannot run or hangs."""
+    try:
+        done = subprocess.run(
+            query, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT, universal_newlines=True
+        )
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise UserError(f"nvidia-smi cannot be run: {error.strerror or error}; mend the NVIDIA driver")
     except subprocess.TimeoutExpired:
         raise UserError(f"nvidia-smi gave no answer in {TIMEOUT} seconds; restart the NVIDIA driver")
-    if done.returncode:
-        said = " ".join(done.stdout.split()) or "nothing"
-        raise UserError(
-            f"nvidia-smi failed (exit code {done.returncode}, it said: {said:.200}); mend or update the NVIDIA driver"
-        )
-    return [_gpu(cells) for cells in csv.reader(done.stdout.splitlines(), skipinitialspace=True) if cells]
+    return done.returncode, done.stdout
 
 
 def _gpu(cells: List[str]) -> Gpu:
-    if len(cells) != 3 or not _numbers(cells[2]):
-        raise UserError("nvidia-smi: expected name, compute_cap, driver_version, found {!r}".format(", ".join(cells)))
-    return Gpu(cells[0], _numbers(cells[1]) or None, _numbers(cells[2]))
+    if len(cells) not in (3, 4) or not _numbers(cells[1]):
+        raise UserError(
+            "nvidia-smi: expected name, driver_version, uuid, compute_cap, found {!r}".format(", ".join(cells))
+        )
+    capability = _numbers(cells[3]) if len(cells) == 4 else ()
+    if not capability and AMPERE.search(cells[0]):
+        capability = FIRST_UNKNOWN_TO_CUDA_10
+    return Gpu(cells[0], capability or None, _numbers(cells[1]), cells[2])
+
+
+def chosen(found: Sequence[Gpu], visible: Sequence[str]) -> List[Gpu]:
+    """Those that CUDA_VISIBLE_DEVICES shows, by number or identifier; what cannot be told apart (MIG) is all of them.
+
+    UserError if it shows a number that there is not.
+    """
+    some: List[Gpu] = []
+    for entry in visible:
+        if entry.isdigit() and int(entry) >= len(found):
+            raise UserError(f"no number {entry} among {len(found)}; choose another --gpu_device")
+        same = [gpu for gpu in found if gpu.uuid and gpu.uuid.startswith(entry)]
+        some += [found[int(entry)]] if entry.isdigit() else same or list(found)
+    return some
 
 
 def _numbers(text: str) -> Tuple[int, ...]:
     """ "8.6" -> (8, 6); () if it is no version."""
     parts = text.strip().split(".")
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
+
+
+def is_nvidia_build() -> bool:
+    """Whether TensorFlow 1.15 is NVIDIA's own build, which knows newer GPUs; it needs Python 3.8."""
+    try:
+        from importlib import metadata
+    except ImportError:  # Python 3.7
+        return False
+    try:
+        return bool(metadata.version("nvidia-tensorflow"))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def miscomputes(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> bool:
+    """Stock TensorFlow 1.15 on Ampere and later: it starts, and hangs or computes wrong results."""
+    stock_1 = tensorflow.startswith("1.") and not nvidia_build
+    return stock_1 and gpu.capability is not None and gpu.capability >= FIRST_UNKNOWN_TO_CUDA_10
 
 
 def judge(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> Verdict:
@@ -80,7 +131,7 @@ def judge(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> Verdict:
         return Verdict(
             True, "the driver does not tell its compute capability", "check that it is below 8.0" if stock_1 else ""
         )
-    if stock_1 and gpu.capability >= FIRST_UNKNOWN_TO_CUDA_10:
+    if miscomputes(gpu, tensorflow, nvidia_build):
         return Verdict(
             False,
             f"compute capability {_dotted(gpu.capability)}: stock TensorFlow {tensorflow} (CUDA 10.0) hangs or "
@@ -92,3 +143,17 @@ def judge(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> Verdict:
 
 def _dotted(numbers: Tuple[int, ...]) -> str:
     return ".".join(str(number) for number in numbers)
+
+
+def refuse_wrong_results(visible: Sequence[str], tensorflow: str) -> None:
+    """UserError if TensorFlow would compute wrong results on one of the visible GPUs. Without nvidia-smi: nothing."""
+    try:
+        shown = chosen(gpus(), visible)
+    except UserError:  # a driver that does not work: then TensorFlow sees no GPU either, and that is said
+        return
+    for gpu in shown:
+        if miscomputes(gpu, tensorflow, is_nvidia_build()):
+            verdict = judge(gpu, tensorflow, False)
+            raise UserError(
+                f"{gpu.name}: {verdict.reason}; {verdict.advice}; to train on it all the same: --allow_unsupported_gpu"
+            )

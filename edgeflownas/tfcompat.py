@@ -8,10 +8,15 @@ TensorFlow 1
 import contextlib
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
-from typing import Iterator
+from typing import Any, Iterator
+
+from edgeflownas.errors import UserError
+from edgeflownas.files import os_errors
+from edgeflownas.pictures import import_matplotlib
 
 # Chatter (CPU features, missing CUDA libraries) is silent unless the user asked for a level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -42,11 +47,17 @@ def _hushed() -> Iterator[None]:
             os.close(kept)
 
 
-with _hushed():
-    with warnings.catch_warnings():
+try:
+    with _hushed(), warnings.catch_warnings():
         # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
         warnings.simplefilter("ignore")
+        if "MPLBACKEND" in os.environ:  # TensorFlow 2 imports matplotlib, and would stop at an unknown backend
+            import_matplotlib()
         import tensorflow.compat.v1 as tf
+# What TensorFlow's import raises beside an ImportError: 1.15 with protobuf 4 a TypeError, with NumPy 1.24 an
+# AttributeError, with a NumPy older than its build a RuntimeError or SystemError.
+except (ImportError, TypeError, AttributeError, RuntimeError, SystemError) as error:
+    raise UserError(f"TensorFlow cannot be imported: {str(error)[:200]}; see: python -m edgeflownas.doctor") from error
 
 tf.disable_eager_execution()
 tf.enable_resource_variables()
@@ -54,7 +65,9 @@ tf.disable_control_flow_v2()
 if QUIET:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-__all__ = ["device_names", "tf"]
+__all__ = ["device_names", "restore", "tf"]
+
+PATTERN = re.compile(r"[*?\[\]{}\\]|://")  # what TensorFlow reads as a pattern, or as another kind of file system
 
 
 def device_names() -> str:
@@ -63,3 +76,20 @@ def device_names() -> str:
 
     gpus = [device.physical_device_desc for device in device_lib.list_local_devices() if device.device_type == "GPU"]
     return "; ".join(gpus) if gpus else "CPU"
+
+
+def restore(saver: Any, session: Any, prefix: str) -> None:
+    """`saver.restore`, whatever the folders of the checkpoint are called.
+
+    TensorFlow looks for the prefix as a pattern: it does not find `run [lr=1e-3]/model.ckpt`. Such a folder is then
+    reached through a link with a plain name, in a folder of this call's own.
+    """
+    if not PATTERN.search(prefix):
+        saver.restore(session, prefix)
+        return
+    plain = None if not PATTERN.search(tempfile.gettempdir()) else "/tmp"
+    making = os_errors(f"make a link to {prefix} in {plain or tempfile.gettempdir()}")
+    with making, tempfile.TemporaryDirectory(prefix="edgeflownas-", dir=plain) as folder:
+        link = os.path.join(folder, "checkpoint")
+        os.symlink(os.path.abspath(os.path.dirname(prefix)), link)
+        saver.restore(session, os.path.join(link, os.path.basename(prefix)))

@@ -11,13 +11,13 @@ from typing import Any, Dict, List, Optional
 from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
 from edgeflownas.config import Config, NetworkConfig, config_hash, from_dict, to_dict
-from edgeflownas.device import choose_device
+from edgeflownas.device import asked_for, choose_device, visible
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import require_same_space
-from edgeflownas.run.artifacts import run_folder
+from edgeflownas.run.folder import CHECKPOINTS, LOG, REPORT, run_folder
 
 log = logging.getLogger("edgeflownas")
 FREE_EPOCHS = 5  # a longer run needs gate 3 (execution gates, section 7)
@@ -27,13 +27,12 @@ REQUIRED_GATE = 3
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs the trainer; gives the exit code."""
     config, origins, request = parse_train(argv)
-    build_pool(
-        config.train.arch_seed, config.eval.pool_size, space_of(config.network)
-    )  # fail early if there is no such pool
+    # Fails early if there is no such space or pool.
+    build_pool(config.train.arch_seed, config.eval.pool_size, space_of(config.network))
+    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     if request.dry_run:
         print(describe(config, origins))
         return 0
-    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     words = ["python", "-m", "edgeflownas.train_supernet"] + list(sys.argv[1:] if argv is None else argv)
     command = " ".join(shlex.quote(word) for word in words)
     return _train(config, origins, request, command)
@@ -43,17 +42,20 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer, finish_manifest
-    from edgeflownas.run.artifacts import Manifest, RunLock, archive_previous
+    from edgeflownas.run.folder import RunLock, archive_previous
+    from edgeflownas.run.manifest import Manifest
 
     folder, early = run_folder(config), _log_to_terminal()
     with StopSignals() as stop, RunLock(folder):
+        request = settled(request, folder)
         resumed = _resume_point(folder) if request.resume else None
         index = _index(config, request, stop)
         changed = _compare(resumed, config, index.fingerprint, request)
         weights_from = _weights_from(config, request)
+        device = _device(config, request)
         trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps))
         try:
-            gates = _check_gates(trainer, resumed, request)
+            gates = _check_gates(trainer, resumed and resumed[1], request)
             stop.check()
             if not request.resume:
                 moved = archive_previous(folder)
@@ -61,13 +63,13 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
                     print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
             _log_to(folder, early)
             fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
-            path = os.path.join(folder, "train_manifest.json")
+            fields.update(device=device, unsupported_gpu_allowed=request.allow_unsupported_gpu)
             if resumed is None:
-                manifest = Manifest.create(path, initial_weights=weights_from and weights_from.path, **fields)
+                manifest = Manifest.create(folder, initial_weights=weights_from and weights_from.path, **fields)
                 trainer.start(weights_from)
             else:
                 trainer.resume(resumed[0], resumed[1])
-                manifest = Manifest.open(path) if os.path.exists(path) else Manifest.create(path, **fields)
+                manifest = Manifest.open(folder) if Manifest.exists(folder) else Manifest.create(folder, **fields)
                 manifest.resumed(
                     global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"]
                 )
@@ -98,7 +100,7 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         status = trainer.run(stop, on_evaluated)
     except KeyboardInterrupt:
         status = "interrupted"
-        log.warning("stopped at once; the last checkpoint is good: --resume continues from it")
+        log.warning("stopped at once; %s", trainer.way_back)
         return 130
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(
@@ -113,26 +115,33 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         finish_manifest(manifest, trainer, status, **fields)
         _report(trainer.folder)
     if stop.requested:
-        log.info("stopped by signal %d after step %d, committed; --resume continues", stop.received, trainer.state.step)
+        log.info("stopped by %s after step %d, committed; --resume continues", stop.name, trainer.state.step)
         return int(stop.exit_code)
     log.info(
         "%s after epoch %d, step %d; report: %s",
         status if trainer.finished else "stopped as asked, --resume goes on,",
         trainer.state.evaluations,
         trainer.state.step,
-        os.path.join(trainer.folder, "supernet_training_report.md"),
+        os.path.join(trainer.folder, REPORT),
     )
     return 0
 
 
 def _report(folder: str) -> None:
-    """Writes the report. It can always be written again from the run's files, so failing does not stop training."""
-    from edgeflownas.reporting.write import write_report
-
+    """Writes the report. It can always be written again from the run's files, so no failure of it stops training."""
     try:
+        from edgeflownas.reporting.write import write_report
+
         write_report(folder)
-    except UserError as error:
-        log.warning("no report: %s; write it later with: python -m edgeflownas.report %s", error, folder)
+    # The one place for it: a picture must not cost an epoch, whatever breaks in a drawing library.
+    except Exception as error:  # noqa: BLE001
+        log.warning(
+            "no report: %s%s; write it later with: python -m edgeflownas.report %s",
+            "" if isinstance(error, UserError) else f"{type(error).__name__}: ",
+            " ".join(str(error).split())[:300],
+            shlex.quote(folder),
+        )
+        log.debug("its traceback", exc_info=True)  # to train.log
 
 
 def _announce(trainer: Any) -> None:
@@ -146,12 +155,18 @@ def _announce(trainer: Any) -> None:
     )
 
 
+def settled(request: Request, folder: str) -> Request:
+    """The request with --resume_if_begun decided: a run has begun once it has a checkpoint, whole or not."""
+    begun = os.path.lexists(os.path.join(folder, "checkpoints", "last"))
+    return request._replace(resume=request.resume or (request.resume_if_begun and begun))
+
+
 def _resume_point(folder: str) -> Any:
     """(generation, state) of the newest checkpoint that is whole."""
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
 
-    generation = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning).newest_valid()
+    generation = CheckpointStore(os.path.join(folder, CHECKPOINTS), log.warning).newest_valid()
     return generation, RunState.from_dict(generation.state, generation.path)
 
 
@@ -169,8 +184,10 @@ def _weights_from(config: Config, request: Request) -> Any:
 
     if not request.resume_from:
         return None
-    folder = os.path.join(config.runtime.output_dir, request.resume_from, "checkpoints")
-    generation = CheckpointStore(folder, log.warning).newest_valid()
+    run = os.path.join(config.runtime.output_dir, request.resume_from)
+    generation = CheckpointStore(os.path.join(run, CHECKPOINTS), log.warning).newest_valid(
+        f"--resume_experiment_name {request.resume_from} must name a run in {config.runtime.output_dir} that has one"
+    )
     state = RunState.from_dict(generation.state, generation.path)
     require_same_space(state.space, space_of(config.network), f"--resume_experiment_name {request.resume_from}")
     theirs = from_dict(state.config, generation.path).network
@@ -196,10 +213,31 @@ def _index(config: Config, request: Request, stop: Any) -> Any:
     return index
 
 
+def _device(config: Config, request: Request) -> str:
+    """What TensorFlow computes on, in words: said, and a warning if a GPU was asked for and none is there.
+
+    UserError for a GPU on which this TensorFlow computes wrong results, unless that is accepted.
+    """
+    from edgeflownas import nvidia
+    from edgeflownas.tfcompat import device_names, tf
+
+    runtime = config.runtime
+    if runtime.deterministic or not asked_for(runtime.gpu_device):
+        return device_names()
+    if tf.test.is_built_with_cuda() and not request.allow_unsupported_gpu:
+        nvidia.refuse_wrong_results(visible(), tf.__version__)
+    device = device_names()
+    if device == "CPU":
+        log.warning("no GPU: --gpu_device %s is asked for and TensorFlow sees none, so this run computes on the CPU; "
+                    "see: python -m edgeflownas.doctor", runtime.gpu_device)  # fmt: skip
+    else:
+        log.info("computing on %s", device)
+    return device
+
+
 def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]:
     """Refuses a long run without gate 3; gives every gate's state for the manifest."""
-    first = resumed[1].step // trainer.steps_per_epoch if resumed else 0
-    if trainer.last_epoch - first > FREE_EPOCHS and request.max_steps is None and not request.unsigned:
+    if too_long(trainer.last_epoch, trainer.steps_per_epoch, resumed, request):
         try:
             signoff.require_gate(REQUIRED_GATE, signoff.project_root())
         except UserError as error:
@@ -211,11 +249,22 @@ def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]
     return {f"gate{gate}": state.name for gate, state in states.items()}
 
 
+def too_long(last_epoch: int, steps_per_epoch: int, resumed: Any, request: Request) -> bool:
+    """Whether the run will stand beyond the free epochs when this invocation ends, counted from its very first step.
+
+    `resumed` is the state it goes on from, or None. Training nothing is never too long, nor is what --unsigned allows.
+    """
+    done = resumed.step if resumed else 0
+    end = min(last_epoch * steps_per_epoch, request.max_steps or sys.maxsize)
+    over = end <= done or (resumed and resumed.early_stopped and not request.allow_changed)
+    return not over and not request.unsigned and end > FREE_EPOCHS * steps_per_epoch
+
+
 def _manifest_fields(
     config: Config, origins: Dict[str, str], index: Any, trainer: Any, command: str, gates: Dict[str, Any]
 ) -> Dict[str, Any]:
-    from edgeflownas.run.artifacts import git_state, versions
-    from edgeflownas.tfcompat import device_names, tf
+    from edgeflownas.run.provenance import git_state, versions
+    from edgeflownas.tfcompat import tf
 
     commit, dirty = git_state(str(signoff.project_root()))
     train = config.train
@@ -234,7 +283,6 @@ def _manifest_fields(
         "config": to_dict(config),
         "config_origins": origins,
         "versions": versions(tf.__version__),
-        "device": device_names(),
         "dataset": {
             "fingerprint": index.fingerprint,
             "train": len(index.train),
@@ -270,8 +318,9 @@ def _log_to_terminal() -> logging.handlers.MemoryHandler:
 
 def _log_to(folder: str, early: logging.handlers.MemoryHandler) -> None:
     """From now on lines go to train.log, too, the `early` ones first."""
-    with os_errors("write {}".format(os.path.join(folder, "train.log"))):
-        file = logging.FileHandler(os.path.join(folder, "train.log"))
+    path = os.path.join(folder, LOG)
+    with os_errors(f"write {path}"):
+        file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     early.setTarget(file)
     early.close()  # hands over what it has kept

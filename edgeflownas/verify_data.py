@@ -18,6 +18,7 @@ def _parser() -> Parser:
         "python -m edgeflownas.verify_data",
         "Checks a data set as training sees it: list files or folders, then every PNG and .flo decoded in full. "
         "Exit code 0: all is right; 2: a file is missing or damaged, named in one line.",
+        used=lambda name: name.startswith("data.") and name != "data.flow_clip" or name == "train.seed",
     )
 
 

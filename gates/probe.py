@@ -9,7 +9,7 @@ import sys
 from typing import Optional, Tuple
 
 from edgeflownas.errors import UserError
-from edgeflownas.run.artifacts import git_state, versions
+from edgeflownas.run.provenance import git_state, versions
 
 
 def tensorflow_facts() -> Tuple[str, str]:

@@ -143,6 +143,7 @@ def wheel(tmp_path_factory):
     shutil.copytree(
         str(ROOT / "edgeflownas"), str(folder / "edgeflownas"), ignore=shutil.ignore_patterns("__pycache__")
     )
+    shutil.copytree(str(ROOT / "configs"), str(folder / "configs"))
     (folder / "gates").mkdir()  # a neighbour that must stay outside
     (folder / "gates" / "__init__.py").write_text("")
     subprocess.run(
@@ -157,12 +158,23 @@ def wheel(tmp_path_factory):
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     files = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert files == {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "edgeflownas").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
-    }
+    package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgeflownas").rglob("*") if path.is_file()}
+    configurations = {"edgeflownas/configs/" + path.name for path in (ROOT / "configs").iterdir()}
+    assert files == {name for name in package if not name.endswith(".pyc")} | configurations
     assert any(name.endswith("LICENSE") for name in wheel.namelist())
+
+
+def test_an_unpacked_wheel_finds_its_configurations_by_name(wheel, tmp_path):
+    """Far from any checkout, by the recipe of its own help."""
+    wheel.extractall(str(tmp_path / "installed"))
+    for name in sorted(path.stem for path in (ROOT / "configs").iterdir()):
+        command = [sys.executable, "-m", "edgeflownas", "train", "--config", name, "--dry_run"]
+        environment = dict(os.environ, PYTHONPATH=str(tmp_path / "installed"))
+        done = subprocess.run(
+            command, cwd=str(tmp_path), env=environment, stdout=subprocess.PIPE, universal_newlines=True
+        )
+        assert done.returncode == 0
+        assert str(tmp_path / "installed" / "edgeflownas" / "configs" / (name + ".yaml")) in done.stdout
 
 
 def test_wheel_installs_the_command(wheel):

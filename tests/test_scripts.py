@@ -20,7 +20,12 @@ HPC = ROOT / "scripts/hpc/run_supernet_train.sh"
 SCRIPTS = pytest.mark.parametrize("script", [LOCAL, HPC], ids=["local", "hpc"])
 
 # Stands in for the trainer: writes down how it was called, then runs the plan, as one bash command, until it exits.
+# As the doctor it only says how it was called, and gives the exit code $DOCTOR.
 TRAINER = """#!/usr/bin/env bash
+if [ "$1 $2" = "-m edgeflownas.doctor" ]; then
+    echo "$@" >>doctor
+    eval "${DOCTOR:-exit 0}"
+fi
 echo "$@" >>calls
 trap 'echo USR1 >>signals; sleep 0.3; echo committed >>signals; exit 138' USR1
 trap 'echo TERM >>signals; sleep 0.3; echo committed >>signals; exit 143' TERM
@@ -81,11 +86,6 @@ class Job:
         path = self.folder / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def commit_checkpoint(self, experiment):
-        folder = self.folder / "outputs/supernet" / experiment / "checkpoints"
-        folder.mkdir(parents=True)
-        (folder / "supernet_last.ckpt.index").write_text("")
-
 
 def paths_removed(script):
     text, count = re.subn(r"(?ms)^# >>> paths and resources.*?^# <<< paths and resources\n", "", script.read_text())
@@ -115,30 +115,73 @@ def test_passes_settings_and_further_arguments(tmp_path, script):
     status, output = job.run("exit 0", "--set", "train.note=two words", EXPERIMENT="e")
     assert status == 0 and job.read("requeued") == []
     (call,) = job.read("calls")
-    assert call.startswith(
-        "wrappers/run_supernet_train.py --config configs/supernet_fc2_180x240.yaml --experiment_name e_seed42 "
-    )
-    for part in (
-        "--seed 42",
-        "--base_path /data/FC2",
-        "--gpu_device 0",
-        "--num_epochs 200",
-        "--fast_mode",
-        "--set train.note=two words",
-    ):
-        assert part in call
-    assert "--resume" not in call
+    shared = (
+        "--config configs/supernet_fc2_180x240.yaml --base_path /data/FC2 --gpu_device 0 --num_workers {} "
+        "--experiment_name e --resume_if_begun --set train.note=two words"
+    ).format(4 if script == LOCAL else 8)
+    assert call == "wrappers/run_supernet_train.py " + shared
+    assert job.read("doctor") == ["-m edgeflownas.doctor " + shared]
     assert "two\\ words" in output  # the command is shown as it can be typed
 
 
 @SCRIPTS
-def test_resumes_when_the_run_folder_has_a_checkpoint(tmp_path, script):
+def test_the_configuration_is_not_overridden(tmp_path, script):
+    """Beside paths and resources nothing but the run's name is added: no epochs, batch, rate, seed."""
     job = Job(tmp_path, script)
-    job.commit_checkpoint("e_seed42")
-    assert job.run("exit 0", EXPERIMENT="e")[0] == 0
-    assert job.run("exit 0", EXPERIMENT="other")[0] == 0
-    first, second = job.read("calls")
-    assert "--resume" in first.split() and "--resume" not in second.split()
+    assert job.run("exit 0", CONFIG="configs/mine.yaml")[0] == 0
+    flags = [word for word in job.read("calls")[0].split() if word.startswith("--")]
+    paths_and_resources = ["--base_path", "--gpu_device", "--num_workers"]
+    assert flags == ["--config"] + paths_and_resources + ["--experiment_name", "--resume_if_begun"]
+    assert "--experiment_name mine " in job.read("calls")[0]
+
+
+@SCRIPTS
+def test_a_name_is_never_a_pattern(tmp_path, script):
+    job = Job(tmp_path, script)
+    assert job.run("exit 0", EXPERIMENT="lr[1e-3] *")[0] == 0
+    assert "--experiment_name lr[1e-3] * --resume_if_begun" in job.read("calls")[0]
+
+
+@SCRIPTS
+def test_what_the_doctor_finds_stops_the_job_before_it_trains(tmp_path, script):
+    job = Job(tmp_path, script)
+    assert job.run("exit 0", DOCTOR="exit 1", SLURM_JOB_ID="4711")[0] == 1
+    assert job.read("calls") == [] and job.read("requeued") == []
+
+
+@SCRIPTS
+@pytest.mark.parametrize("doctor, status", [("exit 0", 0), ("exit 1", 1)])
+def test_check_only_checks(tmp_path, script, doctor, status):
+    job = Job(tmp_path, script)
+    assert job.run("exit 0", "--check", "--unsigned", DOCTOR=doctor)[0] == status
+    assert job.read("calls") == [] and job.read("doctor")[0].endswith("--resume_if_begun --unsigned")
+
+
+@SCRIPTS
+@pytest.mark.parametrize("flag", ["--dry_run", "--help"])
+def test_a_quick_answer_needs_no_doctor(tmp_path, script, flag):
+    job = Job(tmp_path, script)
+    assert job.run("exit 0", flag)[0] == 0
+    assert job.read("doctor") == [] and job.read("calls")[0].endswith(flag)
+
+
+@SCRIPTS
+def test_a_signal_while_the_doctor_looks_is_requeued_too(tmp_path, script):
+    job = Job(tmp_path, script)
+    doctor = "echo ready >>started; while :; do sleep 0.05; done"
+    got, _ = job.signal(signal.SIGUSR1, SLURM_JOB_ID="4711", DOCTOR=doctor)
+    assert got == 138 and job.read("calls") == [] and len(job.read("requeued")) == 1
+
+
+@SCRIPTS
+@pytest.mark.parametrize("scontrol", [None, "exit 1"])
+def test_the_exit_code_survives_a_missing_or_failing_scontrol(tmp_path, script, scontrol):
+    job = Job(tmp_path, script)
+    (job.spool / "scontrol").unlink()
+    if scontrol:
+        job._program("scontrol", "#!/usr/bin/env bash\n" + scontrol + "\n")
+    got, output = job.signal(signal.SIGUSR1, SLURM_JOB_ID="4711")
+    assert got == 138 and "again to resume supernet_fc2_180x240" in output
 
 
 @SCRIPTS
@@ -146,9 +189,9 @@ def test_tasks_of_an_array_share_no_folder(tmp_path, script):
     job = Job(tmp_path, script)
     for task in ("0", "3"):
         job.run("exit 0", SLURM_ARRAY_TASK_ID=task, SEED="7")
-    first, second = job.read("calls")
-    assert "--experiment_name supernet_fc2_180x240_seed7 --seed 7 " in first
-    assert "--experiment_name supernet_fc2_180x240_seed10 --seed 10 " in second
+    job.run("exit 0", SLURM_ARRAY_TASK_ID="2")
+    for call, seed in zip(job.read("calls"), (7, 10, 44)):
+        assert f"--seed {seed} --experiment_name supernet_fc2_180x240_seed{seed} " in call
 
 
 @SCRIPTS
@@ -160,11 +203,11 @@ def test_a_signal_reaches_the_trainer_and_the_job_is_requeued(tmp_path, script, 
     assert got == status
     assert job.read("signals") == [signal.Signals(number).name[3:], "committed"]
     assert job.read("requeued") == ["requeue 4711, trainer committed"]
-    assert "will resume supernet_fc2_180x240_seed42" in output
-    # The second start, as SLURM does it: the same job, now with a checkpoint.
-    job.commit_checkpoint("supernet_fc2_180x240_seed42")
+    assert "will resume supernet_fc2_180x240" in output
+    # The second start, as SLURM does it: the very same command.
     assert job.run("exit 0", SLURM_JOB_ID="4711")[0] == 0
-    assert ["--resume" in call.split() for call in job.read("calls")] == [False, True]
+    first, second = job.read("calls")
+    assert first == second and "--resume_if_begun" in first
     assert job.read("requeued") == ["requeue 4711, trainer committed"]
 
 

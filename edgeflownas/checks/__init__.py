@@ -1,2 +1,1 @@
-"""The checks behind `python -m edgeflownas.nas.check_manifest`: a run folder, read by pure functions, one
-per check."""
+"""The checks behind `python -m edgeflownas.nas.check_manifest`: one pure function per check of a run folder."""

@@ -1,5 +1,4 @@
-"""Checks a whole run folder, from its manifest on: every file against every other and against the
-specification.
+"""Checks a whole run folder, from its manifest on: every file against every other and against the specification.
 
     python -m edgeflownas.nas.check_manifest --path outputs/supernet/train_manifest.json
 
@@ -10,8 +9,10 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from edgeflownas.arguments import Parser
 from edgeflownas.checks import checkpoints, cycles, evaluations, manifest
-from edgeflownas.checks.folder import MANIFEST, RunFolder, Wrong
+from edgeflownas.checks.folder import RunFolder, Wrong, wrong_cell
 from edgeflownas.errors import UserError, run_cli
+from edgeflownas.run.folder import MANIFEST
+from edgeflownas.run.tables import WrongCell
 
 DEFAULT_PATH = "outputs/supernet/" + MANIFEST
 
@@ -46,6 +47,7 @@ CHECKS = (
     Check("evaluations: none missing, none twice", evaluations.history_rows),
     Check("evaluations: done as configured", evaluations.history_settings),
     Check("evaluations: subnets and ranks", evaluations.subnets),
+    Check("evaluations: EPE per sample", evaluations.epe_samples),
     Check("evaluations: mean and std", evaluations.mean_and_std),
     Check("evaluations: zero flow", evaluations.zero_flow),
     Check("evaluations: best", evaluations.best_columns),
@@ -75,6 +77,8 @@ def run_checks(manifest_path: str) -> Tuple[Outcome, ...]:
     for check in CHECKS:
         try:
             outcomes.append(Outcome(check.name, True, check.function(run)))
+        except WrongCell as error:
+            outcomes.append(Outcome(check.name, False, str(wrong_cell(error))))
         except (Wrong, UserError) as error:
             outcomes.append(Outcome(check.name, False, str(error)))
     return tuple(outcomes)

@@ -1,16 +1,14 @@
-"""Checks of the checkpoints and of what else a run leaves: whole, of the right step, and found under their
-names."""
+"""Checks of the checkpoints and of what else a run leaves: whole, of the right step, and found under their names."""
 
 import os
 
 from edgeflownas import config as configuration
-from edgeflownas.checks.cycles import steps
-from edgeflownas.checks.evaluations import history, means
 from edgeflownas.checks.folder import RunFolder, Wrong, expect
-from edgeflownas.run.checkpoint import MODEL
+from edgeflownas.run import folder as names
+from edgeflownas.run.checkpoint import BEST, LAST, link_name
 
 # Beside the files that have checks of their own.
-LEFT = ("supernet_training_report.md", "train.log", "timing.csv", "tensorboard")
+LEFT = (names.REPORT, names.LOG, names.TIMING, names.EVENTS)
 
 
 def last_checkpoint(run: RunFolder) -> str:
@@ -18,8 +16,8 @@ def last_checkpoint(run: RunFolder) -> str:
     state, generation = run.state("last"), run.generation("last")
     if run.settled:
         expect("step of the last checkpoint", state.step, run.whole("global_step"))
-    elif state.step > len(steps(run)):
-        raise Wrong(f"step {state.step}", f"at most the {len(steps(run))} of the steps' file")
+    elif state.step > len(run.steps):
+        raise Wrong(f"step {state.step}", f"at most the {len(run.steps)} of the steps' file")
     return f"{generation.name}, step {state.step}, sizes and checksums match"
 
 
@@ -30,12 +28,12 @@ def best_checkpoint(run: RunFolder) -> str:
     if done == 0:
         expect("the best checkpoint", generation.name, run.generation("last").name)
         return f"{generation.name}, the last: nothing is evaluated yet"
-    known = means(run)[:done]
+    known = run.history.numbers.mean_epe[:done]
     if not len(known):
         raise Wrong("an empty history", f"{done} evaluations")
     want = int(known.argmin())
     expect("epoch of the best checkpoint", state.evaluations, want + 1)
-    expect("step of the best checkpoint", state.step, history(run).ints("global_step")[want])
+    expect("step of the best checkpoint", state.step, int(run.history.numbers.global_step[want]))
     return f"{generation.name}, epoch {want + 1}, sizes and checksums match"
 
 
@@ -44,13 +42,12 @@ def prefixes(run: RunFolder) -> str:
     for which in ("last", "best"):
         generation = run.generation(which)
         for file in generation.files:
-            name = f"supernet_{which}.ckpt{file[len(MODEL):]}"  # fmt: skip
-            path = run.file(os.path.join("checkpoints", name))
+            name = link_name(which, file)
+            path = run.file(os.path.join(names.CHECKPOINTS, name))
             found, want = os.path.realpath(path), os.path.realpath(os.path.join(generation.path, file))
             if found != want or not os.path.isfile(path):
-                raise Wrong(f"{name} leads to {os.path.relpath(found, run.folder)}",
-                            os.path.relpath(want, run.folder))  # fmt: skip
-    return "supernet_last.ckpt and supernet_best.ckpt lead to their generations"
+                raise Wrong(f"{name} leads to {os.path.relpath(found, run.folder)}", os.path.relpath(want, run.folder))
+    return f"{LAST} and {BEST} lead to their generations"
 
 
 def stored_state(run: RunFolder) -> str:
@@ -84,8 +81,8 @@ def lengths(run: RunFolder) -> str:
 
 
 def files(run: RunFolder) -> str:
-    names = LEFT + (("eval_samples.npz",) if run.state("last").evaluations else ())
-    missing = [name for name in names if not os.path.exists(run.file(name))]
+    wanted = LEFT + ((names.SAMPLES,) if run.state("last").evaluations else ())
+    missing = [name for name in wanted if not os.path.exists(run.file(name))]
     if missing:
-        raise Wrong("no {}".format(", ".join(missing)), "all of {}".format(", ".join(names)))
-    return ", ".join(names)
+        raise Wrong("no {}".format(", ".join(missing)), "all of {}".format(", ".join(wanted)))
+    return ", ".join(wanted)

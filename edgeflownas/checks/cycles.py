@@ -1,32 +1,20 @@
-"""Checks of the cycles: the file of the steps, the fairness counts, and the history's columns about
-training."""
-
-import json
+"""Checks of the cycles: the table of the steps, the fairness counts, and the history's columns about training."""
 
 import numpy as np
 
-from edgeflownas.checks.evaluations import history
-from edgeflownas.checks.folder import Rows, RunFolder, Wrong, expect, expect_close, unchecked
+from edgeflownas.checks.folder import RunFolder, Wrong, expect, expect_close, unchecked
 from edgeflownas.engine.schedule import cosine_lr
-from edgeflownas.errors import UserError
-from edgeflownas.files import os_errors
 from edgeflownas.nas.fair_sampler import FairnessCounts, uniform_paths
-from edgeflownas.nas.search_space import SearchSpace
-
-STEPS, COUNTS = "train_steps.csv", "fairness_counts.json"
-STEP_COLUMNS = ("step", "epoch", "lr", "loss", "l2_loss", "grad_norm_before", "grad_norm_after")
-
-
-def steps(run: RunFolder) -> Rows:
-    """The rows of the steps, one per cycle."""
-    return run.table(STEPS, STEP_COLUMNS)
+from edgeflownas.nas.search_space import SearchSpace, require_same_space
+from edgeflownas.run.fairness import read_fairness
+from edgeflownas.run.folder import FAIRNESS, STEPS
 
 
 def step_rows(run: RunFolder) -> str:
     """Steps 0, 1, 2, ..., each in its epoch; as many as the last checkpoint and the manifest know of."""
-    rows, per_epoch = steps(run), run.whole("steps_per_epoch", 1)
-    expect("steps", rows.ints("step"), list(range(len(rows))))
-    for step, epoch in enumerate(rows.ints("epoch")):
+    rows, per_epoch = run.steps, run.whole("steps_per_epoch", 1)
+    expect("steps", rows.numbers.step.tolist(), list(range(len(rows))))
+    for step, epoch in enumerate(rows.numbers.epoch.tolist()):
         expect(f"step {step}: epoch", epoch, step // per_epoch + 1)
     done = run.state("last").step
     if len(rows) != done and (run.settled or len(rows) < done):
@@ -38,7 +26,7 @@ def learning_rate(run: RunFolder) -> str:
     """Every step's rate is on the cosine of the whole schedule."""
     since = run.changed_at("train.lr", "train.num_epochs")
     lr, total = run.config.train.lr, run.whole("total_steps", 1)
-    rates = steps(run).reals("lr")
+    rates = run.steps.numbers.lr
     if len(rates) > total:
         raise Wrong(f"{len(rates)} steps", f"at most total_steps {total}")
     for step in range(since, len(rates)):
@@ -50,9 +38,8 @@ def learning_rate(run: RunFolder) -> str:
 def gradient_clip(run: RunFolder) -> str:
     """The norm after the clip is at most `grad_clip`, and is the one before where that is smaller."""
     since, clip = run.changed_at("train.grad_clip"), run.config.train.grad_clip
-    rows = steps(run)
-    before, after = rows.reals("grad_norm_before"), rows.reals("grad_norm_after")
-    for step in range(since, len(rows)):
+    before, after = run.steps.numbers.grad_norm_before, run.steps.numbers.grad_norm_after
+    for step in range(since, len(after)):
         if not 0 <= after[step] <= clip:
             raise Wrong(f"step {step}: grad_norm_after {after[step]}", f"at most {clip}")
         expect_close(f"step {step}: grad_norm_after", after[step], min(before[step], clip), relative=1e-4)
@@ -62,8 +49,7 @@ def gradient_clip(run: RunFolder) -> str:
 
 def losses(run: RunFolder) -> str:
     """Losses are finite numbers; the weight decay term is not negative."""
-    rows = steps(run)
-    loss, l2_loss = rows.reals("loss"), rows.reals("l2_loss")
+    loss, l2_loss = run.steps.numbers.loss, run.steps.numbers.l2_loss
     if np.any(l2_loss < 0):
         raise Wrong(f"step {np.argmin(l2_loss)}: l2_loss {l2_loss.min()}", "0 or more")
     return f"finite at all {len(loss)} steps"
@@ -71,44 +57,45 @@ def losses(run: RunFolder) -> str:
 
 def epoch_summaries(run: RunFolder) -> str:
     """What the history says of training is what the steps of that epoch give."""
-    rows, evaluations = steps(run), history(run)
-    loss, lr = rows.reals("loss"), rows.reals("lr")
-    before, after = rows.reals("grad_norm_before"), rows.reals("grad_norm_after")
+    rows, history = run.steps.numbers, run.history
+    recorded, names = history.numbers, history.names
     clip, clip_since, start = run.config.train.grad_clip, run.changed_at("train.grad_clip"), 0
-    recorded = {name: evaluations.reals(name) for name in (
-        "train_loss", "lr", "grad_norm_before_mean", "grad_norm_after_max", "clip_share")}  # fmt: skip
-    for row, end in enumerate(evaluations.ints("global_step")):
+    for row, end in enumerate(recorded.global_step.tolist()):
         part = slice(start, end)
-        if not 0 <= start < end <= len(rows):
+        if not 0 <= start < end <= len(run.steps):
             raise Wrong(f"epoch {row + 1} ends at step {end}", f"a step of {STEPS}")
-        want = {
-            "train_loss": loss[part].mean(), "lr": lr[end - 1], "grad_norm_before_mean": before[part].mean(),
-            "grad_norm_after_max": after[part].max(),
-        }  # fmt: skip
+        before = rows.grad_norm_before[part]
+        wanted = [
+            (names.train_loss, recorded.train_loss, rows.loss[part].mean()),
+            (names.lr, recorded.lr, rows.lr[end - 1]),
+            (names.grad_norm_before_mean, recorded.grad_norm_before_mean, before.mean()),
+            (names.grad_norm_after_max, recorded.grad_norm_after_max, rows.grad_norm_after[part].max()),
+        ]
         if start >= clip_since:
-            want["clip_share"] = (before[part] > clip).mean()
-        for name, value in want.items():
-            expect_close(f"epoch {row + 1}: {name}", recorded[name][row], value, absolute=1e-12)
+            wanted.append((names.clip_share, recorded.clip_share, (before > clip).mean()))
+        for name, column, want in wanted:
+            expect_close(f"epoch {row + 1}: {name}", column[row], want, absolute=1e-12)
         start = end
-    return f"{len(evaluations)} epochs agree with {STEPS}"
+    return f"{len(history)} epochs agree with {STEPS}"
 
 
 def fairness(run: RunFolder) -> str:
     """The counts are those of the cycles run; in strict mode every option has its equal share of them."""
-    recorded, mode = _read_counts(run), run.config.train.supernet_mode
-    expect("supernet_mode", recorded["supernet_mode"], mode)
-    cycles = recorded["cycles"]
+    recorded, mode = read_fairness(run.folder), run.config.train.supernet_mode
+    require_same_space(recorded.space, run.space, FAIRNESS)
+    expect("supernet_mode", recorded.supernet_mode, mode)
+    cycles = recorded.cycles
     if type(cycles) is not int or cycles < 0:
         raise Wrong(f"cycles {cycles!r}", "a whole number")
     if run.settled:
         expect("cycles", cycles, run.whole("global_step"))
-    elif cycles > len(steps(run)):
-        raise Wrong(f"cycles {cycles}", f"at most the {len(steps(run))} of {STEPS}")
+    elif cycles > len(run.steps):
+        raise Wrong(f"cycles {cycles}", f"at most the {len(run.steps)} of {STEPS}")
     try:
-        counts = FairnessCounts.from_dict(recorded["counts"], run.space)
+        counts = FairnessCounts.from_dict(recorded.counts, run.space)
     except ValueError as error:
         raise Wrong(str(error), "the counts of every block")
-    expect("fairness_gap", recorded["fairness_gap"], counts.gap())
+    expect("fairness_gap", recorded.fairness_gap, counts.gap())
     if run.changed_at("train.supernet_mode", "train.arch_seed"):
         want = {name: [sum(values)] for name, values in counts.as_dict().items()}
         expect("sum of counts", want, {name: [cycles * run.space.num_paths] for name in run.space.names})
@@ -121,22 +108,9 @@ def fairness_gaps(run: RunFolder) -> str:
     """Every evaluation found a gap of 0 (strict fairness only)."""
     if run.config.train.supernet_mode != "strict_fairness" or run.changed_at("train.supernet_mode"):
         return f"not checked: {run.config.train.supernet_mode} mode"
-    gaps = history(run).ints("fairness_gap")
+    gaps = run.history.numbers.fairness_gap.tolist()
     expect("fairness_gap of the evaluations", gaps, [0] * len(gaps))
     return f"0 at each of {len(gaps)} evaluations"
-
-
-def _read_counts(run: RunFolder) -> dict:
-    path = run.file(COUNTS)
-    with os_errors(f"read {path}"), open(path, "rb") as handle:
-        content = handle.read()
-    try:
-        recorded = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged, not JSON: {error}")
-    if not isinstance(recorded, dict) or not {"supernet_mode", "cycles", "counts", "fairness_gap"} <= set(recorded):
-        raise Wrong(f"{COUNTS} without its fields", "supernet_mode, cycles, counts, fairness_gap")
-    return recorded
 
 
 def _expected_counts(mode: str, arch_seed: int, cycles: int, space: SearchSpace) -> dict:

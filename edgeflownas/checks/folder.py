@@ -1,27 +1,24 @@
-"""A run folder as the checks see it: every value typed, and whatever is missing or mistyped is a `Wrong`,
-never a crash."""
+"""A run folder as the checks see it: every value typed, and whatever is missing or mistyped is a `Wrong`, no crash."""
 
 import json
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Type
 
 import numpy as np
 
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.engine.run_state import RunState
-from edgeflownas.errors import UserError
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.search_space import SearchSpace
-from edgeflownas.run.artifacts import read_table
+from edgeflownas.run import folder as names
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.json_file import read_json
+from edgeflownas.run.manifest import RESUME_FIELDS, SETTLED
 from edgeflownas.run.pool import load_pool
+from edgeflownas.run.rows import EvaluationRow, StepRow, SubnetRow
+from edgeflownas.run.tables import Columns, WrongCell, read_table
 
-MANIFEST = "train_manifest.json"
-# Statuses after which the last checkpoint and every file agree. A run that goes on, or that died, may have
-# rows beyond its last checkpoint: a resume cuts them back.
-SETTLED = ("completed", "early_stopped", "interrupted")
-RESUME = {"time": str, "status_before": str, "global_step": int, "changed": list, "command": str, "gates": dict}
 REAL = 2e-6  # relative: recorded reals are float32
 
 
@@ -49,46 +46,14 @@ def expect_close(what: str, got: float, want: float, relative: float = REAL, abs
         raise Wrong(f"{what} {float(got)!r}", f"{float(want)!r}")
 
 
-class Rows(NamedTuple):
-    """The rows of a CSV file, as text."""
-
-    path: str
-    cells: List[Dict[str, str]]
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def texts(self, column: str) -> List[str]:
-        return [row[column] for row in self.cells]
-
-    def ints(self, column: str) -> List[int]:
-        """`Wrong` at the first cell that is no whole number."""
-        return [self._number(line, column, row[column], int) for line, row in enumerate(self.cells, 2)]
-
-    def reals(self, column: str) -> np.ndarray:
-        """Float64. `Wrong` at the first cell that is no finite number."""
-        values = [self._number(line, column, row[column], float) for line, row in enumerate(self.cells, 2)]
-        return np.array(values, np.float64)
-
-    def _number(self, line: int, column: str, text: str, kind: Any) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = np.nan
-        if not np.isfinite(value):
-            name = "a whole number" if kind is int else "a finite number"
-            raise Wrong(f"{os.path.basename(self.path)} line {line}: {column} {text!r}", name)
-        return value
-
-
 class RunFolder:
     """One run. UserError if the manifest cannot be read at all."""
 
     def __init__(self, manifest_path: str) -> None:
         self.path = manifest_path
         self.folder = os.path.dirname(os.path.abspath(manifest_path))
-        self.manifest = _read_manifest(manifest_path)
-        self._tables: Dict[str, Rows] = {}
+        self.manifest = read_json(manifest_path, f"--path wants the {names.MANIFEST} of a run folder")
+        self._tables: Dict[str, Columns] = {}
         self._generations: Dict[str, Generation] = {}
 
     def field(self, name: str, kind: Any = None) -> Any:
@@ -123,16 +88,30 @@ class RunFolder:
         """The run's search space, narrowed if it trained one code. UserError if there is no such space."""
         return space_of(self.config.network)
 
-    def table(self, name: str, columns: Sequence[str]) -> Rows:
-        """A CSV file of the run. UserError: missing, cut, other columns."""
+    @property
+    def steps(self) -> Columns:
+        """The steps, one row per cycle. UserError, as of the other tables: missing, cut, other columns."""
+        return self._table(names.STEPS, StepRow)
+
+    @property
+    def history(self) -> Columns:
+        """One row per evaluation."""
+        return self._table(names.HISTORY, EvaluationRow, self.config.eval.pool_size)
+
+    @property
+    def subnets(self) -> Columns:
+        """One row per evaluation and subnet of the pool."""
+        return self._table(names.PER_ARCH, SubnetRow)
+
+    def _table(self, name: str, row_type: Type[Any], pool_size: int = 0) -> Columns:
         if name not in self._tables:
-            self._tables[name] = Rows(self.file(name), read_table(self.file(name), columns))
+            self._tables[name] = read_table(self.file(name), row_type, pool_size)
         return self._tables[name]
 
     def generation(self, which: str) -> Generation:
         """The "last" or the "best" checkpoint, its files verified. UserError if it is missing or damaged."""
         if which not in self._generations:
-            self._generations[which] = CheckpointStore(self.file("checkpoints")).load(which)
+            self._generations[which] = CheckpointStore(self.file(names.CHECKPOINTS)).load(which)
         return self._generations[which]
 
     def state(self, which: str) -> RunState:
@@ -143,7 +122,7 @@ class RunFolder:
     def pool_codes(self) -> np.ndarray:
         """The pool that the run scores, int32 [size, blocks]."""
         size = self.config.eval.pool_size
-        return load_pool(self.file(f"eval_pool_{size}.json"), size, self.space)
+        return load_pool(self.file(names.pool_name(size)), size, self.space)
 
     def changed_at(self, *keys: str) -> int:
         """The step of the last resume that changed one of these keys (`--allow_changed`); 0 if none did.
@@ -156,7 +135,7 @@ class RunFolder:
         """The entries of `resumes`, well typed."""
         entries = self.field("resumes", list)
         for entry in entries:
-            for name, kind in RESUME.items():
+            for name, kind in RESUME_FIELDS.items():
                 if not isinstance(entry, dict) or type(entry.get(name)) is not kind:
                     raise Wrong(f"a resume {_short(entry)}", f"a {name} of type {kind.__name__}")
             if not all(isinstance(name, str) for name in entry["changed"]):
@@ -167,25 +146,11 @@ class RunFolder:
         return os.path.join(self.folder, name)
 
 
+def wrong_cell(error: WrongCell) -> Wrong:
+    """A table's wrong cell in the words of the checks."""
+    return Wrong(f"{os.path.basename(error.path)} line {error.line}: {error.column} {error.found!r}", error.wanted)
+
+
 def unchecked(since: int) -> str:
     """Words for the result of a check that could not look before step `since`."""
     return f"; not checked before step {since}, where a resume changed the settings" if since else ""
-
-
-def _read_manifest(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, "rb") as handle:
-            fields = json.loads(handle.read().decode("utf-8"), parse_constant=_no_constant)
-    except OSError as error:
-        raise UserError(
-            f"cannot read the manifest {path}: {error.strerror or error}; --path wants the {MANIFEST} of a run folder"
-        )
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged, not JSON: {error}; is it the {MANIFEST} of a run?")
-    if not isinstance(fields, dict):
-        raise UserError(f"{path} is not a manifest: expected an object, found {type(fields).__name__}")
-    return fields
-
-
-def _no_constant(text: str) -> Optional[float]:
-    raise ValueError(f"{text} is not a value of JSON")

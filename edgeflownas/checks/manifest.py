@@ -1,5 +1,4 @@
-"""Checks of the manifest: complete, well typed, and in agreement with its own configuration and with the
-clock."""
+"""Checks of the manifest: complete, well typed, and in agreement with its own configuration and with the clock."""
 
 import datetime
 import re
@@ -8,26 +7,26 @@ from typing import Any, Dict
 from edgeflownas import config as configuration
 from edgeflownas.checks.folder import RunFolder, Wrong, expect
 from edgeflownas.nas.cost import supernet_parameters
-from edgeflownas.nas.search_space import FIRST_VERSION, require_same_space
+from edgeflownas.nas.search_space import require_same_space
 from edgeflownas.network.layer_table import layer_table
-from edgeflownas.run.artifacts import Manifest
+from edgeflownas.run.manifest import (
+    BEST,
+    COMPLETED,
+    DATASET_FIELDS,
+    EARLY_STOPPED,
+    FIELDS,
+    RUNNING,
+    STATUSES,
+    UNSIGNED,
+    VERSION_NAMES,
+    stored_space,
+)
 
-# The specification's fields first (execution gates, section 6), then the rest, each with its JSON type.
-FIELDS: Dict[str, type] = {
-    "seed": int, "config_hash": str, "git_commit": str, "input_shape": list, "optimizer": str, "lr_schedule": str,
-    "wd": float, "grad_clip": float,
-    "arch_seed": int, "git_dirty": bool, "lr": float, "config": dict, "config_origins": dict, "versions": dict,
-    "device": str, "dataset": dict, "parameter_count": int, "search_space": dict, "status": str, "started": str,
-    "updated": str, "global_step": int, "epoch": int, "num_epochs": int, "steps_per_epoch": int, "total_steps": int,
-    "resumes": list, "gates": dict, "command": str,
-}  # fmt: skip
-DATASET = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}
-VERSIONS = ("edgeflownas", "python", "numpy", "tensorflow", "platform")
 GATE_STATES = ("valid", "missing", "stale", "edited", "broken", "failed")
 
 
 def fields(run: RunFolder) -> str:
-    missing = [name for name in list(FIELDS) + ["best"] if name not in run.manifest]
+    missing = [name for name in list(FIELDS) + [BEST] if name not in run.manifest]
     if missing:
         raise Wrong("no field {}".format(", ".join(missing)), f"all of {len(FIELDS) + 1}")
     for name, kind in FIELDS.items():
@@ -43,7 +42,9 @@ def config_hash(run: RunFolder) -> str:
 
 def config_origins(run: RunFolder) -> str:
     origins, values = run.field("config_origins", dict), configuration.flat(run.config)
-    expect("the keys of config_origins", sorted(origins), sorted(values))
+    # A run of an older version has neither value nor origin of a key that is younger.
+    stored = [f"{section}.{key}" for section, keys in run.field("config").items() for key in keys]
+    expect("the keys of config_origins", sorted(origins), sorted(stored))
     for name, origin in origins.items():
         if not isinstance(origin, str) or not origin:
             raise Wrong(f"config_origins {name} {origin!r}", "a text")
@@ -56,10 +57,16 @@ def agreement(run: RunFolder) -> str:
     """The values that the manifest repeats are those of its configuration."""
     data, train = run.config.data, run.config.train
     want: Dict[str, Any] = {
-        "seed": train.seed, "arch_seed": train.arch_seed, "num_epochs": train.num_epochs,
-        "input_shape": [data.input_height, data.input_width, 6], "optimizer": train.optimizer, "lr": train.lr,
-        "lr_schedule": train.lr_schedule, "wd": train.wd, "grad_clip": train.grad_clip,
-    }  # fmt: skip
+        "seed": train.seed,
+        "arch_seed": train.arch_seed,
+        "num_epochs": train.num_epochs,
+        "input_shape": [data.input_height, data.input_width, 6],
+        "optimizer": train.optimizer,
+        "lr": train.lr,
+        "lr_schedule": train.lr_schedule,
+        "wd": train.wd,
+        "grad_clip": train.grad_clip,
+    }
     for name, value in want.items():
         expect(name, run.field(name), value)
     return ", ".join(f"{name} {value}" for name, value in want.items())
@@ -89,7 +96,7 @@ def commit(run: RunFolder) -> str:
 
 def environment(run: RunFolder) -> str:
     versions = run.field("versions", dict)
-    for name in VERSIONS:
+    for name in VERSION_NAMES:
         found = run.field("versions." + name, str)
         if not found or (name != "platform" and not re.match(r"\d+\.\d+", found)):
             raise Wrong(f"versions.{name} {found!r}", "a version" if name != "platform" else "a text")
@@ -102,7 +109,7 @@ def environment(run: RunFolder) -> str:
 
 
 def dataset(run: RunFolder) -> str:
-    for name, kind in DATASET.items():
+    for name, kind in DATASET_FIELDS.items():
         run.field("dataset." + name, kind)
     found = run.field("dataset.fingerprint")
     if not re.fullmatch("[0-9a-f]{64}", found):
@@ -114,13 +121,11 @@ def dataset(run: RunFolder) -> str:
     return "{} training and {} validation samples".format(run.whole("dataset.train", 1), run.whole("dataset.val", 1))
 
 
-def _stored_space(stored: Dict[str, Any]) -> Any:
-    """The identity of the recorded space; the first version recorded only {block: {kind, options}}."""
-    return stored if "digest" in stored else FIRST_VERSION
-
-
 def network(run: RunFolder) -> str:
-    require_same_space(_stored_space(run.field("search_space", dict)), run.space, "the manifest")
+    stored = run.field("search_space", dict)
+    require_same_space(stored_space(stored), run.space, "the manifest")
+    if "digest" in stored:
+        expect("search_space", stored, run.space.as_record())
     want = supernet_parameters(layer_table(run.config.network.init_channels, run.space))
     expect("parameter_count", run.field("parameter_count"), want)
     return f"{want:,} parameters, {len(run.space.blocks)} choice blocks"
@@ -132,20 +137,20 @@ def gates(run: RunFolder) -> str:
         state = recorded.get(f"gate{gate}")
         if state not in GATE_STATES:
             raise Wrong(f"gate{gate} {state!r}", "one of {}".format(", ".join(GATE_STATES)))
-    if type(recorded.get("unsigned")) is not bool:
-        raise Wrong("unsigned {!r}".format(recorded.get("unsigned")), "true or false")
+    if type(recorded.get(UNSIGNED)) is not bool:
+        raise Wrong(f"{UNSIGNED} {recorded.get(UNSIGNED)!r}", "true or false")
     return ", ".join(f"{name} {value}" for name, value in recorded.items())
 
 
 def status(run: RunFolder) -> str:
     found = run.field("status")
-    if found not in Manifest.STATUSES:
-        raise Wrong(f"status {found!r}", "one of {}".format(", ".join(Manifest.STATUSES)))
+    if found not in STATUSES:
+        raise Wrong(f"status {found!r}", "one of {}".format(", ".join(STATUSES)))
     state, per_epoch = run.state("last"), run.whole("steps_per_epoch", 1)
     whole_run = state.step == run.whole("total_steps") and state.evaluations * per_epoch == state.step
     stopped = state.early_stop.get("wait", 0) >= run.config.eval.patience  # an accepted change of it counts at once
-    want = "early_stopped" if stopped else "completed" if whole_run else None
-    if (want or found in ("early_stopped", "completed")) and found not in (want, "running"):
+    want = EARLY_STOPPED if stopped else COMPLETED if whole_run else None
+    if (want or found in (EARLY_STOPPED, COMPLETED)) and found not in (want, RUNNING):
         raise Wrong(f"status {found}", want or f"a status of an unfinished run: it is at step {state.step}")
     return found + ("" if run.settled else "; rows after the last checkpoint are allowed")
 
@@ -155,7 +160,7 @@ def times(run: RunFolder) -> str:
     marks = [("started", run.field("started", str))]
     for number, entry in enumerate(run.resumes(), 1):
         name = f"resume {number}"
-        if entry["status_before"] not in Manifest.STATUSES:
+        if entry["status_before"] not in STATUSES:
             raise Wrong("{}: status_before {!r}".format(name, entry["status_before"]), "a status")
         if not 0 <= entry["global_step"] <= run.whole("total_steps"):
             raise Wrong("{}: global_step {}".format(name, entry["global_step"]), "a step of the run")

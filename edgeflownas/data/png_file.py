@@ -2,9 +2,10 @@
 
 import io
 import os
+import re
 import struct
 import zlib
-from typing import Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -91,6 +92,7 @@ def read_png(path: str, size: Tuple[int, int]) -> np.ndarray:
 def _check_chunks(path: str, data: bytes) -> bytes:
     """Walks all chunks, which must fill the file exactly, and compares their CRCs. Returns the contents of IDAT."""
     offset, content = len(SIGNATURE), []
+    kinds: List[bytes] = []
     while offset < len(data):
         length = int.from_bytes(data[offset : offset + 4], "big")
         kind, end = data[offset + 4 : offset + 8], offset + 12 + length
@@ -105,10 +107,30 @@ def _check_chunks(path: str, data: bytes) -> bytes:
             raise DataError(
                 f"{path}: expected the end of the file after the PNG chunk IEND, found {len(data) - end} more bytes"
             )
+        _check_kind(path, name, kind, kinds)
+        kinds.append(kind)
         if kind == b"IDAT":
             content.append(data[offset + 8 : end - 4])
         offset = end
     return b"".join(content)
+
+
+def _check_kind(path: str, name: str, kind: bytes, before: Sequence[bytes]) -> None:
+    """What TensorFlow's decoder refuses of a chunk after those `before` it: it must know every critical one.
+
+    A chunk is critical if its name starts with a capital.
+    """
+    problem = None
+    if not re.match(rb"[A-Za-z]{4}\Z", kind):
+        problem = "chunk names of four letters"
+    elif kind[:1].isupper() and kind not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+        problem = "only those critical chunks that the PNG standard has"
+    elif kind in (b"IHDR", b"PLTE") and kind in before:
+        problem = "one chunk of that name"
+    elif kind == b"IDAT" and kind in before and before[-1] != kind:
+        problem = "all IDAT chunks one after the other"
+    if problem:
+        raise DataError(f"{path}: expected {problem}, found the PNG chunk {name}")
 
 
 def _check_pixel_bytes(path: str, content: bytes, size: Tuple[int, int], interlaced: bool) -> None:

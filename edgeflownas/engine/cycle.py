@@ -33,7 +33,8 @@ class CycleResult(NamedTuple):
     grad_norm_before: float  # global norm of the averaged gradient, weight decay included
     grad_norm_after: float  # the same after the clip, measured on what was applied
     path_losses: List[float]  # one per path, averaged over micro-batches
-    passes: int  # forward and backward passes of whole batches that were run
+    forward: int  # forward passes of a batch: the losses that came back
+    backward: int  # backward passes of a batch, which the graph counts as it adds their gradients
     batches_seen: List[str]  # per path, a digest of the samples that were fed for it
     global_step: int  # number of optimizer steps taken so far
 
@@ -94,6 +95,7 @@ class CycleGraph:
         `GradientNotFinite` if the gradient is not.
         """
         self.clear(session, loss_scale)
+        micro_batches, backward = len(images) // self.piece_size, 0
         losses: List[List[float]] = [[] for _ in codes]
         seen = ["" for _ in codes]
         for start in range(0, len(images), self.piece_size):
@@ -101,7 +103,8 @@ class CycleGraph:
             for first in range(0, len(codes), self.paths_per_piece):
                 paths = range(first, first + self.paths_per_piece)
                 feed = {self.images: images[piece], self.flow: flow[piece], self.codes: codes[first : paths[-1] + 1]}
-                for path, loss in zip(paths, session.run([self.losses, self._accumulate], feed)[0]):
+                piece_losses, backward = session.run([self.losses, self._accumulate], feed)
+                for path, loss in zip(paths, piece_losses):
                     losses[path].append(float(loss))
                     if digest:
                         fed = feed[self.images].tobytes() + feed[self.flow].tobytes()
@@ -116,7 +119,8 @@ class CycleGraph:
             float(before),
             float(after),
             by_path,
-            sum(len(path) == len(losses[0]) for path in losses),
+            sum(len(path) for path in losses) // micro_batches,
+            int(backward) // micro_batches,
             seen,
             int(step),
         )
@@ -148,10 +152,11 @@ class CycleGraph:
         channels, layers = sum(variables.norms.values()), len(variables.norms)
         self._statistics_sums = [_local(tf.zeros([size]), "statistics_sum") for size in (channels, channels, layers)]
         sums = self.gradient_sums + self._statistics_sums
-        self._start = tf.group(*[variable.initializer for variable in sums + [self._loss_scale]])
-        self._accumulate = tf.group(
-            *[total.assign_add(value, read_value=False) for total, value in zip(sums, self.gradients + statistics)]
-        )
+        passes = _local(tf.zeros([], tf.int32), "backward_passes")
+        self._start = tf.group(*[variable.initializer for variable in sums + [passes, self._loss_scale]])
+        added = [total.assign_add(value, read_value=False) for total, value in zip(sums, self.gradients + statistics)]
+        with tf.control_dependencies(added):
+            self._accumulate = passes.assign_add(len(by_path), read_value=True)
 
     def _build_apply(self) -> None:
         train = self.config.train

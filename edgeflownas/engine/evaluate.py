@@ -1,9 +1,9 @@
 """Scores subnets of the supernet: BN re-estimation, then EPE on validation samples.
 
-Built on the same forward pass as training. A pool of fair cycles goes through the network in one run (`FairPaths`), so
-that what its codes share is computed once; any other code goes alone (`SinglePath`). Re-estimated statistics travel as
-a
-vector beside the graph: neither the weights nor the stored moving averages can be touched.
+Built on the same forward pass as training. A pool, which uses every option of a block equally often, goes through the
+network in one run (`FairPaths`), so that what its codes share is computed once; any other code goes alone
+(`SinglePath`). Re-estimated statistics travel as a vector beside the graph: neither the weights nor the stored moving
+averages can be touched.
 """
 
 from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -37,7 +37,7 @@ class Interrupted(Exception):
 
 
 class Scorer:
-    """The evaluation graph for `num_paths` codes at a time: 1 for any code, a pool's size for a pool of fair cycles."""
+    """The evaluation graph for `num_paths` codes at a time: 1 for any code, or a pool's size."""
 
     def __init__(self, net: SupernetGraph, height: int, width: int, num_paths: int) -> None:
         self.num_paths = num_paths

@@ -1,4 +1,4 @@
-"""The rows a run writes as it goes: cycles, evaluations, subnets, timing, the debug trace and TensorBoard's events.
+"""The records a run writes as it goes: its tables and debug trace (`run.append_only`) and TensorBoard's events.
 
 The tables are exact: a checkpoint notes their lengths and a resume cuts them back to it. TensorBoard is told by a
 session-start event to forget what came after the restored step.
@@ -17,34 +17,10 @@ from edgeflownas.engine.evaluate import Scores
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.search_space import SearchSpace
-from edgeflownas.run.artifacts import JsonLines, Table
+from edgeflownas.run import folder as names
+from edgeflownas.run.append_only import AppendOnlyFile, JsonLines, TableWriter
+from edgeflownas.run.rows import EvaluationRow, StepRow, SubnetRow, TimingRow
 from edgeflownas.tfcompat import tf
-
-STEP_COLUMNS = ("step", "epoch", "lr", "loss", "l2_loss", "grad_norm_before", "grad_norm_after")
-ARCH_COLUMNS = ("epoch", "global_step", "arch_code", "epe", "rank", "bn_recal_batches", "num_samples")
-TIMING_COLUMNS = ("epoch", "global_step", "train_seconds", "eval_seconds", "cycles_per_second", "input_wait_share")
-
-
-def history_columns(pool_size: int) -> List[str]:
-    """Columns of eval_epe_history.csv for a pool of this size."""
-    return [
-        "epoch",
-        "global_step",
-        f"mean_epe_{pool_size}",
-        f"std_epe_{pool_size}",
-        "fairness_gap",
-        "zero_flow_epe",
-        f"best_mean_epe_{pool_size}",
-        "best_epoch",
-        "early_stop_wait",
-        "train_loss",
-        "lr",
-        "grad_norm_before_mean",
-        "grad_norm_after_max",
-        "clip_share",
-        "bn_recal_batches",
-        "num_samples",
-    ]
 
 
 def ranks(epe: np.ndarray) -> np.ndarray:
@@ -65,24 +41,17 @@ class Records:
             return os.path.join(folder, name)
 
         self.folder, self._space = folder, space
-        self.history = Table(path("eval_epe_history.csv"), history_columns(pool_size))
-        self.per_arch = Table(path("eval_epe_per_arch.csv"), ARCH_COLUMNS)
-        self.steps = Table(path("train_steps.csv"), STEP_COLUMNS)
-        self.timing = Table(path("timing.csv"), TIMING_COLUMNS)
-        self.trace: Optional[JsonLines] = JsonLines(path("debug_trace.jsonl")) if trace else None
+        self.history = TableWriter(path(names.HISTORY), EvaluationRow, pool_size)
+        self.per_arch = TableWriter(path(names.PER_ARCH), SubnetRow)
+        self.steps = TableWriter(path(names.STEPS), StepRow)
+        self.timing = TableWriter(path(names.TIMING), TimingRow)
+        self.trace: Optional[JsonLines] = JsonLines(path(names.TRACE)) if trace else None
         self._scalar_every, self._flush_every = scalar_every, flush_every
         self._events: Any = None
 
-    def _files(self) -> Dict[str, Any]:
-        files: Dict[str, Any] = {
-            "eval_epe_history.csv": self.history,
-            "eval_epe_per_arch.csv": self.per_arch,
-            "train_steps.csv": self.steps,
-            "timing.csv": self.timing,
-        }
-        if self.trace is not None:
-            files["debug_trace.jsonl"] = self.trace
-        return files
+    def _files(self) -> Dict[str, AppendOnlyFile]:
+        files = [self.history, self.per_arch, self.steps, self.timing] + ([self.trace] if self.trace else [])
+        return {os.path.basename(file.path): file for file in files}
 
     def lengths(self) -> Dict[str, int]:
         """Bytes of each file, all of them on the disk."""
@@ -97,31 +66,40 @@ class Records:
 
     def open_events(self, first_step: int) -> None:
         """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote."""
-        folder = os.path.join(self.folder, "tensorboard")
+        folder = os.path.join(self.folder, names.EVENTS)
         # A file is named by the second it is opened in; the suffix keeps a quick restart from writing over the one
         # before.
         number = len(os.listdir(folder)) if os.path.isdir(folder) else 0
         self._events = tf.summary.FileWriter(folder, flush_secs=30, filename_suffix=f".{number:04d}")
         self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
 
-    def cycle(self, row: Dict[str, Any]) -> None:
-        """One trained cycle, a row of `STEP_COLUMNS`."""
+    def cycle(self, row: StepRow) -> None:
+        """One trained cycle."""
         self.steps.append(row)
-        if row["step"] % self._scalar_every == 0:
-            self._scalars(row["step"], {"train/" + name: row[name] for name in STEP_COLUMNS[2:]})
-        if row["step"] % self._flush_every == 0:
+        if row.step % self._scalar_every == 0:
+            self._scalars(row.step, "train/", self.steps.named(row))
+        if row.step % self._flush_every == 0:
             self._flush()
 
-    def evaluation(self, row: Dict[str, Any], codes: np.ndarray, epe: np.ndarray) -> None:
+    def evaluation(self, row: EvaluationRow, codes: np.ndarray, epe: np.ndarray) -> None:
         """One evaluation: its row of the history and a row per subnet."""
-        common = {name: row[name] for name in ("epoch", "global_step", "bn_recal_batches", "num_samples")}
         for code, value, rank in zip(codes, epe, ranks(epe)):
-            self.per_arch.append(dict(common, arch_code=to_digits(code, self._space), epe=float(value), rank=int(rank)))
-            self.note(dict(common, event="subnet", arch_code=to_digits(code, self._space), epe=float(value)))
+            subnet = SubnetRow(
+                epoch=row.epoch,
+                global_step=row.global_step,
+                arch_code=to_digits(code, self._space),
+                epe=float(value),
+                rank=int(rank),
+                bn_recal_batches=row.bn_recal_batches,
+                num_samples=row.num_samples,
+                space=self._space.label,
+            )
+            self.per_arch.append(subnet)
+            self.note(dict(subnet._asdict(), event="subnet"))
         self.history.append(row)
-        self.note(dict(row, event="evaluation"))
+        self.note(dict(self.history.named(row), event="evaluation"))
         # At the step of the cycle before, so that a resume from this evaluation's checkpoint keeps it.
-        self._scalars(row["global_step"] - 1, {"eval/" + name: row[name] for name in self.history.columns[2:]})
+        self._scalars(row.global_step - 1, "eval/", self.history.named(row))
         self._flush()
 
     def pictures(self, step: int, scores: Scores, best: int) -> None:
@@ -143,8 +121,10 @@ class Records:
         if self.trace is not None:
             self.trace.append(event)
 
-    def _scalars(self, step: int, values: Dict[str, Any]) -> None:
-        self._summary([tf.Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()], step)
+    def _scalars(self, step: int, prefix: str, values: Dict[str, Any]) -> None:
+        """Scalars for TensorBoard; the first two columns of a table say when, not what."""
+        what = list(values.items())[2:]
+        self._summary([tf.Summary.Value(tag=prefix + name, simple_value=float(value)) for name, value in what], step)
 
     def _summary(self, values: List[Any], step: int) -> None:
         with self._writing_events():
@@ -157,7 +137,7 @@ class Records:
     @contextlib.contextmanager
     def _writing_events(self) -> Iterator[None]:
         # TensorFlow 2's writer hands the error of its thread to whoever calls it next, as a RuntimeError.
-        with os_errors("write {}".format(os.path.join(self.folder, "tensorboard")), (RuntimeError, tf.errors.OpError)):
+        with os_errors("write {}".format(os.path.join(self.folder, names.EVENTS)), (RuntimeError, tf.errors.OpError)):
             yield
 
     def close(self) -> None:

@@ -78,6 +78,12 @@ def changed_keys(state: RunState, config: Config, space: SearchSpace, dataset: s
     require_same_space(state.space, space, "the run to resume")
     stored = configuration.from_dict(state.config, "the checkpoint's configuration")
     changed = configuration.diff(stored, config) + ([DATASET_KEY] if state.dataset != dataset else [])
+    unfit = [_change(name, stored, config) for name in changed if name.startswith("network.")]
+    if unfit:
+        raise UserError(
+            f"--resume: the stored weights fit no other network: {'; '.join(unfit)}; put the stored values back, or "
+            "start a new run"
+        )
     refused = [name for name in changed if name not in allowed]
     if refused:
         raise UserError(

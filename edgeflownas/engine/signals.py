@@ -7,13 +7,14 @@ from typing import Any, Dict, Optional
 from edgeflownas.errors import UserError
 
 HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGUSR1: "SIGUSR1", signal.SIGINT: "Ctrl-C (SIGINT)"}
 
 
 class StoppedEarly(UserError):
     """A signal came before anything of the run was touched. Ends the program with the signal's exit code."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by signal {number} before training began; nothing was changed")
+        super().__init__(f"stopped by {NAMES[signal.Signals(number)]} before training began; nothing was changed")
         self.exit_code = 128 + number
 
 
@@ -32,6 +33,11 @@ class StopSignals:
     def exit_code(self) -> int:
         """143, 138 or 130: 128 and the number of the signal."""
         return 128 + (self.received or 0)
+
+    @property
+    def name(self) -> str:
+        """The signal that has come, in words."""
+        return NAMES[signal.Signals(self.received or 0)]
 
     def check(self) -> None:
         """Ends the preparations: `StoppedEarly` if a signal has come."""

@@ -20,6 +20,7 @@ from edgeflownas.data.pipeline import EvalPipeline, TrainPipeline, bn_samples
 from edgeflownas.engine.cycle import CycleGraph, CycleResult
 from edgeflownas.engine.early_stop import EarlyStop
 from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
+from edgeflownas.engine.learning import collapse, level
 from edgeflownas.engine.progress import Progress
 from edgeflownas.engine.records import Records
 from edgeflownas.engine.run_state import EpochSums, RunState
@@ -29,10 +30,16 @@ from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_paths
-from edgeflownas.run.artifacts import Manifest, real, write_fairness_counts
+from edgeflownas.run import folder as names
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.epe_samples import write_epe_samples
+from edgeflownas.run.fairness import FairnessRecord, write_fairness
+from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, INTERRUPTED, Manifest
 from edgeflownas.run.pool import load_pool, save_pool
-from edgeflownas.tfcompat import tf
+from edgeflownas.run.rows import Best, EvaluationRow, StepRow, TimingRow
+from edgeflownas.run.samples import Samples, write_samples
+from edgeflownas.run.tables import read_table
+from edgeflownas.tfcompat import restore, tf
 
 log = logging.getLogger("edgeflownas")
 SHOWN_SAMPLES = 3
@@ -86,6 +93,7 @@ class Trainer:
             EvalPipeline(samples, evaluation.batch_size, size[0], size[1], runtime.num_workers, 2)
             for samples in (val, bn)
         ]
+        self._val_names = [sample.name for sample in val]
         self.graph = CycleGraph(config, self.space)
         self.scorer = Scorer(self.graph.net, size[0], size[1], len(self.pool))
         self.saver = tf.train.Saver(self.graph.saved, max_to_keep=0)
@@ -100,13 +108,14 @@ class Trainer:
             fairness=FairnessCounts(self.space).as_dict(),
             space=self.space.identity(),
         )
-        self.store = CheckpointStore(os.path.join(folder, "checkpoints"), log.warning, (tf.errors.OpError,))
+        self.store = CheckpointStore(os.path.join(folder, names.CHECKPOINTS), log.warning, (tf.errors.OpError,))
         self.records = Records(
             folder, self.space, evaluation.pool_size, runtime.debug_trace, 100 if runtime.fast_mode else 10, 200
         )
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
         self._input_seconds = self._epoch_seconds = 0.0
         self._epoch_cycles = 0
+        self._committed: Optional[int] = None  # the step of the last checkpoint
 
     @property
     def last_epoch(self) -> int:
@@ -136,8 +145,8 @@ class Trainer:
         """A new run: first weights, by seed or from another run's checkpoint; its pool is written down."""
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
-            tf.train.Saver(self.graph.net.variables.all()).restore(self.session, weights_from.prefix)
-        save_pool(self._path(f"eval_pool_{len(self.pool)}.json"), self.pool, self.config.train.arch_seed, self.space)
+            restore(tf.train.Saver(self.graph.net.variables.all()), self.session, weights_from.prefix)
+        save_pool(self._path(names.pool_name(len(self.pool))), self.pool, self.config.train.arch_seed, self.space)
         self._ready()
 
     def resume(self, generation: Generation, state: RunState) -> None:
@@ -152,15 +161,16 @@ class Trainer:
                     state.steps_per_epoch, self.steps_per_epoch, self.config.runtime.experiment_name or '""'
                 )
             )
-        self.saver.restore(self.session, generation.prefix)
+        restore(self.saver, self.session, generation.prefix)
         # What this process was configured with (accepted changes, paths) is what the next checkpoint records.
         own = self.state
         self.state = state
         state.config, state.config_hash, state.dataset = own.config, own.config_hash, own.dataset
-        self.pool = load_pool(self._path(f"eval_pool_{len(self.pool)}.json"), len(self.pool), self.space)
+        self.pool = load_pool(self._path(names.pool_name(len(self.pool))), len(self.pool), self.space)
         state.early_stopped = self._early_stop(state.early_stop).stopped  # an accepted change of patience counts
         self.records.cut_back(state.lengths)
         self.store.adopt(generation)
+        self._committed = state.step
         self._ready()
 
     def _ready(self) -> None:
@@ -181,14 +191,17 @@ class Trainer:
             if state.step < min(self.total_steps, (state.evaluations + 1) * self.steps_per_epoch):
                 self._train_epoch(stop)
             if not stop.requested and state.step == (state.evaluations + 1) * self.steps_per_epoch:
+                if self._committed != state.step:  # a kill during the evaluation costs the evaluation only
+                    self.commit(is_best=False)
+                    self._write_counts()
                 if self._evaluate(stop):
                     on_evaluated()
-        if state.lengths != self.records.lengths() or not os.path.islink(os.path.join(self.store.folder, "last")):
+        if state.lengths != self.records.lengths() or not self.store.committed:
             self.commit(is_best=False)
         self._write_counts()
         if self.finished:
-            return "early_stopped" if state.early_stopped else "completed"
-        return "interrupted"
+            return EARLY_STOPPED if state.early_stopped else COMPLETED
+        return INTERRUPTED
 
     def _train_epoch(self, stop: StopSignals) -> None:
         """Trains the rest of the epoch at hand, or up to the limit or a signal."""
@@ -222,9 +235,9 @@ class Trainer:
         except RunFailed as error:
             files = ", ".join(sample.name for sample, _, _ in self.pipeline.batch(epoch, position))
             raise RunFailed(
-                f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and the "
-                "last checkpoint is "
-                "good: look at these samples, or lower train.lr and --resume"
+                f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and "
+                f"{self.way_back}: look at these samples, or lower the learning rate with --lr"
+                + ("" if self._committed is None else " and --resume --allow_changed train.lr")
             )
         if result.global_step != t + 1:
             raise RunFailed(f"step {t}: the optimizer counts {result.global_step} steps")
@@ -255,25 +268,25 @@ class Trainer:
         counts = FairnessCounts.from_dict(state.fairness, self.space)
         counts.add(codes)
         state.fairness = counts.as_dict()
-        row = {
-            "step": state.step,
-            "epoch": epoch + 1,
-            "lr": lr,
-            "loss": result.loss,
-            "l2_loss": result.l2_loss,
-            "grad_norm_before": result.grad_norm_before,
-            "grad_norm_after": result.grad_norm_after,
-        }
+        row = StepRow(
+            step=state.step,
+            epoch=epoch + 1,
+            lr=lr,
+            loss=result.loss,
+            l2_loss=result.l2_loss,
+            grad_norm_before=result.grad_norm_before,
+            grad_norm_after=result.grad_norm_after,
+        )
         self.records.cycle(row)
         if self.records.trace is not None:
             crops = [[sample.name, y, x] for sample, y, x in self.pipeline.batch(epoch, position)]
             self.records.note(
                 dict(
-                    row,
+                    row._asdict(),
                     event="cycle",
                     codes=codes.tolist(),
-                    forward=result.passes,
-                    backward=result.passes,
+                    forward=result.forward,
+                    backward=result.backward,
                     path_losses=result.path_losses,
                     batches_seen=result.batches_seen,
                     optimizer_step=result.global_step - state.step,
@@ -305,9 +318,9 @@ class Trainer:
         seconds = time.monotonic() - started
         self.progress.end_evaluation(seconds)
         mean = float(np.float32(scores.epe.mean()))
-        is_best = state.best is None or mean < state.best["mean_epe"]
+        is_best = state.best is None or mean < Best(**state.best).mean_epe
         if is_best:
-            state.best = {"epoch": epoch, "global_step": state.step, "mean_epe": mean}
+            state.best = dict(Best(epoch, state.step, mean)._asdict())
         early_stop = self._early_stop(state.early_stop)
         state.early_stopped = early_stop.update(mean)
         state.early_stop = early_stop.as_dict()
@@ -315,18 +328,21 @@ class Trainer:
         row = self._history_row(epoch, mean, scores)
         self.records.evaluation(row, self.pool, scores.epe)
         self.records.timing.append(
-            {
-                "epoch": epoch,
-                "global_step": state.step,
-                "train_seconds": self._epoch_seconds,
-                "eval_seconds": seconds,
-                "cycles_per_second": self._epoch_cycles / self._epoch_seconds if self._epoch_seconds else 0.0,
-                "input_wait_share": self._input_seconds / self._epoch_seconds if self._epoch_seconds else 0.0,
-            }
+            TimingRow(
+                epoch=epoch,
+                global_step=state.step,
+                train_seconds=self._epoch_seconds,
+                eval_seconds=seconds,
+                cycles_per_second=self._epoch_cycles / self._epoch_seconds if self._epoch_seconds else 0.0,
+                input_wait_share=self._input_seconds / self._epoch_seconds if self._epoch_seconds else 0.0,
+            )
         )
         best, worst = int(np.argmin(scores.epe)), int(np.argmax(scores.epe))
         self.records.pictures(state.step - 1, scores, best)
         self._save_samples(epoch, scores, [best, worst])
+        write_epe_samples(
+            self.folder, epoch, state.best["epoch"], self.pool, scores.epe_samples, self._val_names, self.space
+        )
         state.sums = EpochSums()
         self.commit(is_best)
         self._write_counts()
@@ -347,57 +363,50 @@ class Trainer:
             self.progress.evaluated,
         )
 
-    def _history_row(self, epoch: int, mean: float, scores: Scores) -> Dict[str, Any]:
-        state, sums, size = self.state, self.state.sums, len(self.pool)
-        counts = FairnessCounts.from_dict(state.fairness, self.space)
-        return {
-            "epoch": epoch,
-            "global_step": state.step,
-            f"mean_epe_{size}": mean,
-            f"std_epe_{size}": float(scores.epe.std()),
-            "fairness_gap": counts.gap(),
-            "zero_flow_epe": scores.zero_flow_epe,
-            f"best_mean_epe_{size}": state.best["mean_epe"],
-            "best_epoch": state.best["epoch"],
-            "early_stop_wait": state.early_stop["wait"],
-            "train_loss": sums.loss / sums.cycles,
-            "lr": sums.last_lr,
-            "grad_norm_before_mean": sums.grad_norm_before / sums.cycles,
-            "grad_norm_after_max": sums.grad_norm_after_max,
-            "clip_share": sums.clipped / sums.cycles,
-            "bn_recal_batches": self.config.eval.bn_recal_batches,
-            "num_samples": scores.num_samples,
-        }
-
-    def _tell(self, row: Dict[str, Any], seconds: float, is_best: bool) -> None:
-        size = len(self.pool)
-        mean, zero = row[f"mean_epe_{size}"], row["zero_flow_epe"]
-        log.info(
-            "epoch %d/%d: mean EPE of %d subnets %s px (std %s, zero flow %s)%s, loss %s, fairness_gap %d, clip "
-            "touched "
-            "%.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
-            row["epoch"],
-            self.last_epoch,
-            size,
-            real(mean),
-            real(row[f"std_epe_{size}"]),
-            real(zero),
-            ", best so far" if is_best else "",
-            real(row["train_loss"]),
-            row["fairness_gap"],
-            100 * row["clip_share"],
-            row["bn_recal_batches"],
-            seconds,
-            self.progress.eta(row["epoch"], -1),
+    def _history_row(self, epoch: int, mean: float, scores: Scores) -> EvaluationRow:
+        state, sums = self.state, self.state.sums
+        best = Best(**(state.best or {}))
+        return EvaluationRow(
+            epoch=epoch,
+            global_step=state.step,
+            mean_epe=mean,
+            std_epe=float(scores.epe.std()),
+            fairness_gap=FairnessCounts.from_dict(state.fairness, self.space).gap(),
+            zero_flow_epe=scores.zero_flow_epe,
+            best_mean_epe=best.mean_epe,
+            best_epoch=best.epoch,
+            early_stop_wait=state.early_stop["wait"],
+            train_loss=sums.loss / sums.cycles,
+            lr=sums.last_lr,
+            grad_norm_before_mean=sums.grad_norm_before / sums.cycles,
+            grad_norm_after_max=sums.grad_norm_after_max,
+            clip_share=sums.clipped / sums.cycles,
+            bn_recal_batches=self.config.eval.bn_recal_batches,
+            num_samples=scores.num_samples,
         )
-        if mean > 0.95 * zero and row["epoch"] > 1:
-            log.warning(
-                "epoch %d: mean EPE %s is not clearly below zero flow's %s: the supernet has not learned, or has "
-                "collapsed",
-                row["epoch"],
-                real(mean),
-                real(zero),
-            )
+
+    def _tell(self, row: EvaluationRow, seconds: float, is_best: bool) -> None:
+        log.info(
+            "epoch %d/%d: mean EPE of %s %.4f px (std %.4f, zero flow %.4f)%s, loss %.4f, fairness_gap %d, clip "
+            "touched %.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
+            row.epoch,
+            self.last_epoch,
+            "1 subnet" if len(self.pool) == 1 else f"{len(self.pool)} subnets",
+            row.mean_epe,
+            row.std_epe,
+            row.zero_flow_epe,
+            ", best so far" if is_best else "",
+            row.train_loss,
+            row.fairness_gap,
+            100 * row.clip_share,
+            row.bn_recal_batches,
+            seconds,
+            self.progress.eta(row.epoch, -1),
+        )
+        history = read_table(self._path(names.HISTORY), EvaluationRow, len(self.pool), finite=False).numbers
+        trouble = collapse(level(history.mean_epe, history.zero_flow_epe), f"{row.mean_epe:.4f}")
+        if trouble:
+            log.warning("epoch %d: %s", row.epoch, trouble)
 
     def commit(self, is_best: bool) -> None:
         """Tensors and state, atomically."""
@@ -407,37 +416,34 @@ class Trainer:
             self.state.as_dict(),
             is_best,
         )
+        self._committed = self.state.step
+
+    @property
+    def way_back(self) -> str:
+        """What a run that ends badly can still do, for its last words."""
+        if self._committed is None:
+            return "there is no checkpoint yet"
+        return f"the checkpoint of step {self._committed} is good"
 
     def _write_counts(self) -> None:
         counts = FairnessCounts.from_dict(self.state.fairness, self.space)
-        write_fairness_counts(
-            self._path("fairness_counts.json"),
-            self.config.train.supernet_mode,
-            self.state.step,
-            counts.as_dict(),
-            counts.gap(),
+        record = FairnessRecord(
+            self.config.train.supernet_mode, self.state.step, counts.gap(), counts.as_dict(), self.space.identity()
         )
+        write_fairness(self.folder, record)
 
     def _save_samples(self, epoch: int, scores: Scores, subnets: List[int]) -> None:
-        temporary = self._path(".eval_samples.tmp.npz")
-        try:
-            np.savez_compressed(
-                temporary,
-                images=scores.shown[0],
-                flow=scores.shown[1],
-                prediction=scores.predictions[subnets],
-                codes=self.pool[subnets],
-                epe=scores.epe[subnets].astype(np.float32),
-                epoch=epoch,
-                names=np.array([crop[0].name for crop in self.val_pipeline.batch(0)[:SHOWN_SAMPLES]]),
-            )
-            os.replace(temporary, self._path("eval_samples.npz"))
-        except OSError as error:
-            raise UserError(
-                "cannot write {}: {}; free some space and --resume".format(
-                    self._path("eval_samples.npz"), error.strerror or error
-                )
-            )
+        samples = Samples(
+            images=scores.shown[0],
+            flow=scores.shown[1],
+            prediction=scores.predictions[subnets],
+            codes=self.pool[subnets],
+            epe=scores.epe[subnets].astype(np.float32),
+            epoch=epoch,
+            names=[crop[0].name for crop in self.val_pipeline.batch(0)[:SHOWN_SAMPLES]],
+            space=self.space.identity(),
+        )
+        write_samples(self.folder, samples)
 
     def _early_stop(self, stored: Dict[str, Any]) -> EarlyStop:
         return EarlyStop(

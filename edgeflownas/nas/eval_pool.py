@@ -15,10 +15,8 @@ from edgeflownas.errors import UserError
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.rng import stream
 
-_STARTS = 24  # tables from which exchanges start; the best end counts
-_LEAST_GAIN = (
-    1e-9  # an exchange must lower the sum by more, so that rounding never makes the search go round in circles
-)
+# An exchange must lower the sum by more than this, so that rounding never makes the search go round in circles.
+_LEAST_GAIN = 1e-9
 
 
 class Design(NamedTuple):
@@ -42,7 +40,7 @@ def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
         raise UserError(
             f"eval.pool_size: expected a positive multiple of {paths}, the paths of a fair cycle, found {size}"
         )
-    ends = (_exchange(_balanced_table(seed, start, size, space), space) for start in range(_STARTS))
+    ends = (_exchange(_balanced_table(seed, start, size, space), space) for start in range(_starts(size)))
     found = [table for table in ends if not _repeats(table)] if size <= space.size else []
     if not found:
         raise UserError(
@@ -57,7 +55,7 @@ def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
 
 
 def pool_design(pool: np.ndarray, space: SearchSpace) -> Design:
-    """The design figures of a pool [size, blocks]."""
+    """The design figures of a pool [size, blocks] that uses every option of a block equally often."""
     table = np.stack([np.searchsorted(block.values, pool[:, b]) for b, block in enumerate(space.blocks)], axis=1)
     squares, pairs, missing = [0.0], 0, 0
     for counts in _contingencies(table, space):
@@ -65,6 +63,11 @@ def pool_design(pool: np.ndarray, space: SearchSpace) -> Design:
         pairs += counts.size
         missing += int(np.sum(counts == 0))
     return Design(float(np.sqrt(max(squares))), float(sum(squares)), pairs, missing)
+
+
+def _starts(size: int) -> int:
+    """From how many tables exchanges start. A larger pool takes longer, and needs fewer: all its ends are good."""
+    return min(24, max(1, 288 // size))
 
 
 def _balanced_table(seed: int, start: int, size: int, space: SearchSpace) -> np.ndarray:

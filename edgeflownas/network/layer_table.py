@@ -132,13 +132,11 @@ def layer_table(init_channels: int, space: SearchSpace) -> Tuple[Layer, ...]:
     """Every layer of the network on this space, in the order in which they run.
 
     UserError: the space has a block that the network never visits, lacks one that it needs, or has one that cannot
-    stand where its name says.
+    stand where its name says or whose options are not distinct.
     """
-    blocks: Dict[str, Block] = {block.name: block for block in space.blocks}
     table = places(init_channels)
-    unvisited = [name for name in blocks if name not in [place.name for place in table]]
-    if unvisited:
-        raise UserError(f"search space {space.name}: the network never visits block {unvisited[0]}")
+    _check_blocks(space, [place.name for place in table])
+    blocks: Dict[str, Block] = {block.name: block for block in space.blocks}
     width, stage = {IMAGES: IMAGE_CHANNELS}, {IMAGES: 0}
     layers = []
     for place in table:
@@ -153,3 +151,19 @@ def layer_table(init_channels: int, space: SearchSpace) -> Tuple[Layer, ...]:
         layers.append(Layer(place, inputs, stage[place.source], block))
         width[place.name], stage[place.name] = place.outputs, place.stage
     return tuple(layers)
+
+
+def _check_blocks(space: SearchSpace, visited: List[str]) -> None:
+    """UserError: a block of no place, two of one name, no options, or two options that would share their weights."""
+    where = f"search space {space.name}"
+    for block in space.blocks:
+        labels = [block.label(value) for value in range(len(block.options))]
+        repeated = [label for label in labels if labels.count(label) > 1]
+        if block.name not in visited:
+            raise UserError(f"{where}: the network never visits block {block.name}")
+        if space.names.count(block.name) > 1:
+            raise UserError(f"{where}: there are two blocks {block.name}")
+        if not labels:
+            raise UserError(f"{where}: block {block.name} has no options")
+        if repeated:
+            raise UserError(f"{where}: block {block.name} has the option {repeated[0]} twice")

@@ -2,10 +2,8 @@
 
 A fair cycle uses every option of a choice block equally often, so it is a permutation: before each choice block the
 paths are put into slots such that slot `o` holds the path that chose option `o`; then option `o` is applied to slot
-`o`.
-Nothing is masked and nothing is left out. `FairPaths` does that for P codes at once; `SinglePath` runs one arbitrary
-code,
-of which only the chosen branches are executed.
+`o`. Nothing is masked and nothing is left out. `FairPaths` does that for P codes at once; `SinglePath` runs one
+arbitrary code, of which only the chosen branches are executed.
 """
 
 from typing import Callable, List, NamedTuple, Optional, Sequence, Union
@@ -70,10 +68,8 @@ class FairPaths:
         """The paths in the slot order of block `name`, which `choose` then finds as they are.
 
         To be called ahead of a batch norm: its gradient keeps its input anyway, so the copy that this makes takes the
-        place of
-        the tensor it was made from. Behind the batch norm both would be kept. (Not while paths share tensors: the
-        batch norm
-        would then be computed for each.)
+        place of the tensor it was made from. Behind the batch norm both would be kept. (Not while paths share tensors:
+        the batch norm would then be computed for each.)
         """
         block = self.space.position(name)
         if paths.block == block:

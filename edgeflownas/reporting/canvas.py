@@ -8,6 +8,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
+from edgeflownas.pictures import import_matplotlib
+
 BLACK, GREY = "#1c1e21", "#8a9099"
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW = (
     "#0072B2",
@@ -49,8 +51,7 @@ _LOOK: Dict[str, Any] = {
 def look() -> Iterator[None]:
     """The settings every plot is made and drawn under; the caller's own matplotlib settings are left
     alone."""
-    import matplotlib
-
+    matplotlib = import_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         for name, value in _LOOK.items():

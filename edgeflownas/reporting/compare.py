@@ -4,7 +4,7 @@ ranking."""
 from typing import Any, Dict, List, Sequence, Tuple
 
 from edgeflownas.reporting import facts, plot_compare, verdict
-from edgeflownas.reporting.document import Figure, Grid, Heading, Paragraph, Part, Verdict
+from edgeflownas.reporting.document import Figure, Grid, Heading, Paragraph, Part, VerdictBox
 from edgeflownas.reporting.key_figures import measured, setting
 from edgeflownas.reporting.words import percent, show
 from edgeflownas.run.read import Run, run_name
@@ -34,7 +34,7 @@ def unique_names(runs: Sequence[Run]) -> List[str]:
     return [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _headlines(runs: Sequence[Run], names: Sequence[str]) -> Verdict:
+def _headlines(runs: Sequence[Run], names: Sequence[str]) -> VerdictBox:
     heads = [facts.headline(run) for run in runs]
     scored = [(head, name, run) for head, name, run in zip(heads, names, runs) if run.history]
     items = [
@@ -42,8 +42,8 @@ def _headlines(runs: Sequence[Run], names: Sequence[str]) -> Verdict:
         for head, name, run in zip(heads, names, runs)
     ]
     if not scored:
-        return Verdict("open", "Nothing measured yet", items)
-    same = len({(run.recorded("zero_flow_epe"), run.recorded("num_samples")) for _, _, run in scored}) == 1
+        return VerdictBox("open", "Nothing measured yet", items)
+    same = len({(run.last.zero_flow_epe, run.last.num_samples) for _, _, run in scored}) == 1
     items.append(
         (
             "good" if same else "fair",
@@ -55,8 +55,8 @@ def _headlines(runs: Sequence[Run], names: Sequence[str]) -> Verdict:
         )
     )
     head, name, run = min(scored, key=lambda entry: facts.best_ratio(entry[2]))
-    figure = run.recorded("best_mean_epe") + " px" if same else percent_of_zero(run)
-    return Verdict(head.tone, f"Lowest mean EPE: {figure}, {name}", items)
+    figure = run.last.best_mean_epe + " px" if same else percent_of_zero(run)
+    return VerdictBox(head.tone, f"Lowest mean EPE: {figure}, {name}", items)
 
 
 def percent_of_zero(run: Run) -> str:

@@ -25,7 +25,7 @@ class Bullets(NamedTuple):
     items: Sequence[str]
 
 
-class Verdict(NamedTuple):
+class VerdictBox(NamedTuple):
     """The framed box at the top. `tone`: good, fair, bad or open."""
 
     tone: str
@@ -52,7 +52,7 @@ class Figure(NamedTuple):
     wide: bool = False
 
 
-Part = Union[Heading, Paragraph, Bullets, Verdict, Grid, Figure]
+Part = Union[Heading, Paragraph, Bullets, VerdictBox, Grid, Figure]
 _MARKS = {"good": "\u2714", "fair": "\u25b2", "bad": "\u2716", "open": "\u2026"}  # tick, triangle, cross, dots
 
 
@@ -66,7 +66,7 @@ def to_markdown(title: str, parts: Sequence[Part], image_folder: str) -> str:
             blocks.append(part.text)
         elif isinstance(part, Bullets):
             blocks.append("\n".join("- " + item for item in part.items))
-        elif isinstance(part, Verdict):
+        elif isinstance(part, VerdictBox):
             blocks.append(f"> **{_MARKS[part.tone]} {part.title}**")
             blocks.append("\n".join(f"- {_MARKS[tone]} **{name}**: {text}" for tone, name, text in part.items))
         elif isinstance(part, Grid):
@@ -101,7 +101,7 @@ def _html_part(part: Part) -> str:
         return f"<p>{_inline(part.text)}</p>"
     if isinstance(part, Bullets):
         return "<ul>{}</ul>".format("".join(f"<li>{_inline(item)}</li>" for item in part.items))
-    if isinstance(part, Verdict):
+    if isinstance(part, VerdictBox):
         return _html_verdict(part)
     if isinstance(part, Grid):
         return _html_grid(part)
@@ -118,14 +118,14 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _html_verdict(verdict: Verdict) -> str:
+def _html_verdict(box: VerdictBox) -> str:
     items = "".join(
         f'<li class="{tone}"><span class="mark">{_MARKS[tone]}</span>'
         f"<div><b>{html.escape(name)}</b>: {_inline(text)}</div></li>"
-        for tone, name, text in verdict.items
+        for tone, name, text in box.items
     )
-    title = f'<p class="word">{_MARKS[verdict.tone]} {_inline(verdict.title)}</p>'
-    return f'<section class="verdict {verdict.tone}">{title}<ul>{items}</ul></section>'
+    title = f'<p class="word">{_MARKS[box.tone]} {_inline(box.title)}</p>'
+    return f'<section class="verdict {box.tone}">{title}<ul>{items}</ul></section>'
 
 
 def _html_grid(grid: Grid) -> str:

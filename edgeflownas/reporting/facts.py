@@ -10,8 +10,11 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
+from edgeflownas.engine import learning
 from edgeflownas.reporting import verdict
-from edgeflownas.reporting.words import age_seconds, duration, percent, show
+from edgeflownas.reporting.words import age_seconds, percent, show, time_span
+from edgeflownas.run import folder as names
+from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, FAILED, INTERRUPTED, RUNNING, UNSIGNED
 from edgeflownas.run.read import Run
 
 Item = Tuple[str, str, str]  # (tone, name, text)
@@ -22,10 +25,10 @@ SIGNING_GATE = 3  # a long run needs a sign-off of this gate
 
 def level_and_trend(run: Run) -> Tuple[str, str]:
     """The two halves of the verdict, from the recorded history; see `verdict`."""
-    means = run.numbers("mean_epe").tolist()
-    wait = int(run.recorded("early_stop_wait")) if run.history else 0
+    means = run.numbers.mean_epe.tolist()
+    wait = int(run.last.early_stop_wait) if run.history else 0
     return (
-        verdict.level(means, run.numbers("zero_flow_epe").tolist()),
+        learning.level(means, run.numbers.zero_flow_epe.tolist()),
         verdict.trend(means, wait, int(run.get("config.eval.patience")), float(run.get("config.eval.min_delta"))),
     )
 
@@ -33,7 +36,7 @@ def level_and_trend(run: Run) -> Tuple[str, str]:
 def headline(run: Run) -> verdict.Headline:
     """The verdict in a few words; a failed run says so first."""
     result = verdict.headline(*level_and_trend(run))
-    if run.get("status") == "failed":
+    if run.get("status") == FAILED:
         return verdict.Headline("Failed. Until then: " + result.word[0].lower() + result.word[1:], "bad")
     return result
 
@@ -51,45 +54,35 @@ def _accuracy(run: Run) -> Item:
     if run.history is None:
         return tone, "Accuracy", "nothing has been measured yet: the first evaluation follows the first epoch"
     text = "best mean EPE **{}** px at epoch {}, {} of the **{}** px of an all-zero flow on the same samples"
-    text = text.format(
-        run.recorded("best_mean_epe"),
-        run.recorded("best_epoch"),
-        percent(best_ratio(run)),
-        run.recorded("zero_flow_epe"),
-    )
-    if level in (verdict.COLLAPSED, verdict.COLLAPSED_LATE):
-        text += (
-            f"; it is not below {verdict.COLLAPSED_RATIO:g} of it: the supernet has learned no flow"
-            if level == verdict.COLLAPSED
-            else "; the last {} evaluations are back at the level of zero flow (last {} px), "
-            "`supernet_best` is from before".format(verdict.LAST_EVALUATIONS, run.recorded("mean_epe"))
-        )
-    return tone, "Accuracy", text + (_movement(run) if trend != verdict.UNKNOWN else "")
+    text = text.format(run.last.best_mean_epe, run.last.best_epoch, percent(best_ratio(run)), run.last.zero_flow_epe)
+    trouble = learning.collapse(level, str(run.last.mean_epe))
+    text += f"; {trouble}" if trouble else ""
+    return tone, "Accuracy", text + (_movement(run) if trend != learning.UNKNOWN else "")
 
 
 def _movement(run: Run) -> str:
-    window = run.numbers("mean_epe")[-verdict.TREND_WINDOW :]
+    window = run.numbers.mean_epe[-verdict.TREND_WINDOW :]
     change = verdict.slope(window.tolist())
     moved = "{} by ~{:.2g} px from one to the next (fitted)".format("rose" if change > 0 else "fell", abs(change))
     text = ". Over the last {} evaluations it {}; {} of the {} evaluations of early stop's patience are used"
     return text.format(
         len(window),
         moved if math.isfinite(change) else "was not always finite",
-        run.recorded("early_stop_wait"),
+        run.last.early_stop_wait,
         run.get("config.eval.patience"),
     )
 
 
 def best_ratio(run: Run) -> float:
     """Lowest mean EPE as a share of the zero-flow EPE of the same evaluation."""
-    return min(verdict.ratio(mean, zero) for mean, zero in zip(run.numbers("mean_epe"), run.numbers("zero_flow_epe")))
+    return min(learning.ratio(mean, zero) for mean, zero in zip(run.numbers.mean_epe, run.numbers.zero_flow_epe))
 
 
 def _status(run: Run, now: datetime.datetime) -> List[Item]:
     status = str(run.get("status"))
     again = f"start it again with `--resume`: `{resume_command(run)}`"
     where = f"at {progress(run)}"
-    if status == "running":
+    if status == RUNNING:
         age = age_seconds(str(run.get("updated")), now)
         epoch_time = epoch_seconds(run) or 0.0
         if age is not None and age > max(STALE_SECONDS, STALE_EPOCHS * epoch_time):
@@ -97,7 +90,7 @@ def _status(run: Run, now: datetime.datetime) -> List[Item]:
                 (
                     "bad",
                     "Status",
-                    f"says running, but its manifest was last updated {duration(age)} ago; it may have been killed",
+                    f"says running, but its manifest was last updated {time_span(age)} ago; it may have been killed",
                 ),
                 ("open", "Next", "if no process is at work, " + again),
             ]
@@ -105,20 +98,20 @@ def _status(run: Run, now: datetime.datetime) -> List[Item]:
             ("open", "Status", f"running, {where}{_remaining(run, epoch_time)}"),
             ("open", "Next", _advice(run) or "wait; this report is written anew after each evaluation"),
         ]
-    if status == "failed":
+    if status == FAILED:
         return [
             ("bad", "Status", f"**failed** {where}{_reason(run)}"),
             (
                 "bad",
                 "Next",
-                "read the last lines of `train.log`, mend the cause; the last checkpoint is good: " + again,
+                f"read the last lines of `{names.LOG}`, mend the cause; the last checkpoint is good: " + again,
             ),
         ]
-    if status == "interrupted":
+    if status == INTERRUPTED:
         return [("fair", "Status", f"interrupted {where}"), ("fair", "Next", again)]
     done = {
-        "completed": "completed",
-        "early_stopped": "stopped early: no improvement by more than {} px in {} evaluations".format(
+        COMPLETED: COMPLETED,
+        EARLY_STOPPED: "stopped early: no improvement by more than {} px in {} evaluations".format(
             run.get("config.eval.min_delta"), run.get("config.eval.patience")
         ),
     }.get(status, status)
@@ -129,7 +122,7 @@ def _finished_next(run: Run) -> Item:
     advice = _advice(run)
     if advice:
         return "bad", "Next", advice
-    if level_and_trend(run)[0] in (verdict.UNKNOWN, verdict.WEAK):
+    if level_and_trend(run)[0] in (learning.UNKNOWN, learning.WEAK):
         return "open", "Next", "train longer (`--num_epochs`): it ended before it was clearly better than no flow"
     command = "`python -m edgeflownas.nas.supernet_eval --help` says how"
     return "good", "Next", f"score any subnets from `supernet_best`: {command}"
@@ -138,14 +131,14 @@ def _finished_next(run: Run) -> Item:
 def _advice(run: Run) -> str:
     """What to do when the accuracy is bad; empty if it is not."""
     level, trend = level_and_trend(run)
-    if level in (verdict.COLLAPSED, verdict.COLLAPSED_LATE):
-        best = " (`supernet_best` is still good)" if level == verdict.COLLAPSED_LATE else ""
+    if level in (learning.COLLAPSED, learning.COLLAPSED_LATE):
+        best = " (`supernet_best` is still good)" if level == learning.COLLAPSED_LATE else ""
         return (
             f"do not use it for ranking{best}; look at the samples below, the loss and the gradient norms, "
             "try a "
             "lower `train.lr`, check the data with `--verify_data`"
         )
-    if level == verdict.WEAK and trend == verdict.PLATEAUED:
+    if level == learning.WEAK and trend == verdict.PLATEAUED:
         return "it stopped improving far too high: look at the samples, the clipped steps and `train.lr`"
     return ""
 
@@ -163,7 +156,7 @@ def resume_command(run: Run) -> str:
 
 def progress(run: Run) -> str:
     """`step 5550 of 111000 (epoch 10 of 200)`: what train_steps.csv has."""
-    steps = run.steps.rows if run.steps else 0
+    steps = len(run.steps) if run.steps else 0
     return "step {} of {} ({} of {} epochs)".format(
         steps, run.get("total_steps"), steps // int(run.get("steps_per_epoch")), run.get("num_epochs")
     )
@@ -173,13 +166,13 @@ def epoch_seconds(run: Run) -> Optional[float]:
     """Seconds of an epoch with its evaluation: the median of the last five; None before the first."""
     if run.timing is None:
         return None
-    return float(np.median((run.timing.numbers["train_seconds"] + run.timing.numbers["eval_seconds"])[-5:]))
+    return float(np.median((run.timing.numbers.train_seconds + run.timing.numbers.eval_seconds)[-5:]))
 
 
 def _remaining(run: Run, seconds: float) -> str:
-    steps = run.steps.rows if run.steps else 0
+    steps = len(run.steps) if run.steps else 0
     left = (int(run.get("total_steps")) - steps) / float(run.get("steps_per_epoch"))
-    return f"; ~{duration(left * seconds)} to go at the pace of the last epochs" if seconds and left > 0 else ""
+    return f"; ~{time_span(left * seconds)} to go at the pace of the last epochs" if seconds and left > 0 else ""
 
 
 def _clip(run: Run) -> Item:
@@ -191,7 +184,7 @@ def _clip(run: Run) -> Item:
         word, run.get("grad_clip"), percent(share)
     )
     if run.history is not None:
-        text += " (share in the last epoch: {})".format(run.recorded("clip_share"))
+        text += " (share in the last epoch: {})".format(run.last.clip_share)
     if tone != "good":
         text += "; the length of the step is set by the clip and Adam, not by the gradient"
     return tone, "Gradient clip", text
@@ -201,13 +194,13 @@ def clip_share(run: Run) -> Optional[float]:
     """Share of the recorded steps whose gradient was longer than the clip."""
     if run.steps is None:
         return None
-    return float(np.mean(run.steps.numbers["grad_norm_before"] > float(run.get("grad_clip"))))
+    return float(np.mean(run.steps.numbers.grad_norm_before > float(run.get("grad_clip"))))
 
 
 def largest_gap(run: Run) -> int:
     """The largest fairness gap recorded so far."""
-    recorded = int(run.fairness["fairness_gap"]) if run.fairness else 0
-    return max([recorded] + run.numbers("fairness_gap").astype(int).tolist())
+    recorded = int(run.fairness.fairness_gap) if run.fairness else 0
+    return max([recorded] + run.numbers.fairness_gap.astype(int).tolist())
 
 
 def _fairness(run: Run) -> Item:
@@ -235,14 +228,14 @@ def _ranking(run: Run) -> List[Item]:
     text = "Kendall tau of the {} subnets between consecutive evaluations: ~{:.2f} on average over the last {}"
     text = text.format(run.pool_size, mean, len(values))
     text += "" if stable else "; the order of the subnets still changes much"
-    learned = level_and_trend(run)[0] == verdict.LEARNED
+    learned = level_and_trend(run)[0] == learning.LEARNED
     text += "" if learned else "; it says nothing as long as the supernet has not learned"
     return [("open" if not learned else "good" if stable else "fair", "Ranking", text)]
 
 
 def data_source(run: Run) -> str:
     """What the EPE was measured on, in words."""
-    count = run.recorded("num_samples") if run.history else run.get("dataset.val")
+    count = run.last.num_samples if run.history else run.get("dataset.val")
     if int(run.get("config.data.holdout")):
         return f"{count} samples held out of the training list"
     source = str(run.get("dataset.source"))
@@ -264,7 +257,7 @@ def _data(run: Run) -> Item:
 def _input(run: Run) -> List[Item]:
     if run.timing is None:
         return []
-    share = float(run.timing.numbers["input_wait_share"][-1])
+    share = float(run.timing.numbers.input_wait_share[-1])
     if not share > verdict.INPUT_WAIT_SHARE:
         return []
     return [
@@ -272,14 +265,14 @@ def _input(run: Run) -> List[Item]:
             "fair",
             "Input",
             "{} of the last epoch's training time was spent waiting for data; raise `runtime.num_workers` or "
-            "use a faster disk".format(run.timing.last("input_wait_share")),
+            "use a faster disk".format(run.timing.row(-1).input_wait_share),
         )
     ]
 
 
 def gate_words(run: Run) -> Dict[str, str]:
     """{gate: state in a word} when the run was started or last resumed, from the manifest."""
-    return {str(gate): show(state) for gate, state in run.get("gates").items() if gate != "unsigned"}
+    return {str(gate): show(state) for gate, state in run.get("gates").items() if gate != UNSIGNED}
 
 
 def unsigned(run: Run) -> bool:
@@ -297,7 +290,7 @@ def _signed(run: Run) -> Item:
             "fair",
             "Sign-off",
             "**unsigned**{}: gate {} was not valid at the start ({}); {}".format(
-                " (`--unsigned` was given)" if run.get("gates").get("unsigned") else "",
+                " (`--unsigned` was given)" if run.get("gates").get(UNSIGNED) else "",
                 SIGNING_GATE,
                 words or "no gate recorded",
                 commit,

@@ -1,12 +1,11 @@
-"""The table of key figures of one run. Recorded reals are the file's text; what is computed is rounded and
-marked ~."""
+"""The table of key figures of one run. Recorded reals are the file's text; what is computed is rounded and marked ~."""
 
 from typing import List, Sequence, Tuple
 
 import numpy as np
 
 from edgeflownas.reporting.facts import best_ratio, clip_share, epoch_seconds, gate_words, largest_gap, unsigned
-from edgeflownas.reporting.words import duration, percent, show
+from edgeflownas.reporting.words import percent, show, time_span
 from edgeflownas.run.read import Run
 
 
@@ -17,19 +16,19 @@ def measured(run: Run) -> List[Tuple[str, str]]:
     order = np.argsort(run.subnets.rank[-1], kind="stable")
     last: Sequence[str] = run.subnets.texts[-1]
     return [
-        ("Best mean EPE, px", run.recorded("best_mean_epe")),
-        ("Best epoch", run.recorded("best_epoch")),
-        ("Zero-flow EPE, px", run.recorded("zero_flow_epe")),
+        ("Best mean EPE, px", run.last.best_mean_epe),
+        ("Best epoch", run.last.best_epoch),
+        ("Zero-flow EPE, px", run.last.zero_flow_epe),
         ("Best mean / zero flow", percent(best_ratio(run))),
-        ("Last mean EPE, px", run.recorded("mean_epe")),
-        ("Last std over the pool, px", run.recorded("std_epe")),
+        ("Last mean EPE, px", run.last.mean_epe),
+        ("Last std over the pool, px", run.last.std_epe),
         ("Last best subnet", f"{last[order[0]]} px, `{run.subnets.codes[order[0]]}`"),
         ("Last worst subnet", f"{last[order[-1]]} px, `{run.subnets.codes[order[-1]]}`"),
-        ("Last training loss", run.recorded("train_loss")),
+        ("Last training loss", run.last.train_loss),
         ("Fairness gap, largest", str(largest_gap(run))),
         ("Steps clipped", percent(clip_share(run) or 0.0)),
-        ("Evaluations", str(run.history.rows)),
-        ("Samples scored, BN batches", "{}, {}".format(run.recorded("num_samples"), run.recorded("bn_recal_batches"))),
+        ("Evaluations", str(len(run.history))),
+        ("Samples scored, BN batches", f"{run.last.num_samples}, {run.last.bn_recal_batches}"),
     ]
 
 
@@ -41,11 +40,11 @@ def setting(run: Run) -> List[Tuple[str, str]]:
         (
             "Epochs",
             "{} of {}".format(
-                (run.steps.rows if run.steps else 0) // int(run.get("steps_per_epoch")), run.get("num_epochs")
+                (len(run.steps) if run.steps else 0) // int(run.get("steps_per_epoch")), run.get("num_epochs")
             ),
         ),
-        ("Steps", "{} of {}".format(run.steps.rows if run.steps else 0, run.get("total_steps"))),
-        ("Time per epoch", "~" + duration(seconds) if seconds else "not yet known"),
+        ("Steps", "{} of {}".format(len(run.steps) if run.steps else 0, run.get("total_steps"))),
+        ("Time per epoch", "~" + time_span(seconds) if seconds else "not yet known"),
         ("Mode", "{}, {}".format(run.get("config.train.supernet_mode"), run.get("config.train.cycle_mode"))),
         ("Batch", str(run.get("config.train.batch_size"))),
         ("Learning rate at the start", "{}, {}".format(run.get("config.train.lr"), run.get("lr_schedule"))),

@@ -21,7 +21,7 @@ def accuracy(runs: Sequence[Tuple[str, Run]]) -> bytes:
         figure, axes = panels(1, 2, 4.0)
         figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.22, wspace=0.16)
         for number, (name, run) in enumerate(runs):
-            epochs, mean, zero = (run.numbers(column) for column in ("epoch", "mean_epe", "zero_flow_epe"))
+            epochs, mean, zero = run.numbers.epoch, run.numbers.mean_epe, run.numbers.zero_flow_epe
             marker = _SYMBOLS[number % len(_SYMBOLS)] if len(epochs) <= 25 else None
             axes[0].plot(epochs, mean, label=_short(name), marker=marker, markersize=4.5, **_line(number))
             axes[0].plot(
@@ -39,7 +39,7 @@ def accuracy(runs: Sequence[Tuple[str, Run]]) -> bytes:
         for axis in axes:
             axis.set(xlabel="epoch")
             axis.set_ylim(bottom=0)
-            epoch_axis(axis, 1, max(float(run.numbers("epoch")[-1]) for _, run in runs))
+            epoch_axis(axis, 1, max(float(run.numbers.epoch[-1]) for _, run in runs))
         figure.legend(loc="lower center", ncol=min(4, len(runs)), bbox_to_anchor=(0.5, 0.0))
         return png(figure)
 

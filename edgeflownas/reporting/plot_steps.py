@@ -30,31 +30,31 @@ def step_curves(run: Run) -> StepCurves:
     few."""
     assert run.steps is not None
     per_epoch, numbers = int(run.get("steps_per_epoch")), run.steps.numbers
-    epochs = -(-run.steps.rows // per_epoch)
+    epochs = -(-len(run.steps) // per_epoch)
     parts = min(max(1, POINTS // 2 // epochs), per_epoch)
-    group = numbers["step"] * parts // per_epoch
+    group = numbers.step * parts // per_epoch
     starts = np.nonzero(np.diff(group, prepend=-1))[0] if len(group) else np.zeros(0, int)
     ends = np.append(starts[1:], len(group))
     clip = float(run.get("grad_clip"))
 
-    def each(name: str, statistic: Any) -> np.ndarray:
-        return np.array([statistic(numbers[name][a:b]) for a, b in zip(starts, ends)])
+    def each(column: np.ndarray, statistic: Any) -> np.ndarray:
+        return np.array([statistic(column[a:b]) for a, b in zip(starts, ends)])
 
-    def finite(name: str, statistic: Any) -> np.ndarray:
-        return each(name, lambda values: statistic(values) if np.isfinite(values).all() else np.nan)
+    def finite(column: np.ndarray, statistic: Any) -> np.ndarray:
+        return each(column, lambda values: statistic(values) if np.isfinite(values).all() else np.nan)
 
-    def band(name: str) -> np.ndarray:
-        return np.array([finite(name, functools.partial(np.percentile, q=at)) for at in (5, 95)])
+    def band(column: np.ndarray) -> np.ndarray:
+        return np.array([finite(column, functools.partial(np.percentile, q=at)) for at in (5, 95)])
 
     return StepCurves(
-        ends / float(per_epoch),
-        each("lr", lambda values: values[-1]),
-        finite("loss", np.mean),
-        band("loss"),
-        finite("grad_norm_before", np.median),
-        band("grad_norm_before"),
-        finite("grad_norm_after", np.median),
-        each("grad_norm_before", lambda values: np.mean(values > clip)),
+        at=ends / float(per_epoch),
+        lr=each(numbers.lr, lambda values: values[-1]),
+        loss=finite(numbers.loss, np.mean),
+        loss_band=band(numbers.loss),
+        before=finite(numbers.grad_norm_before, np.median),
+        before_band=band(numbers.grad_norm_before),
+        after=finite(numbers.grad_norm_after, np.median),
+        clip_share=each(numbers.grad_norm_before, lambda values: np.mean(values > clip)),
     )
 
 
@@ -121,22 +121,22 @@ def throughput(run: Run) -> bytes:
     waiting for data."""
     assert run.timing is not None
     numbers = run.timing.numbers
-    epochs = numbers["epoch"]
+    epochs = numbers.epoch
     with look():
         figure, axes = panels(1, 3, 3.2)
         figure.subplots_adjust(left=0.06, right=0.985, top=0.87, bottom=0.16, wspace=0.24)
         marker = dots(epochs)
-        axes[0].plot(epochs, numbers["cycles_per_second"], color=BLUE, marker=marker, markersize=3.5)
+        axes[0].plot(epochs, numbers.cycles_per_second, color=BLUE, marker=marker, markersize=3.5)
         axes[0].set_title("Training cycles per second")
-        axes[1].plot(epochs, numbers["train_seconds"], color=BLUE, marker=marker, markersize=3.5, label="training")
-        axes[1].plot(epochs, numbers["eval_seconds"], color=ORANGE, marker=marker, markersize=3.5, label="evaluation")
+        axes[1].plot(epochs, numbers.train_seconds, color=BLUE, marker=marker, markersize=3.5, label="training")
+        axes[1].plot(epochs, numbers.eval_seconds, color=ORANGE, marker=marker, markersize=3.5, label="evaluation")
         axes[1].set_title("Seconds per epoch")
         axes[1].legend(loc="best")
-        axes[2].plot(epochs, 100 * numbers["input_wait_share"], color=RED, marker=marker, markersize=3.5)
+        axes[2].plot(epochs, 100 * numbers.input_wait_share, color=RED, marker=marker, markersize=3.5)
         axes[2].set_title("Waiting for data, % of training")
-        for axis, column in zip(axes, ("cycles_per_second", "train_seconds")):
-            axis.set_ylim(0, 1.1 * top(numbers[column]))
-        axes[2].set_ylim(0, max(10.0, 110 * top(numbers["input_wait_share"])))
+        for axis, column in zip(axes, (numbers.cycles_per_second, numbers.train_seconds)):
+            axis.set_ylim(0, 1.1 * top(column))
+        axes[2].set_ylim(0, max(10.0, 110 * top(numbers.input_wait_share)))
         _epochs(axes, epochs)
         return png(figure)
 

@@ -31,8 +31,8 @@ def accuracy(run: Run) -> bytes:
     """Mean EPE of the pool with its spread, against the all-zero flow; beside it the second half of the run,
     enlarged."""
     assert run.subnets is not None
-    epochs, epe = run.numbers("epoch"), gaps(run.subnets.epe)
-    mean, std = gaps(run.numbers("mean_epe")), gaps(run.numbers("std_epe"))
+    epochs, epe = run.numbers.epoch, gaps(run.subnets.epe)
+    mean, std = gaps(run.numbers.mean_epe), gaps(run.numbers.std_epe)
     halves = [0, len(epochs) // 2] if len(epochs) >= 10 else [0]
     with look():
         figure, axes = panels(1, len(halves), 4.0)
@@ -44,7 +44,7 @@ def accuracy(run: Run) -> bytes:
             _best(axis, run, part)
             axis.set(xlabel="epoch", title="Enlarged: the second half" if start else "EPE of the pool, px")
             epoch_axis(axis, epochs[start] if start else min(1, epochs[0]), epochs[-1])
-        zero = gaps(run.numbers("zero_flow_epe"))
+        zero = gaps(run.numbers.zero_flow_epe)
         if len(epochs) == 1:
             axes[0].axhline(zero[0], color=BLACK, linestyle="--", label="all-zero flow")
         else:
@@ -81,12 +81,12 @@ def _spread(axis: Any, epochs: Any, mean: Any, std: Any, epe: Any, marker: Any) 
 
 
 def _best(axis: Any, run: Run, part: slice) -> None:
-    epochs, best = run.numbers("epoch")[part], int(run.recorded("best_epoch"))
+    epochs, best = run.numbers.epoch[part], int(run.last.best_epoch)
     if best in epochs:
         row = int(np.nonzero(epochs == best)[0][0])
         axis.plot(
             [best],
-            [run.numbers("mean_epe")[part][row]],
+            [run.numbers.mean_epe[part][row]],
             marker="*",
             markersize=13,
             color=RED,
@@ -101,7 +101,7 @@ def ranks(run: Run, taus: List[float]) -> bytes:
     """Rank of every subnet over the evaluations, coloured by its last rank; below it Kendall's tau between
     neighbours."""
     assert run.subnets is not None
-    epochs, rank = run.numbers("epoch"), run.subnets.rank
+    epochs, rank = run.numbers.epoch, run.subnets.rank
     every = -(-len(epochs) // RANK_POINTS)
     shown = np.arange(len(epochs))[::-1][::every][::-1]  # the last evaluation is always shown
     order, colours = np.argsort(rank[-1], kind="stable"), viridis(rank.shape[1])
@@ -168,7 +168,7 @@ def subnet_curves(run: Run) -> bytes:
     """EPE of every subnet over the evaluations, and its distance from the pool's mean; coloured by its last
     rank."""
     assert run.subnets is not None
-    epochs, epe = run.numbers("epoch"), gaps(run.subnets.epe)
+    epochs, epe = run.numbers.epoch, gaps(run.subnets.epe)
     order, colours = np.argsort(run.subnets.rank[-1], kind="stable"), viridis(epe.shape[1])
     with look():
         figure, axes = panels(1, 2, 4.0)

@@ -6,28 +6,38 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from edgeflownas.engine import learning
 from edgeflownas.reporting import facts, plot_samples, plot_steps, plots, verdict
-from edgeflownas.reporting.document import Bullets, Figure, Grid, Heading, Paragraph, Part, Verdict
+from edgeflownas.reporting.document import Bullets, Figure, Grid, Heading, Paragraph, Part, VerdictBox
 from edgeflownas.reporting.key_figures import measured, setting
 from edgeflownas.reporting.words import show
+from edgeflownas.run import folder as names
 from edgeflownas.run.read import Run, run_name
+from edgeflownas.run.rows import EvaluationRow
 
 SHOWN_ROWS = 12  # newest evaluations that are tabulated; the CSV file has all
-_HISTORY = (
-    "epoch",
-    "global_step",
-    "mean_epe",
-    "std_epe",
-    "zero_flow_epe",
-    "best_mean_epe",
-    "early_stop_wait",
-    "fairness_gap",
-    "train_loss",
-    "lr",
-    "grad_norm_before_mean",
-    "grad_norm_after_max",
-    "clip_share",
-)
+
+
+def _tabulated(row: EvaluationRow) -> List[str]:
+    """The columns of the history that the report shows."""
+    return [
+        str(cell)
+        for cell in (
+            row.epoch,
+            row.global_step,
+            row.mean_epe,
+            row.std_epe,
+            row.zero_flow_epe,
+            row.best_mean_epe,
+            row.early_stop_wait,
+            row.fairness_gap,
+            row.train_loss,
+            row.lr,
+            row.grad_norm_before_mean,
+            row.grad_norm_after_max,
+            row.clip_share,
+        )
+    ]
 
 
 def build(run: Run, now: datetime.datetime) -> Tuple[str, List[Part]]:
@@ -35,7 +45,7 @@ def build(run: Run, now: datetime.datetime) -> Tuple[str, List[Part]]:
     run."""
     headline = facts.headline(run)
     parts: List[Part] = [
-        Verdict(headline.tone, headline.word, facts.verdict_items(run, now)),
+        VerdictBox(headline.tone, headline.word, facts.verdict_items(run, now)),
         Paragraph(
             "From the files of `{}`; started {}, manifest last updated {}. A number as the run recorded it "
             "has all its "
@@ -138,7 +148,7 @@ def _options(run: Run) -> List[Part]:
 
 def _samples(run: Run) -> List[Part]:
     if run.samples is None:
-        return [Heading("Samples"), Paragraph("The folder has no `eval_samples.npz`, so no sample can be shown.")]
+        return [Heading("Samples"), Paragraph(f"The folder has no `{names.SAMPLES}`, so no sample can be shown.")]
     samples = run.samples
     codes = ["".join(str(digit) for digit in code) for code in samples.codes]
     shown = min(len(samples.flow), plot_samples.SHOWN)
@@ -164,7 +174,7 @@ def _optimisation(run: Run) -> List[Part]:
     if run.steps is None:
         return [Heading("Optimisation"), Paragraph("No training step has been recorded yet.")]
     curves = plot_steps.step_curves(run)
-    steps = run.steps
+    last = run.steps.row(-1)
     return [
         Heading("Optimisation"),
         Figure(
@@ -172,7 +182,7 @@ def _optimisation(run: Run) -> List[Part]:
             plot_steps.loss(run, curves),
             "Training loss and learning rate over the epochs",
             "Last recorded step {}: loss {}, `l2_loss` {}, learning rate {}.".format(
-                steps.last("step"), steps.last("loss"), steps.last("l2_loss"), steps.last("lr")
+                last.step, last.loss, last.l2_loss, last.lr
             ),
         ),
         Figure(
@@ -182,7 +192,7 @@ def _optimisation(run: Run) -> List[Part]:
             "Global norm of a cycle's averaged gradient. A clip that touches all steps fixes the length of "
             "the gradient: "
             "Adam then sees only its direction. Last recorded step: {} before the clip, {} after.".format(
-                steps.last("grad_norm_before"), steps.last("grad_norm_after")
+                last.grad_norm_before, last.grad_norm_after
             ),
         ),
     ]
@@ -191,7 +201,7 @@ def _optimisation(run: Run) -> List[Part]:
 def _fairness(run: Run) -> List[Part]:
     if run.fairness is None:
         return []
-    counts = run.fairness["counts"]
+    counts = run.fairness.counts
     width = max(len(block.values) for block in run.space.blocks)
     rows = []
     for block in run.space.blocks:
@@ -209,10 +219,7 @@ def _fairness(run: Run) -> List[Part]:
             "How often each option of each block was trained in {} cycles, mode `{}`; recorded fairness gap "
             "{}, "
             "largest at any evaluation {}.".format(
-                run.fairness["cycles"],
-                run.fairness["supernet_mode"],
-                run.fairness["fairness_gap"],
-                facts.largest_gap(run),
+                run.fairness.cycles, run.fairness.supernet_mode, run.fairness.fairness_gap, facts.largest_gap(run)
             )
         ),
         Grid(header, rows),
@@ -221,8 +228,8 @@ def _fairness(run: Run) -> List[Part]:
 
 def _throughput(run: Run) -> List[Part]:
     if run.timing is None:
-        return [Heading("Throughput"), Paragraph("There is no row in `timing.csv` yet.")]
-    timing = run.timing
+        return [Heading("Throughput"), Paragraph(f"There is no row in `{names.TIMING}` yet.")]
+    last = run.timing.row(-1)
     return [
         Heading("Throughput"),
         Figure(
@@ -232,10 +239,7 @@ def _throughput(run: Run) -> List[Part]:
             "Last epoch: {} cycles per second, {} s of training, {} s of evaluation, {} of the training time "
             "spent "
             "waiting for data.".format(
-                timing.last("cycles_per_second"),
-                timing.last("train_seconds"),
-                timing.last("eval_seconds"),
-                timing.last("input_wait_share"),
+                last.cycles_per_second, last.train_seconds, last.eval_seconds, last.input_wait_share
             ),
         ),
     ]
@@ -243,13 +247,13 @@ def _throughput(run: Run) -> List[Part]:
 
 def _evaluations(run: Run) -> Part:
     assert run.history is not None
-    first = max(0, run.history.rows - SHOWN_ROWS)
-    rows = [[run.recorded(name, row) for name in _HISTORY] for row in range(run.history.rows - 1, first - 1, -1)]
+    count = len(run.history)
+    rows = [_tabulated(run.history.row(number)) for number in reversed(range(max(0, count - SHOWN_ROWS), count))]
     return Grid(
-        [run.column(name) for name in _HISTORY],
+        _tabulated(run.history.names),
         rows,
         plain=(),
-        folded=f"The last {len(rows)} evaluations, newest first, as `eval_epe_history.csv` has them",
+        folded=f"The last {len(rows)} evaluations, newest first, as `{names.HISTORY}` has them",
     )
 
 
@@ -298,13 +302,13 @@ def _rules() -> List[Part]:
         Heading("The rules of the verdict"),
         Bullets(
             [
-                f"learned: the best mean EPE is at most {verdict.LEARNED_RATIO:g} of the zero-flow EPE; "
-                f"collapsed: after at least {verdict.MIN_EVALUATIONS} evaluations it is not below "
-                f"{verdict.COLLAPSED_RATIO:g} of it, or each of the last {verdict.LAST_EVALUATIONS} "
+                f"learned: the best mean EPE is at most {learning.LEARNED_RATIO:g} of the zero-flow EPE; "
+                f"collapsed: after at least {learning.MIN_EVALUATIONS} evaluations it is not below "
+                f"{learning.COLLAPSED_RATIO:g} of it, or each of the last {learning.LAST_EVALUATIONS} "
                 "evaluations is back there",
                 "plateaued: two thirds of early stop's patience are used, or the line through the last "
                 f"{verdict.TREND_WINDOW} evaluations falls by no more "
-                f"than `eval.min_delta` from one to the next; at least {verdict.MIN_EVALUATIONS} evaluations",
+                f"than `eval.min_delta` from one to the next; at least {learning.MIN_EVALUATIONS} evaluations",
                 f"clip saturated: it touched at least {verdict.SATURATED_SHARE:g} of all steps; heavy: at "
                 f"least {verdict.HEAVY_SHARE:g}",
                 "ranking stable: Kendall's tau between consecutive evaluations is at least "

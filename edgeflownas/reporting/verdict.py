@@ -1,19 +1,15 @@
-"""The rules of the verdict: small pure functions over the recorded numbers, each with its threshold beside
-it.
+"""The rules of the verdict: small pure functions over the recorded numbers, each with its threshold beside it.
 
-`level` says how far the supernet got against an all-zero flow, `trend` whether it still moves; `headline`
+`learning.level` says how far the supernet got against an all-zero flow, `trend` whether it still moves; `headline`
 joins the two.
 """
 
 import math
 from typing import List, NamedTuple, Sequence, Tuple
 
+from edgeflownas.engine.learning import COLLAPSED, COLLAPSED_LATE, MIN_EVALUATIONS, UNKNOWN, WEAK
 from edgeflownas.nas.search_space import SearchSpace
 
-COLLAPSED_RATIO = 0.95  # best mean EPE at or above this share of the zero-flow EPE: no flow has been learned
-LEARNED_RATIO = 0.80  # at or below it: clearly better than no flow
-MIN_EVALUATIONS = 5  # fewer cannot show a collapse or a trend
-LAST_EVALUATIONS = 3  # so many last evaluations at the zero-flow level: collapsed after it had learned
 TREND_WINDOW = 8  # evaluations to which the trend line is fitted
 PATIENCE_SHARE = 2 / 3  # early stop's patience used to this share: levelled off
 SATURATED_SHARE = 0.99  # gradient clipped in this share of the steps: the clip sets the step, not the gradient
@@ -21,7 +17,6 @@ HEAVY_SHARE = 0.5
 INPUT_WAIT_SHARE = 0.2  # of the training time spent waiting for data: the readers are too slow
 STABLE_TAU = 0.7  # rank correlation of consecutive evaluations above which the ranking is called stable
 
-UNKNOWN, COLLAPSED, COLLAPSED_LATE, WEAK, LEARNED = ("unknown", "collapsed", "collapsed late", "weak", "learned")
 IMPROVING, PLATEAUED = "improving", "plateaued"
 
 
@@ -30,25 +25,6 @@ class Headline(NamedTuple):
 
     word: str
     tone: str
-
-
-def ratio(mean_epe: float, zero_flow: float) -> float:
-    """Mean EPE as a share of the zero-flow EPE; infinite if either is not a positive finite number."""
-    if not (math.isfinite(mean_epe) and math.isfinite(zero_flow) and zero_flow > 0):
-        return math.inf
-    return mean_epe / zero_flow
-
-
-def level(mean_epe: Sequence[float], zero_flow: Sequence[float]) -> str:
-    """How far the pool's mean EPE got below the EPE of an all-zero flow on the same samples."""
-    ratios = [ratio(mean, zero) for mean, zero in zip(mean_epe, zero_flow)]
-    if not ratios:
-        return UNKNOWN
-    if min(ratios) >= COLLAPSED_RATIO:
-        return COLLAPSED if len(ratios) >= MIN_EVALUATIONS else UNKNOWN
-    if len(ratios) > LAST_EVALUATIONS and min(ratios[-LAST_EVALUATIONS:]) >= COLLAPSED_RATIO:
-        return COLLAPSED_LATE
-    return LEARNED if min(ratios) <= LEARNED_RATIO else WEAK
 
 
 def slope(values: Sequence[float]) -> float:

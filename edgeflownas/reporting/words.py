@@ -16,7 +16,7 @@ def percent(share: float) -> str:
     return "~{}%".format({"0.0": "0.1", "100.0": "99.9"}.get(text, text) if 0 < share < 1 else text)
 
 
-def duration(seconds: float) -> str:
+def time_span(seconds: float) -> str:
     """`2 d 5 h`, `3 h 20 min`, `12 min`, `40 s`."""
     minutes = int(round(seconds / 60))
     if seconds < 90:
@@ -28,8 +28,7 @@ def duration(seconds: float) -> str:
 
 
 def age_seconds(stamp: str, now: datetime.datetime) -> Optional[float]:
-    """Seconds from an ISO time of the manifest (UTC if it names no zone) to `now`; None if it is not such a
-    time."""
+    """Seconds from an ISO time of the manifest (UTC if it names no zone) to `now`; None if it is not such a time."""
     try:
         time = datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00"))
     except ValueError:

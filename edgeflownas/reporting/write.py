@@ -9,11 +9,10 @@ from typing import List, Optional, Sequence, Union
 from edgeflownas.errors import UserError
 from edgeflownas.files import atomic_write_text, os_errors
 from edgeflownas.reporting.document import Figure, Part, to_html, to_markdown
+from edgeflownas.run.folder import REPORT, REPORT_IMAGES
 from edgeflownas.run.read import read_run
 
-IMAGES = "report"
-REPORT = "supernet_training_report"
-COMPARISON = "supernet_comparison"
+COMPARISON = "supernet_comparison.md"
 Folder = Union[str, Path]
 
 
@@ -28,7 +27,7 @@ def write_report(run_folder: Folder, output: Optional[Folder] = None, now: Optio
 
     run = read_run(Path(run_folder))
     title, parts = build(run, now or datetime.datetime.now(datetime.timezone.utc))
-    return _write(Path(output) if output is not None else run.folder, REPORT, title, parts)
+    return write_document(Path(output) if output is not None else run.folder, REPORT, title, parts)
 
 
 def write_comparison(run_folders: Sequence[Folder], output: Folder) -> Path:
@@ -42,11 +41,12 @@ def write_comparison(run_folders: Sequence[Folder], output: Folder) -> Path:
         if folder in resolved[:number]:
             raise UserError(f"{folders[number]}: this run is named twice; a comparison needs different runs")
     title, parts = build([read_run(folder) for folder in folders])
-    return _write(Path(output), COMPARISON, title, parts)
+    return write_document(Path(output), COMPARISON, title, parts)
 
 
-def _write(folder: Path, name: str, title: str, parts: List[Part]) -> Path:
-    images = folder / IMAGES
+def write_document(folder: Path, name: str, title: str, parts: List[Part]) -> Path:
+    """Writes `name` (.md), the same as .html, and the images; returns the Markdown file's path."""
+    images = folder / REPORT_IMAGES
     with os_errors(f"write the plots into {images}"):
         images.mkdir(parents=True, exist_ok=True)
         for part in parts:
@@ -55,7 +55,7 @@ def _write(folder: Path, name: str, title: str, parts: List[Part]) -> Path:
                 temporary = images / f".{part.name}.tmp-{os.getpid()}"
                 temporary.write_bytes(part.png)
                 os.replace(str(temporary), str(images / (part.name + ".png")))
-    path = folder / (name + ".md")
-    atomic_write_text(str(folder / (name + ".html")), to_html(title, parts))
-    atomic_write_text(str(path), to_markdown(title, parts, IMAGES))
+    path = folder / name
+    atomic_write_text(str(path.with_suffix(".html")), to_html(title, parts))
+    atomic_write_text(str(path), to_markdown(title, parts, REPORT_IMAGES))
     return path

@@ -24,8 +24,10 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from edgeflownas.errors import UserError
 from edgeflownas.files import atomic_write_text, fsync_path, os_errors, sha256_of, swap_link, write_text
+from edgeflownas.run.json_file import parse_object
 
 MODEL = "model.ckpt"
+LAST, BEST = "supernet_last.ckpt", "supernet_best.ckpt"
 STATE = "state.json"
 _NAME = re.compile(r"gen-\d{9,}-(\d{4,})$")
 _TEMPORARY = ".tmp-"
@@ -62,8 +64,13 @@ def _digest(record: Dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode("utf-8")).hexdigest()
 
 
+def link_name(which: str, file: str) -> str:
+    """The name in `checkpoints/` that leads to a file of the "last" or the "best" model."""
+    return {"last": LAST, "best": BEST}[which] + file[len(MODEL) :]
+
+
 class CheckpointStore:
-    """The folder `checkpoints/` of one run, for one writer (`artifacts.RunLock`). Opening it touches nothing.
+    """The folder `checkpoints/` of one run, for one writer (`folder.RunLock`). Opening it touches nothing.
 
     `warn` gets one line for the user when a damaged generation is passed over. `write_errors`: the exceptions
     beside `OSError` by which the writer given to `commit` reports a full disk (`tf.errors.OpError`).
@@ -81,6 +88,11 @@ class CheckpointStore:
         self._warn = warn
         self._write_errors = write_errors
         self._current: Optional[Generation] = None
+
+    @property
+    def committed(self) -> bool:
+        """Whether there is a last generation, sound or not."""
+        return os.path.islink(self._last)
 
     # -- writing --
 
@@ -133,12 +145,11 @@ class CheckpointStore:
 
     def _point_to(self, generation: Generation) -> None:
         for file in generation.files:
-            for prefix, folder in (("supernet_last.ckpt", "last"), ("supernet_best.ckpt", "last/best")):
-                link = os.path.join(self.folder, prefix + file[len(MODEL) :])
-                self._keep_link(f"{folder}/{file}", link)
+            for which, folder in (("last", "last"), ("best", "last/best")):
+                self._keep_link(f"{folder}/{file}", os.path.join(self.folder, link_name(which, file)))
         # For tf.train.latest_checkpoint; like the links it never changes.
         listing = os.path.join(self.folder, "checkpoint")
-        text = 'model_checkpoint_path: "supernet_last.ckpt"\n'
+        text = f'model_checkpoint_path: "{LAST}"\n'
         if not os.path.isfile(listing) or os.path.getsize(listing) != len(text):
             atomic_write_text(listing, text)
         self._keep_link("generations/" + generation.name, self._last)
@@ -161,10 +172,15 @@ class CheckpointStore:
             shutil.rmtree(os.path.join(self._generations, leftover), ignore_errors=True)
 
     def _collect(self, current: Generation) -> None:
-        """Keeps `current`, the one before it and what either calls best. Failing costs space, not the run."""
+        """Keeps `current`, the one of another step before it, and what either calls best. Failing costs space only.
+
+        An epoch is committed as soon as it is trained and again when it is evaluated: the same tensors twice.
+        """
         keep = {current.name, current.best}
         try:
-            older = [name for name in self._names() if _serial(name) < _serial(current.name)][:1]
+            step = current.name.rsplit("-", 1)[0]
+            older = [name for name in self._names() if _serial(name) < _serial(current.name)]
+            older = [name for name in older if name.rsplit("-", 1)[0] != step][:1]
             for name in older:
                 with contextlib.suppress(Damaged):  # then nobody can fall back to it, and it needs no best
                     keep.add(self._read(name).best)
@@ -192,10 +208,10 @@ class CheckpointStore:
                 "newest one that is whole"
             ) from error
 
-    def newest_valid(self) -> Generation:
+    def newest_valid(self, advice: str = "start afresh without --resume") -> Generation:
         """The last generation if it is whole, else the one before it, with one warning of what was wrong.
 
-        Changes nothing on the disk: `adopt` does, once the resume is decided. UserError if none is whole.
+        Changes nothing on the disk: `adopt` does, once the resume is decided. UserError with `advice` if none is whole.
         """
         problems: List[str] = []
         names = self._names()
@@ -216,11 +232,7 @@ class CheckpointStore:
                 self._warn("checkpoint damaged: {}; using {}".format("; ".join(problems), generation.path))
             self._check_best(generation)
             return generation
-        raise UserError(
-            "no checkpoint to resume from in {}: {}; start afresh without --resume".format(
-                self.folder, "; ".join(problems)
-            )
-        )
+        raise UserError("no checkpoint to go on from in {}: {}; {}".format(self.folder, "; ".join(problems), advice))
 
     def _check_best(self, generation: Generation) -> None:
         if generation.best not in (None, generation.name):
@@ -228,7 +240,7 @@ class CheckpointStore:
                 self._verified(str(generation.best))
             except Damaged as error:
                 self._warn(
-                    f"the best checkpoint is damaged: {error}; training can go on, but supernet_best.ckpt "
+                    f"the best checkpoint is damaged: {error}; training can go on, but {BEST} "
                     "cannot be used until an evaluation beats it"
                 )
 
@@ -262,9 +274,9 @@ class CheckpointStore:
         if not content.strip(b"\0"):
             raise Damaged(f"{path} holds nothing ({len(content)} zero bytes)")
         try:
-            record = json.loads(content.decode("utf-8"))
+            record = parse_object(content)
             intact = record.pop("digest") == _digest(record) and record["generation"] == name
-        except (ValueError, AttributeError, KeyError, TypeError):
+        except (ValueError, KeyError):
             raise Damaged(f"{path} is not the JSON of a checkpoint") from None
         if not intact:
             raise Damaged(f"{path}: its content does not match its digest")

@@ -13,7 +13,9 @@ from edgeflownas.errors import UserError
 from edgeflownas.files import atomic_write_json
 from edgeflownas.nas.arch_codec import parse, to_text
 from edgeflownas.nas.eval_pool import pool_design
-from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
+from edgeflownas.nas.search_space import SearchSpace, require_same_space
+from edgeflownas.run.first_version import identity_of
+from edgeflownas.run.json_file import read_json
 
 _FORMAT = 2
 _KEYS = ("format", "seed", "size", "space", "design", "codes", "digest")
@@ -23,13 +25,14 @@ _ADVICE = "put the run's own file back, or start a new run"
 
 def save_pool(path: str, pool: np.ndarray, seed: int, space: SearchSpace) -> None:
     """Writes a pool as JSON, atomically. ValueError for a wrong code, UserError if the disk refuses."""
+    codes = [to_text(code, space) for code in pool]
     document = {
         "format": _FORMAT,
         "seed": seed,
         "size": len(pool),
         "space": space.as_record(),
         "design": pool_design(pool, space)._asdict(),
-        "codes": [to_text(code, space) for code in pool],
+        "codes": codes,
     }
     atomic_write_json(path, dict(document, digest=_digest(document)))
 
@@ -39,7 +42,7 @@ def load_pool(path: str, size: int, space: SearchSpace) -> np.ndarray:
 
     UserError: missing, damaged, changed, of another space or size, or with options that do not occur equally often.
     """
-    stored = _read(path)
+    stored = read_json(path, _ADVICE)
     if set(stored) not in (set(_KEYS), set(_FIRST_KEYS)):
         raise UserError(f"{path}: not a pool file: expected the keys {', '.join(_KEYS)}, found {_shown(list(stored))}")
     require_same_space(_identity(stored), space, path)
@@ -70,10 +73,9 @@ def _identity(stored: Dict[str, Any]) -> Any:
     if "space" in stored:
         return stored["space"]
     try:
-        table = [[block["name"], block["kind"], block["options"]] for block in stored["search_space"]]
+        return identity_of([[block["name"], block["kind"], block["options"]] for block in stored["search_space"]])
     except (KeyError, TypeError):
         return {}
-    return dict(FIRST_VERSION, digest=hashlib.sha256(json.dumps(table).encode("utf-8")).hexdigest())
 
 
 def _digest(document: Dict[str, Any]) -> str:
@@ -82,16 +84,3 @@ def _digest(document: Dict[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     return json.dumps(value)[:200]
-
-
-def _read(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            stored = json.load(handle)
-    except OSError as error:
-        raise UserError(f"cannot read the evaluation pool {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
-        raise UserError(f"{path}: damaged JSON: {str(error):.100}; {_ADVICE}") from error
-    if not isinstance(stored, dict):
-        raise UserError(f"{path}: damaged: expected an object, found {type(stored).__name__}; {_ADVICE}")
-    return stored

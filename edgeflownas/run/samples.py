@@ -1,14 +1,19 @@
-"""Strict reader of `eval_samples.npz`: what the best and the worst subnet saw and predicted."""
+"""eval_samples.npz: what the best and the worst subnet of the last evaluation saw and predicted."""
 
+import contextlib
+import json
+import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from edgeflownas.errors import DataError
-from edgeflownas.nas.search_space import SearchSpace
+from edgeflownas.errors import DataError, UserError
+from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
+from edgeflownas.run.folder import SAMPLES
+from edgeflownas.run.json_file import parse_object
 
 
 class Samples(NamedTuple):
@@ -21,43 +26,63 @@ class Samples(NamedTuple):
     epe: np.ndarray  # float32 [2]
     epoch: int
     names: List[str]
+    space: Dict[str, Any]  # of the codes, by name and digest; files of the first version have none
+
+
+def write_samples(folder: str, samples: Samples) -> None:
+    """Replaces the file. UserError if the disk refuses: then the old one stays."""
+    path = os.path.join(folder, SAMPLES)
+    temporary = os.path.join(folder, f".{SAMPLES}.tmp.npz")
+    try:
+        np.savez_compressed(temporary, **dict(samples._asdict(), space=json.dumps(samples.space)))
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space and --resume") from error
 
 
 def read_samples(folder: Path, space: SearchSpace) -> Optional[Samples]:
     """The samples of a run folder; None if it has no such file, DataError if the file is damaged."""
-    path = folder / "eval_samples.npz"
+    path = folder / SAMPLES
     if not path.exists():
         return None
     try:
         with zipfile.ZipFile(str(path)):  # fails cleanly, where NumPy 1.18 leaves a half-made object behind
             pass
         with np.load(str(path), allow_pickle=False) as archive:
-            values = {name: archive[name] for name in Samples._fields}
+            stored = dict({"space": np.array(json.dumps(FIRST_VERSION))}, **archive)
+            found: Any = Samples(*(stored[name] for name in Samples._fields))
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be read: {str(error)[:160]}; it is written anew at the next evaluation"
         ) from error
-    count, height, width = values["flow"].shape[:3] if values["flow"].ndim == 4 else (0, 0, 0)
-    shapes = {
-        "images": (count, height, width, 6),
-        "flow": (count, height, width, 2),
-        "prediction": (2, count, height, width, 2),
-        "codes": (2, len(space.blocks)),
-        "epe": (2,),
-        "epoch": (),
-        "names": (count,),
-    }
-    kinds = {"images": "u", "codes": "i", "epoch": "i", "names": "U"}
-    for name, shape in shapes.items():
-        found = values[name]
-        if found.shape != shape or found.dtype.kind != kinds.get(name, "f") or not count:
-            raise DataError(f"{path}: {name}: expected {shape}, found {found.dtype} {found.shape}")
-    return Samples(
-        values["images"],
-        values["flow"],
-        values["prediction"],
-        values["codes"],
-        values["epe"],
-        int(values["epoch"]),
-        [str(name) for name in values["names"]],
+    _check(path, found, len(space.blocks))
+    stored_space = _parse_space(path, str(found.space))
+    require_same_space(stored_space, space, str(path))
+    return found._replace(epoch=int(found.epoch), names=[str(name) for name in found.names], space=stored_space)
+
+
+def _parse_space(path: Path, text: str) -> Dict[str, Any]:
+    try:
+        return parse_object(text.encode("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: space: {error}") from error
+
+
+def _check(path: Path, found: Any, blocks: int) -> None:
+    """DataError unless every array of `Samples`, in its order, has its shape and kind."""
+    count, height, width = found.flow.shape[:3] if found.flow.ndim == 4 else (0, 0, 0)
+    wanted = (
+        ((count, height, width, 6), "u"),
+        ((count, height, width, 2), "f"),
+        ((2, count, height, width, 2), "f"),
+        ((2, blocks), "i"),
+        ((2,), "f"),
+        ((), "i"),
+        ((count,), "U"),
+        ((), "U"),
     )
+    for name, array, (shape, kind) in zip(Samples._fields, found, wanted):
+        if array.shape != shape or array.dtype.kind != kind or not count:
+            raise DataError(f"{path}: {name}: expected {shape}, found {array.dtype} {array.shape}")

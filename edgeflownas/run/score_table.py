@@ -1,54 +1,33 @@
-"""The table that `supernet_eval` writes: a CSV of scored subnets, and beside it a JSON file that says what
-the rows belong to.
+"""The table that `supernet_eval` writes: a CSV of scored subnets, and beside it a JSON file that says what the rows
+belong to.
 
-Both are replaced whole, never half: a stop or a kill leaves the rows that were done, and the next call goes
-on from them.
+Both are replaced whole, never half: a stop or a kill leaves the rows that were done, and the next call goes on from
+them. A table that the first version began keeps its header.
 """
 
 import json
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, Sequence
 
 import filelock
 
-from edgeflownas.errors import UserError
+from edgeflownas.errors import DataError, UserError
 from edgeflownas.files import atomic_write_json, atomic_write_text, os_errors
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
-from edgeflownas.run.artifacts import read_table, real
+from edgeflownas.run.json_file import read_json
+from edgeflownas.run.rows import ScoreRow, cells, columns, csv_line, real
+from edgeflownas.run.tables import read_table
 
-COLUMNS = (
-    "arch_code",
-    "epe",
-    "rank",
-    "parameters",
-    "multiply_adds",
-    "zero_flow_epe",
-    "bn_recal_batches",
-    "num_samples",
-)
 ADVICE = "name another file with --output, or move this one and its .json away"
 
 
-class Row(NamedTuple):
-    """One scored subnet; reals as they are recorded, so rounded to float32."""
-
-    arch_code: str
-    epe: float
-    rank: int  # among the rows of the table, 1 = lowest EPE
-    parameters: int
-    multiply_adds: int
-    zero_flow_epe: float
-    bn_recal_batches: int
-    num_samples: int
-
-
 class ScoreTable:
-    """`with ScoreTable(path, belongs_to) as table:`; holds the file for one process and knows the rows it
-    has.
+    """`with ScoreTable(path, belongs_to, space) as table:`; holds the file for one process and knows its rows.
 
-    `belongs_to` is plain JSON: checkpoint, settings and data. UserError if the file exists and has other
-    rows than those, is not such a table, or is held by another process.
+    `belongs_to` is plain JSON: checkpoint, settings and data. `space` is the search space of the codes.
+    UserError if the file exists and its rows belong to something else, if it is not such a table, or if another
+    process holds it.
     """
 
     def __init__(self, path: str, belongs_to: Dict[str, Any], space: SearchSpace) -> None:
@@ -56,8 +35,9 @@ class ScoreTable:
         if extension != ".csv":
             raise UserError(f"--output {path}: expected a name that ends in .csv")
         self.path, self.sidecar, self.plot = path, stem + ".json", stem + ".png"
-        self.rows: List[Row] = []
-        self._belongs_to, self._space = json.loads(json.dumps(belongs_to)), space
+        self.rows: List[ScoreRow] = []
+        self._space, self._columns = space, columns(ScoreRow)
+        self._belongs_to = json.loads(json.dumps(belongs_to))
         folder, name = os.path.split(path)
         self._lock = filelock.FileLock(os.path.join(folder, f".{name}.lock"), timeout=0)
 
@@ -84,9 +64,8 @@ class ScoreTable:
         return any(row.arch_code == arch_code for row in self.rows)
 
     def add(self, results: Sequence[Any]) -> None:
-        """Adds results (fields as `Row`, but no rank) and writes the table with all ranks brought up to
-        date."""
-        rows = self.rows + [Row(rank=0, **result._asdict()) for result in results]
+        """Adds results (fields as `ScoreRow`, but no rank or space) and writes the table with all ranks up to date."""
+        rows = self.rows + [ScoreRow(rank=0, space=self._space.label, **result._asdict()) for result in results]
         # Rounded before they are ranked, so that the ranks are those of the numbers in the file.
         rows = [row._replace(epe=float(real(row.epe)), zero_flow_epe=float(real(row.zero_flow_epe))) for row in rows]
         order = sorted(range(len(rows)), key=lambda i: rows[i].epe)
@@ -94,14 +73,14 @@ class ScoreTable:
         self.rows = [row._replace(rank=rank[i]) for i, row in enumerate(rows)]
         atomic_write_text(self.path, "".join(self._lines()))
 
-    def ranked(self) -> List[Row]:
+    def ranked(self) -> List[ScoreRow]:
         """All rows, the best first."""
         return sorted(self.rows, key=lambda row: row.rank)
 
     def _lines(self) -> Iterator[str]:
-        yield ",".join(COLUMNS) + "\n"
+        yield csv_line(self._columns)
         for row in self.rows:
-            yield ",".join(real(value) if isinstance(value, float) else str(value) for value in row) + "\n"
+            yield csv_line(cells(row)[: len(self._columns)])  # what the first version's header lacks comes last
 
     def _open(self) -> None:
         if os.path.lexists(self.sidecar):
@@ -114,21 +93,31 @@ class ScoreTable:
         else:
             atomic_write_json(self.sidecar, self._belongs_to)
         if os.path.lexists(self.path):
-            self.rows = [self._row(cells) for cells in read_table(self.path, COLUMNS)]
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            table = read_table(self.path, ScoreRow)
+            rows = table.values()
+            for row in rows:
+                if to_digits(row.arch_code, self._space) != row.arch_code:
+                    raise ValueError(row.arch_code)
+        except (DataError, ValueError) as error:
+            raise UserError(f"{self.path}: damaged: {error}; {ADVICE}") from error
+        other = [row.space for row in rows if row.space != self._space.label]
+        if other:
+            raise UserError(f"{self.path}: damaged: codes of the search space {other[0]}, not {self._space.label}")
+        self.rows, self._columns = rows, table.header
 
     def _compare(self) -> None:
-        with os_errors(f"read {self.sidecar}"), open(self.sidecar, "rb") as handle:
-            content = handle.read()
         try:
-            found = json.loads(content.decode("utf-8"))
-        except ValueError:
-            found = None
-        if isinstance(found, dict):
-            found.setdefault("space", FIRST_VERSION)  # the first version's tables name none
-            require_same_space(found["space"], self._space, self.path)
+            found = read_json(self.sidecar)
+        except DataError as error:
+            raise UserError(f"{self.sidecar} was not written by supernet_eval: {error}; {ADVICE}") from error
+        require_same_space(found.setdefault("space", FIRST_VERSION), self._space, self.path)
         if found == self._belongs_to:
             return
-        if not isinstance(found, dict) or set(found) != set(self._belongs_to):
+        if set(found) != set(self._belongs_to):
             raise UserError(f"{self.sidecar} was not written by supernet_eval; {ADVICE}")
         there, now = _flat(found), _flat(self._belongs_to)
         differing = [key for key in sorted(set(there) | set(now)) if there.get(key) != now.get(key)]
@@ -136,15 +125,6 @@ class ScoreTable:
         shown = [key for key in differing if "sha256" not in key] or differing
         words = "; ".join(f"{key} {there.get(key)} there, {now.get(key)} now" for key in shown)
         raise UserError(f"the rows of {self.path} belong to something else: {words}; {ADVICE}")
-
-    def _row(self, cells: Dict[str, str]) -> Row:
-        try:
-            row = Row(**{name: Row.__annotations__[name](cells[name]) for name in COLUMNS})
-            if to_digits(row.arch_code, self._space) != row.arch_code:
-                raise ValueError(row.arch_code)
-        except ValueError as error:
-            raise UserError(f"{self.path}: damaged: {error}; {ADVICE}") from error
-        return row
 
 
 def _flat(value: Any, name: str = "") -> Dict[str, Any]:

@@ -1,71 +1,136 @@
-"""Strict reader of the CSV files of a run folder: checked numbers beside the recorded text, kept to the last
-digit."""
+"""The one reader of the CSV files of a run folder: recorded text and checked numbers, column by column.
 
-import csv
+Built on `rows`: a column is an attribute, named like the field of the table's row type.
+"""
+
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Any, List, Sequence, Tuple, Type, Union
 
 import numpy as np
 
 from edgeflownas.errors import DataError
+from edgeflownas.run.rows import ADDED, columns, first_version, kinds
 
-TEXT, INT, REAL = "text", "int", "real"
-_PARSERS = {INT: int, REAL: float}
-_NAMES = {INT: "a whole number", REAL: "a number"}
+_REFUSED = '"\r\0'  # no writer makes them
 
 
-class Table(NamedTuple):
-    """`texts[column]` is what the file says, `numbers[column]` an int64 or float64 array of the same length.
+class WrongCell(DataError):
+    """A cell that is not of its column's kind. `line` counts from 1, the header."""
 
-    `cut` is True if the file ended in the middle of a line; that line, which its writer never finished, is
-    left out.
+    def __init__(self, path: str, line: int, column: str, found: str, wanted: str) -> None:
+        super().__init__(f"{path}: line {line}: column {column}: expected {wanted}, found {found[:80]!r}")
+        self.path, self.line, self.column, self.found, self.wanted = path, line, column, found, wanted
+
+
+class Columns:
+    """A table that was read.
+
+    header          the columns that the file itself has
+    names, texts    rows of the table's type that hold each column's name in the file, and its texts as recorded
+    numbers         each column of numbers as an int64 or float64 array, checked when it is first asked for
+    cut             the file ended in the middle of a line; that line, which its writer never finished, is left out
     """
 
-    texts: Dict[str, List[str]]
-    numbers: Dict[str, np.ndarray]
-    cut: bool
+    def __init__(self, path: str, header: Sequence[str], names: Any, texts: Any, finite: bool, cut: bool) -> None:
+        self.path, self.header, self.names, self.texts, self.cut = path, tuple(header), names, texts, cut
+        self._finite = finite
+        self.numbers: Any = _Numbers(self)
 
-    @property
-    def rows(self) -> int:
-        return len(next(iter(self.texts.values())))
+    def __len__(self) -> int:
+        return len(self.texts[0])
 
-    def last(self, column: str) -> str:
-        return self.texts[column][-1]
+    def row(self, number: int) -> Any:
+        """The texts of one row; -1 is the last."""
+        return self.texts._make(column[number] for column in self.texts)
 
-    def head(self, rows: int) -> "Table":
-        """The first `rows` rows."""
-        return Table(
-            {name: column[:rows] for name, column in self.texts.items()},
-            {name: column[:rows] for name, column in self.numbers.items()},
-            self.cut,
-        )
+    def values(self) -> List[Any]:
+        """The rows with numbers where they are numbers."""
+        parsed = [
+            texts if kind is str else getattr(self.numbers, name).tolist()
+            for name, texts, kind in zip(self.texts._fields, self.texts, kinds(type(self.texts)))
+        ]
+        return [self.texts._make(row) for row in zip(*parsed)]
+
+    def head(self, count: int) -> Columns:
+        """The first `count` rows."""
+        texts = self.texts._make(column[:count] for column in self.texts)
+        return Columns(self.path, self.header, self.names, texts, self._finite, self.cut)
+
+    def check(self) -> Columns:
+        """Checks every number now. WrongCell for the first that is none."""
+        for field, kind in zip(self.texts._fields, kinds(type(self.texts))):
+            if kind is not str:
+                getattr(self.numbers, field)
+        return self
+
+    def _parse(self, field: str) -> np.ndarray:
+        kind = type(self.texts).__annotations__[field]
+        texts = getattr(self.texts, field)
+        try:
+            numbers = np.array([kind(text) for text in texts], np.int64 if kind is int else np.float64)
+        except (ValueError, OverflowError):
+            raise self._first_wrong(field, kind) from None
+        if self._finite and not np.isfinite(numbers).all():
+            raise self._first_wrong(field, kind)
+        return numbers
+
+    def _first_wrong(self, field: str, kind: type) -> WrongCell:
+        wanted = "a whole number" if kind is int else "a finite number" if self._finite else "a number"
+        for line, text in enumerate(getattr(self.texts, field), start=2):
+            try:
+                good = np.isfinite(np.int64(int(text)) if kind is int else float(text)) or not self._finite
+            except (ValueError, OverflowError):
+                good = False
+            if not good:
+                return WrongCell(self.path, line, getattr(self.names, field), text, wanted)
+        raise AssertionError(f"{self.path}: every cell of {field} is {wanted}")
 
 
-def read_table(path: Path, kinds: Dict[str, str]) -> Table:
-    """The CSV file whose header is exactly the keys of `kinds`, each TEXT, INT or REAL.
+class _Numbers:
+    """The columns of numbers, each parsed when it is first asked for."""
 
-    DataError if the file is missing, not text, has another header, or a line with a cell too many, too few or
-    wrong.
+    def __init__(self, table: Columns) -> None:
+        self._table = table
+
+    def __getattr__(self, field: str) -> np.ndarray:
+        if type(self._table.texts).__annotations__.get(field) not in (int, float):
+            raise AttributeError(f"{self._table.path} has no column of numbers {field}")
+        numbers = self._table._parse(field)
+        setattr(self, field, numbers)
+        return numbers
+
+
+def read_table(
+    path: Union[str, Path], row_type: Type[Any], pool_size: int = 0, finite: bool = True, allow_cut: bool = False
+) -> Columns:
+    """A table of `row_type`; columns that the first version did not write are filled in.
+
+    DataError: missing, not plain text, another header, a line with a cell too many or too few. Numbers are checked
+    later, by `Columns.numbers`; NaN and infinities are refused if `finite`. A half-written last line is an error
+    unless `allow_cut`.
     """
-    lines, cut = _read_lines(path)
-    cells = list(csv.reader(lines))
-    names = list(kinds)
-    if not cells or cells[0] != names:
-        raise DataError(
-            "{}: expected the header {}, found {}".format(
-                path, ",".join(names), repr(lines[0][:200]) if lines else "an empty file"
-            )
-        )
-    for number, row in enumerate(cells[1:], start=2):
-        if len(row) != len(names):
-            raise DataError(f"{path}: line {number}: expected {len(names)} cells, found {len(row)}")
-    columns = list(zip(*cells[1:])) or [()] * len(names)
-    texts = {name: list(column) for name, column in zip(names, columns)}
-    numbers = {name: _numbers(path, name, texts[name], kind) for name, kind in kinds.items() if kind != TEXT}
-    return Table(texts, numbers, cut)
+    names = columns(row_type, pool_size)
+    lines, cut = _lines(Path(path))
+    if cut and not allow_cut:
+        raise DataError(f"{path}: it ends in the middle of a line")
+    header = lines[0].split(",") if lines else []
+    if header not in (list(names), list(first_version(names))):
+        found = repr(lines[0][:200]) if lines else "an empty file"
+        raise DataError(f"{path}: expected the header {','.join(names)}, found {found}")
+    rows = [line.split(",") for line in lines[1:]]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise DataError(f"{path}: line {number}: expected {len(header)} cells, found {len(row)}")
+        if row == header:
+            raise DataError(f"{path}: line {number}: expected a row, found the header again")
+    found_columns = dict(zip(header, [list(column) for column in zip(*rows)] or [[] for _ in header]))
+    texts = [found_columns[name] if name in found_columns else [ADDED[name]] * len(rows) for name in names]
+    return Columns(str(path), header, row_type(*names), row_type(*texts), finite, cut)
 
 
-def check_rising(path: Path, column: str, values: np.ndarray) -> None:
+def check_rising(path: Union[str, Path], column: str, values: np.ndarray) -> None:
     """DataError unless every value is greater than the one before it."""
     wrong = np.nonzero(np.diff(values) <= 0)[0]
     if len(wrong):
@@ -73,7 +138,8 @@ def check_rising(path: Path, column: str, values: np.ndarray) -> None:
         raise DataError(f"{path}: line {row + 2}: expected {column} above {values[row - 1]}, found {values[row]}")
 
 
-def _read_lines(path: Path) -> "tuple[List[str], bool]":
+def _lines(path: Path) -> Tuple[Sequence[str], bool]:
+    """(lines, whether the last one was cut and left out). A header alone is never left out."""
     try:
         text = path.read_bytes().decode("ascii")
     except OSError as error:
@@ -83,23 +149,11 @@ def _read_lines(path: Path) -> "tuple[List[str], bool]":
             f"{path}: expected a CSV file of plain ASCII, found the byte 0x{error.object[error.start]:02x} "
             f"at offset {error.start}"
         ) from error
-    lines = text.splitlines()
-    cut = bool(lines) and not text.endswith("\n")
-    return (lines[:-1] if cut and len(lines) > 1 else lines), cut
-
-
-def _numbers(path: Path, name: str, column: Sequence[str], kind: str) -> np.ndarray:
-    parse = _PARSERS[kind]
-    try:
-        return np.array([parse(cell) for cell in column], np.int64 if kind == INT else np.float64)
-    except (ValueError, OverflowError):
-        raise _wrong_cell(path, name, column, kind) from None
-
-
-def _wrong_cell(path: Path, name: str, column: Sequence[str], kind: str) -> DataError:
-    for number, cell in enumerate(column, start=2):
-        try:
-            np.int64(int(cell)) if kind == INT else float(cell)
-        except (ValueError, OverflowError):
-            return DataError(f"{path}: line {number}: column {name}: expected {_NAMES[kind]}, found {cell[:80]!r}")
-    return DataError(f"{path}: column {name}: expected {_NAMES[kind]} everywhere")
+    for letter in _REFUSED:
+        if letter in text:
+            line = text[: text.index(letter)].count("\n") + 1
+            raise DataError(f"{path}: line {line}: expected plain cells, found {letter!r}")
+    *lines, rest = text.split("\n")
+    if rest and not lines:
+        lines = [rest]
+    return lines, bool(rest)

@@ -1,21 +1,26 @@
 """The picture of scored subnets: EPE against parameters and against multiply-adds, with the ones that
 nothing beats."""
 
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREY, RED, look, panels, png
 
-COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds per image pair"}
+Cost = Callable[[Any], int]
+# What a row costs, under the words that describe it.
+COSTS: Dict[str, Cost] = {
+    "parameters": lambda row: row.parameters,
+    "multiply-adds per image pair": lambda row: row.multiply_adds,
+}
 UNITS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
 
 
-def front(rows: Sequence[Any], cost: str) -> List[Any]:
-    """The Pareto front: the rows that no other row beats in both EPE and `cost` (a field of theirs), cheapest first."""
+def front(rows: Sequence[Any], cost: Cost) -> List[Any]:
+    """The Pareto front: the rows that no other row beats in both EPE and `cost`, cheapest first."""
     best: List[Any] = []
-    for row in sorted(rows, key=lambda row: (getattr(row, cost), row.epe)):
+    for row in sorted(rows, key=lambda row: (cost(row), row.epe)):
         if not best or row.epe < best[-1].epe:
             best.append(row)
     return best
@@ -31,8 +36,8 @@ def draw(path: str, rows: Sequence[Any], title: str, space: SearchSpace) -> None
     disk refuses."""
     with look():
         figure, axes = panels(1, 2, 4.6, sharey=True)
-        for place, (cost, label) in zip(axes, COSTS.items()):
-            unit, unit_name = unit_of(max(getattr(row, cost) for row in rows))
+        for place, (label, cost) in zip(axes, COSTS.items()):
+            unit, unit_name = unit_of(max(cost(row) for row in rows))
             _panel(place, rows, cost, unit, space)
             place.set_xlabel(f"{label}, {unit_name}")
         axes[0].set_ylabel("EPE, px")
@@ -45,9 +50,9 @@ def draw(path: str, rows: Sequence[Any], title: str, space: SearchSpace) -> None
         handle.write(content)
 
 
-def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float, space: SearchSpace) -> None:
+def _panel(axes: Any, rows: Sequence[Any], cost: Cost, unit: float, space: SearchSpace) -> None:
     axes.scatter(
-        [getattr(row, cost) / unit for row in rows],
+        [cost(row) / unit for row in rows],
         [row.epe for row in rows],
         s=26 if len(rows) < 500 else 6,
         color=BLUE,
@@ -57,7 +62,7 @@ def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float, space: Search
     )
     best = front(rows, cost)
     axes.plot(
-        [getattr(row, cost) / unit for row in best],
+        [cost(row) / unit for row in best],
         [row.epe for row in best],
         color=RED,
         marker="D",
@@ -69,7 +74,7 @@ def _panel(axes: Any, rows: Sequence[Any], cost: str, unit: float, space: Search
     published = to_digits(space.baseline, space) if space.baseline and not space.arch_code else None
     baseline = [row for row in rows if row.arch_code == published]
     axes.scatter(
-        [getattr(row, cost) / unit for row in baseline],
+        [cost(row) / unit for row in baseline],
         [row.epe for row in baseline],
         s=90,
         facecolors="none",

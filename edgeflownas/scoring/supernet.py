@@ -28,8 +28,9 @@ from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import SearchSpace, require_same_space
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.folder import CHECKPOINTS, pool_name
 from edgeflownas.run.pool import load_pool
-from edgeflownas.tfcompat import tf
+from edgeflownas.tfcompat import restore, tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
 
@@ -76,7 +77,7 @@ class Supernet:
             self._val, self._bn = self._pipelines()
             saver = tf.train.Saver(self._net.variables.all())
             try:
-                saver.restore(self._session, generation.prefix)
+                restore(saver, self._session, generation.prefix)
             except tf.errors.OpError as error:
                 self._session.close()
                 raise UserError(
@@ -101,7 +102,7 @@ class Supernet:
         score instead of the first `eval.num_samples` of the validation set. UserError: no such run, damaged checkpoint,
         other configuration, other data.
         """
-        generation = CheckpointStore(os.path.join(run_folder, "checkpoints")).load(checkpoint)
+        generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
         stored = configuration.from_dict(state.config, generation.path)
         space = space_of(stored.network)
@@ -239,7 +240,7 @@ def _pool(run_folder: str, stored: Config, config: Config, space: SearchSpace) -
     size = config.eval.pool_size
     if size != stored.eval.pool_size:
         return build_pool(config.train.arch_seed, size, space)
-    return load_pool(os.path.join(run_folder, f"eval_pool_{size}.json"), size, space)
+    return load_pool(os.path.join(run_folder, pool_name(size)), size, space)
 
 
 def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) -> Config:

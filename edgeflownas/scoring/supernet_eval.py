@@ -1,6 +1,6 @@
 """Scores subnets of a finished (or running) run: its evaluation pool, or any codes; never trains.
 
-    python -m edgeflownas.nas.supernet_eval --config configs/supernet_fc2_180x240.yaml --eval_only
+    python -m edgeflownas.nas.supernet_eval --config supernet_fc2_180x240 --eval_only
     --bn_recal_batches 8
 
 Rows go to `subnet_scores.csv` as they are done; the same command goes on where a stopped one ended.
@@ -22,12 +22,17 @@ from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import space_of, to_digits
 from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.nas.search_space import SearchSpace, require_same_space
-from edgeflownas.run.artifacts import run_folder
 from edgeflownas.run.checkpoint import CheckpointStore
+from edgeflownas.run.folder import CHECKPOINTS, SCORES, run_folder
 
-OUTPUT = "subnet_scores.csv"
 SHOWN = 50  # lines of the printed table; the file has them all
 FRONT_SHOWN = 12  # codes of a front
+# Of the configuration; what else a run was trained with comes from its checkpoint.
+USED = (
+    "data.base_path", "data.list_dir", "eval.bn_recal_batches", "eval.batch_size", "eval.num_samples",
+    "runtime.gpu_device", "runtime.deterministic", "runtime.num_workers", "runtime.output_dir",
+    "runtime.experiment_name",
+)  # fmt: skip
 
 EPILOG = """\
 The run is the one in the configuration's output folder (--output_dir, --experiment_name). Its checkpoint knows how it \
@@ -40,7 +45,7 @@ batch at hand.
 
 examples:
   the pool
-    --config configs/supernet_fc2_180x240.yaml --eval_only --bn_recal_batches 8
+    --config supernet_fc2_180x240 --eval_only --bn_recal_batches 8
   two codes, last weights
     --experiment_name x --checkpoint last --codes 000001000,012001210 --output a.csv
   a sample of the space
@@ -60,6 +65,7 @@ def _parser() -> Parser:
         "Scores subnets of a trained supernet: BN statistics are "
         "re-estimated for each, then its EPE is measured on the validation samples.",
         EPILOG,
+        used=USED.__contains__,
     )
     group = parser.add_argument_group("this evaluation")
     group.add_argument(
@@ -75,12 +81,14 @@ def _parser() -> Parser:
     )
     what = group.add_mutually_exclusive_group()
     what.add_argument("--codes", metavar="CODE,...", help="score these codes, in digits (default: the evaluation pool)")
-    what.add_argument("--codes_file", metavar="FILE", help="score the codes in this file, one per line")
+    what.add_argument(
+        "--codes_file", metavar="FILE", help="score the codes in this file, one per line; # starts a comment"
+    )
     what.add_argument(
         "--random", type=positive, metavar="N", help="score N random codes; a larger N continues a smaller one"
     )
     group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
-    group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {OUTPUT} in the run folder)")
+    group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {SCORES} in the run folder)")
     return parser
 
 
@@ -100,8 +108,10 @@ def requested_codes(args: argparse.Namespace, space: SearchSpace) -> Optional[Li
         return _digits([("--codes", text) for text in _split(args.codes, space)], space)
     if args.codes_file is not None:
         with os_errors(f"read {args.codes_file}"), open(args.codes_file, "rb") as handle:
-            lines = handle.read().decode("utf-8", "replace").splitlines()
-        named = [(f"{args.codes_file} line {number}", line.strip()) for number, line in enumerate(lines, 1)]
+            lines = handle.read().decode("utf-8-sig", "replace").splitlines()
+        named = [
+            (f"{args.codes_file} line {number}", line.split("#")[0].strip()) for number, line in enumerate(lines, 1)
+        ]
         named = [(where, text) for where, text in named if text]
         if not named:
             raise UserError(f"{args.codes_file}: expected a code per line, found none")
@@ -137,12 +147,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     }
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     with StopSignals() as stop:
-        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, OUTPUT), stop)
+        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, SCORES), stop)
 
 
 def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
     """The search space of a run, known before TensorFlow is imported."""
-    generation = CheckpointStore(os.path.join(folder, "checkpoints")).load(checkpoint)
+    generation = CheckpointStore(os.path.join(folder, CHECKPOINTS)).load(checkpoint)
     state = RunState.from_dict(generation.state, generation.path)
     space = space_of(configuration.from_dict(state.config, generation.path).network)
     require_same_space(state.space, space, folder)
@@ -251,7 +261,7 @@ def _finish(table: Any, title: str, space: SearchSpace) -> None:
         f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
         f"{ranked[0].bn_recal_batches} BN batches per subnet"
     )
-    for cost, label in COSTS.items():
+    for label, cost in COSTS.items():
         codes = [row.arch_code for row in front(ranked, cost)]
         more = f" and {len(codes) - FRONT_SHOWN} more" if len(codes) > FRONT_SHOWN else ""
         print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))

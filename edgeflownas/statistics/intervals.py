@@ -14,6 +14,7 @@ from edgeflownas.statistics.ranks import kendall_tau_b, pieces
 
 CONFIDENCE = 0.90
 RESAMPLES = 2000
+MIN_CODES = 6
 _ROUNDING = 1e-9  # a tau of 12 codes has few values; the ends must not miss one of them by a last bit
 
 
@@ -27,11 +28,14 @@ class Interval(NamedTuple):
         return self.low <= value <= self.high
 
 
+NO_INTERVAL = Interval(float("nan"), float("nan"))
+
+
 def percentile_interval(draws: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
     """The middle `confidence` of the finite draws."""
     draws = draws[np.isfinite(draws)]
     if not len(draws):
-        return Interval(float("nan"), float("nan"))
+        return NO_INTERVAL
     low, high = np.percentile(draws, [50 * (1 - confidence), 50 * (1 + confidence)])
     return Interval(float(low) - _ROUNDING, float(high) + _ROUNDING)
 
@@ -39,7 +43,12 @@ def percentile_interval(draws: np.ndarray, confidence: float = CONFIDENCE) -> In
 def over_codes(
     statistic: Callable[[np.ndarray], np.ndarray], codes: int, seed: int, resamples: int = RESAMPLES
 ) -> Interval:
-    """The interval of `statistic(chosen)`, of codes drawn with replacement; `chosen` is int [draws, codes]."""
+    """The interval of `statistic(chosen)`, of codes drawn with replacement; `chosen` is int [draws, codes].
+
+    NaN below `MIN_CODES` codes: drawn again and again, so few codes mostly repeat each other.
+    """
+    if codes < MIN_CODES:
+        return NO_INTERVAL
     chosen = stream("bootstrap_codes", seed).randint(0, codes, (resamples, codes))
     return percentile_interval(np.concatenate([statistic(piece) for piece in pieces(chosen, codes**2)]))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeflownas.statistics.intervals import Interval, over_codes
+from edgeflownas.statistics.intervals import NO_INTERVAL, Interval, over_codes
 from edgeflownas.statistics.ranks import kendall_tau_b
 
 LR_SHARE = 0.05  # of the learning rate at the start
@@ -28,7 +28,7 @@ def ranking_stability(epe: np.ndarray, lr: np.ndarray, start_lr: float, seed: in
     counted = np.asarray(lr, np.float64) > LR_SHARE * start_lr
     used = np.asarray(epe, np.float64)[counted]
     if len(used) < 2:
-        return Stability(counted, np.zeros(0), float("nan"), Interval(float("nan"), float("nan")))
+        return Stability(counted, np.zeros(0), float("nan"), NO_INTERVAL)
 
     def mean_tau(chosen: np.ndarray) -> np.ndarray:
         taus = [kendall_tau_b(before[chosen], after[chosen]) for before, after in zip(used[:-1], used[1:])]

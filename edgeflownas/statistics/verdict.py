@@ -111,4 +111,4 @@ def _learned(supernets: Sequence[SupernetFacts]) -> str:
     if not supernets:
         return "there is no strict supernet"
     failed = [one.name for one in supernets if not one.learned]
-    return f"{', '.join(failed)} has not learned" if failed else "every strict supernet has learned"
+    return f"not learned: {', '.join(failed)}" if failed else "every strict supernet has learned"

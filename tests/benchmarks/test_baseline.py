@@ -3,6 +3,7 @@
 import numpy as np
 
 from benchmarks.baseline import MaskedSupernet
+from benchmarks.subjects import SPACE
 from benchmarks.worker import random_batch
 from edgeflownas.config import load
 from edgeflownas.engine.cycle import CycleGraph
@@ -15,7 +16,7 @@ CONFIG = load(
 
 
 def test_loss_and_gradients_are_those_of_the_masked_supernet():
-    codes = fair_cycle(42, 7)
+    codes = fair_cycle(42, 7, SPACE)
     images, flow = random_batch(CONFIG, 2)
     with tf.Graph().as_default(), tf.Session() as session:
         masked = MaskedSupernet(CONFIG)
@@ -23,7 +24,7 @@ def test_loss_and_gradients_are_those_of_the_masked_supernet():
         losses = masked.run(session, codes, images, flow, 0.0)
         want = session.run(masked.mean)
     with tf.Graph().as_default(), tf.Session() as session:
-        ours = CycleGraph(CONFIG)
+        ours = CycleGraph(CONFIG, SPACE)
         ours.initialize(session, 5)
         result = ours.run(session, codes, images, flow, 0.0)
         sums, kernels = session.run([ours.gradient_sums, ours.net.variables.kernels])

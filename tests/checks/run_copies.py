@@ -6,7 +6,7 @@ Loaded by `pytest_plugins` and not from a conftest.py, because the mutation test
 import shutil
 
 import pytest
-from consistent_run import write_run
+from pretended_run import write_run
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 import json
 import os
 
-from edgeflownas.nas.check_manifest import run_checks
+import numpy as np
+
+from edgeflownas.checks.check_manifest import run_checks
 
 
 def failed(folder):
@@ -144,8 +146,14 @@ def both(*changes):
     return tamper
 
 
-RESUME = {"time": "2001-01-01T00:00:00Z", "status_before": "interrupted", "global_step": 6, "changed": [], "command": "x",
-          "gates": {}}  # fmt: skip
+RESUME = {
+    "time": "2001-01-01T00:00:00Z",
+    "status_before": "interrupted",
+    "global_step": 6,
+    "changed": [],
+    "command": "x",
+    "gates": {},
+}
 
 
 def resumed(changed, at=6):
@@ -153,3 +161,16 @@ def resumed(changed, at=6):
     return manifest(
         lambda stored: stored.update(resumes=[dict(RESUME, time=stored["started"], changed=changed, global_step=at)])
     )
+
+
+def epe_of_a_sample(added, **fields):
+    """A tampering of the EPE per sample: one sample of the last evaluation is `added` px worse, or a field differs."""
+
+    def tamper(folder):
+        path = os.path.join(folder, "eval_epe_samples.npz")
+        with np.load(path) as archive:
+            values = dict(archive)
+        values["last"][7, 2] += added
+        np.savez_compressed(path, **dict(values, **fields))
+
+    return tamper

@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from consistent_run import write_run
+from pretended_run import write_run
 from run_tampering import (
     cell,
     counts,
     edit_json,
+    epe_of_a_sample,
     failed,
     flip_a_bit,
     link,
@@ -26,15 +27,21 @@ from run_tampering import (
     write,
 )
 
+from edgeflownas.checks.check_manifest import CHECKS, main, run_checks
 from edgeflownas.errors import UserError
-from edgeflownas.nas.check_manifest import CHECKS, main, run_checks
 
 pytest_plugins = ["run_copies"]
 
 HISTORY, ARCH, STEPS = "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv"
 HASH = "ab" * 32
-RESUME = {"time": "2001-01-01T00:00:00Z", "status_before": "interrupted", "global_step": 3, "changed": [], "command": "x",
-          "gates": {}}  # fmt: skip
+RESUME = {
+    "time": "2001-01-01T00:00:00Z",
+    "status_before": "interrupted",
+    "global_step": 3,
+    "changed": [],
+    "command": "x",
+    "gates": {},
+}
 
 # (the check that must fail, what is done to the run)
 FAULTS = [
@@ -67,7 +74,8 @@ FAULTS = [
     ("manifest: data set", setting("dataset.source", "magic")),
     ("manifest: data set", setting("dataset.base_path", "here")),
     ("manifest: network", setting("parameter_count", 12122016)),
-    ("manifest: network", setting("search_space.EB1.options", [1, 2])),
+    ("manifest: network", setting("search_space.digest", HASH)),
+    ("manifest: network", setting("search_space.blocks", [])),
     ("manifest: gates", setting("gates.gate3", "fine")),
     ("manifest: gates", setting("gates.unsigned", "no")),
     ("manifest: status", setting("status", "running late")),
@@ -80,6 +88,7 @@ FAULTS = [
     ("fairness: counts", counts(lambda fields: fields.update(fairness_gap=1))),
     ("fairness: counts", counts(lambda fields: fields.update(supernet_mode="uniform"))),
     ("fairness: counts", counts(lambda fields: fields["counts"].pop("H2Out"))),
+    ("fairness: counts", counts(lambda fields: fields["space"].update(digest=HASH))),
     ("fairness: counts", remove("fairness_counts.json")),
     ("fairness: gap at every evaluation", cell(HISTORY, 1, "fairness_gap", "1")),
     ("steps: none missing, none twice", rows(STEPS, lambda body: body[:5] + body[6:])),
@@ -92,8 +101,10 @@ FAULTS = [
     ("steps: losses", cell(STEPS, 3, "loss", "nan")),
     ("steps: losses", cell(STEPS, 3, "l2_loss", "-1.0")),
     ("evaluations: pool", remove("eval_pool_12.json")),
-    ("evaluations: pool", lambda folder: edit_json(
-        os.path.join(folder, "eval_pool_12.json"), lambda fields: fields["codes"].reverse())),
+    (
+        "evaluations: pool",
+        lambda folder: edit_json(os.path.join(folder, "eval_pool_12.json"), lambda fields: fields["codes"].reverse()),
+    ),
     ("evaluations: none missing, none twice", rows(HISTORY, lambda body: body[:1] + body[2:])),
     ("evaluations: none missing, none twice", rows(HISTORY, lambda body: body[:2] + body[1:])),
     ("evaluations: none missing, none twice", rows(HISTORY, lambda body: body[:1] + body[2:0:-1] + body[3:])),
@@ -108,8 +119,12 @@ FAULTS = [
     ("evaluations: subnets and ranks", rows(ARCH, lambda body: body[:13] + body[14:])),
     ("evaluations: subnets and ranks", rows(ARCH, tie_ranks)),
     ("evaluations: subnets and ranks", cell(ARCH, 13, "rank", "13")),
+    ("evaluations: subnets and ranks", cell(ARCH, 13, "space", "edgeflownet_v2:0123456789ab")),
     ("evaluations: subnets and ranks", cell(ARCH, 13, "epoch", "1")),
     ("evaluations: subnets and ranks", cell(ARCH, 13, "global_step", "3")),
+    ("evaluations: EPE per sample", epe_of_a_sample(0.01)),
+    ("evaluations: EPE per sample", epe_of_a_sample(0.0, last_epoch=3)),
+    ("evaluations: EPE per sample", epe_of_a_sample(0.0, best_epoch=2)),
     ("evaluations: mean and std", cell(HISTORY, 1, "mean_epe_12", "6.5001")),
     ("evaluations: mean and std", cell(HISTORY, 1, "std_epe_12", "0.5")),
     ("evaluations: zero flow", cell(HISTORY, 0, "zero_flow_epe", "8.26")),
@@ -140,22 +155,26 @@ FAULTS = [
     ("checkpoints: lengths of the tables", rows(STEPS, lambda body: body + ["12,5,0,0,0,0,0"])),
     ("folder: files", remove("supernet_training_report.md")),
     ("folder: files", remove("eval_samples.npz")),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize("details", [
-    {},
-    {"epochs": 0, "status": "interrupted"},
-    {"epochs": 2, "num_epochs": 4, "extra_steps": 1, "status": "interrupted"},
-    {"mode": "uniform"},
-    {"epochs": 5, "num_epochs": 7, "patience": 2, "status": "early_stopped"},
-    {"epochs": 2, "num_epochs": 4, "status": "running"},
-    {"epochs": 1, "extra_steps": 2, "status": "failed"},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "details",
+    [
+        {},
+        {"epochs": 0, "status": "interrupted"},
+        {"epochs": 2, "num_epochs": 4, "extra_steps": 1, "status": "interrupted"},
+        {"mode": "uniform"},
+        {"epochs": 5, "num_epochs": 7, "patience": 2, "status": "early_stopped"},
+        {"epochs": 2, "num_epochs": 4, "status": "running"},
+        {"epochs": 1, "extra_steps": 2, "status": "failed"},
+    ],
+    ids=str,
+)
 def test_a_consistent_run_passes(tmp_path, details):
-    path = write_run(tmp_path, **details)
-    assert failed(os.path.dirname(path)) == {}
-    assert main(["--path", path]) == 0
+    folder = str(write_run(tmp_path, **details))
+    assert failed(folder) == {}
+    assert main(["--path", os.path.join(folder, "train_manifest.json")]) == 0
 
 
 @pytest.mark.parametrize("number", range(len(FAULTS)), ids=lambda i: f"{i} {FAULTS[i][0]}")
@@ -179,15 +198,13 @@ def test_the_best_checkpoint_of_another_epoch_is_found(run):
 
 
 def test_a_run_that_goes_on_may_be_ahead_of_its_checkpoint(tmp_path):
-    path = write_run(tmp_path, epochs=2, num_epochs=4, status="running")
+    folder = str(write_run(tmp_path, epochs=2, num_epochs=4, status="running"))
     last = read(str(tmp_path / STEPS)).splitlines()[-1].split(",")
     rate = 0.5 * 1e-4  # step 6 of 12 is half-way down the cosine
     rows(STEPS, lambda body: body + [",".join(["6", "3", repr(rate)] + last[3:])])(str(tmp_path))
     assert failed(str(tmp_path)) == {}
     setting("status", "interrupted")(str(tmp_path))
-    assert {"steps: none missing, none twice", "checkpoints: lengths of the tables"} <= set(
-        failed(os.path.dirname(path))
-    )
+    assert {"steps: none missing, none twice", "checkpoints: lengths of the tables"} <= set(failed(folder))
 
 
 def test_steps_before_an_accepted_change_are_not_held_against_the_new_value(run):
@@ -221,7 +238,7 @@ def _at(value, path):
 
 @pytest.mark.parametrize("wrong", [None, True, -1, "x", [7]], ids=repr)
 def test_no_wrong_value_crashes_it(run, wrong):
-    """Every field of the manifest, however deep, gets a wrong value: that is found out, or harmless, and never a traceback."""
+    """Every field of the manifest, however deep, gets a wrong value: that is found, or harmless, never a traceback."""
     path = os.path.join(run, "train_manifest.json")
     original = json.loads(read(path))
     for leaf in _leaves(original):
@@ -231,11 +248,23 @@ def test_no_wrong_value_crashes_it(run, wrong):
         with open(tampered, "w") as handle:
             json.dump(fields, handle)
         outcomes = run_checks(tampered)
-        # Paths, runtime and what only a person can judge may hold any text or number.
-        free = leaf[0] in ("config_origins", "initial_weights") or leaf[:2] in (("config", "runtime"), ("config", "data")) \
-            or leaf in (("git_dirty",), ("gates", "unsigned"), ("device",), ("command",), ("versions", "platform"),
-                        ("versions", "edgeflownas"), ("dataset", "val"))  # fmt: skip
-        if not free and json.dumps(_at(original, leaf)[leaf[-1]]) != json.dumps(wrong):
+        # Paths, runtime and what only a person can judge may hold any text or number. Null is an empty text.
+        free = (
+            leaf[0] in ("config_origins", "initial_weights")
+            or leaf[:2] in (("config", "runtime"), ("config", "data"))
+            or leaf
+            in (
+                ("git_dirty",),
+                ("gates", "unsigned"),
+                ("device",),
+                ("command",),
+                ("versions", "platform"),
+                ("versions", "edgeflownas"),
+                ("dataset", "val"),
+            )
+        )
+        empty = wrong is None and _at(original, leaf)[leaf[-1]] == ""
+        if not free and not empty and json.dumps(_at(original, leaf)[leaf[-1]]) != json.dumps(wrong):
             assert not all(outcome.passed for outcome in outcomes), f"{leaf} = {wrong!r} was overlooked"
 
 
@@ -274,7 +303,7 @@ def test_no_damaged_table_crashes_it(run, table, content):
 
 def test_the_command_prints_a_line_per_check_and_does_not_import_tensorflow(run):
     program = (
-        "import sys; from edgeflownas.nas.check_manifest import main; status = main(sys.argv[1:]);"
+        "import sys; from edgeflownas.checks.check_manifest import main; status = main(sys.argv[1:]);"
         "assert 'tensorflow' not in sys.modules; sys.exit(status)"
     )
     remove("train.log")(run)
@@ -289,13 +318,3 @@ def test_the_command_prints_a_line_per_check_and_does_not_import_tensorflow(run)
     assert len(lines) == len(CHECKS) + 1
     assert [line.split()[0] for line in lines[:-1]].count("FAIL") == 1
     assert lines[-1].startswith(f"check_manifest FAILED: 1 of {len(CHECKS)} checks")
-
-
-def test_the_columns_are_the_trainers():
-    from edgeflownas.checks.cycles import STEP_COLUMNS
-    from edgeflownas.checks.evaluations import ARCH_COLUMNS, history_columns
-    from edgeflownas.engine import records
-
-    assert records.STEP_COLUMNS == STEP_COLUMNS
-    assert records.ARCH_COLUMNS == ARCH_COLUMNS
-    assert records.history_columns(15) == history_columns(15)

@@ -3,11 +3,11 @@
 import os
 
 import pytest
-from consistent_run import write_run
+from pretended_run import write_run
 from run_tampering import RESUME, both, cell, counts, failed, manifest, read, resumed, rows, said, setting, write
 
+from edgeflownas.checks.check_manifest import run_checks
 from edgeflownas.errors import UserError
-from edgeflownas.nas.check_manifest import run_checks
 
 pytest_plugins = ["run_copies"]
 
@@ -97,13 +97,13 @@ def test_of_equal_means_the_first_is_the_best(run):
 
 
 def test_no_best_before_the_first_evaluation(tmp_path):
-    folder = os.path.dirname(write_run(tmp_path, epochs=0, status="interrupted"))
+    folder = str(write_run(tmp_path, epochs=0, status="interrupted"))
     setting("best", {"epoch": 0, "global_step": 0, "mean_epe": 1.0})(folder)
     assert failed(folder)["evaluations: best"] == 'got best {"epoch": 0, "global_step": 0, "mean_epe": 1.0}, want null'
 
 
 def test_no_evaluation_after_the_early_stop_unless_the_patience_was_changed(tmp_path):
-    folder = os.path.dirname(write_run(tmp_path, epochs=6, num_epochs=7, patience=2, status="early_stopped"))
+    folder = str(write_run(tmp_path, epochs=6, num_epochs=7, patience=2, status="early_stopped"))
     assert failed(folder)["evaluations: early stop"] == "got an evaluation of epoch 6, want none after the early stop"
     resumed(["eval.patience"], at=15)(folder)
     assert "evaluations: early stop" not in failed(folder)
@@ -121,8 +121,7 @@ def test_a_manifest_that_is_not_there_is_named_with_the_reason(tmp_path):
     with pytest.raises(UserError) as caught:
         run_checks(path)
     assert str(caught.value) == (
-        f"cannot read the manifest {path}: No such file or directory; --path wants the train_manifest.json "
-        "of a run folder"
+        f"{path}: cannot be read: No such file or directory; --path wants the train_manifest.json of a run folder"
     )
 
 
@@ -130,11 +129,12 @@ def test_a_manifest_that_is_not_there_is_named_with_the_reason(tmp_path):
 
 
 def test_a_running_run_may_be_ahead_of_its_checkpoint_but_not_behind(tmp_path):
-    folder = os.path.dirname(write_run(tmp_path, epochs=2, status="running"))
+    folder = str(write_run(tmp_path, epochs=2, status="running"))
     whole = {name: read(os.path.join(folder, name)) for name in (STEPS, HISTORY, "fairness_counts.json")}
-    for table, check, words in ((STEPS, "steps: none missing, none twice", "got 5 rows, want 6, as the last checkpoint says"),
-                                (HISTORY, "evaluations: none missing, none twice",
-                                 "got 1 rows, want 2, as the last checkpoint says")):  # fmt: skip
+    for table, check, words in (
+        (STEPS, "steps: none missing, none twice", "got 5 rows, want 6, as the last checkpoint says"),
+        (HISTORY, "evaluations: none missing, none twice", "got 1 rows, want 2, as the last checkpoint says"),
+    ):
         rows(table, lambda body: body[:-1])(folder)
         assert failed(folder)[check] == words
         assert (
@@ -159,14 +159,23 @@ def other_decay(stored):
     stored["config_origins"]["train.wd"] = "command line"
 
 
-@pytest.mark.parametrize("changed, status, accepted", [
-    ([["train.wd"]], "running", True), ([["train.wd"]], "failed", True), ([["train.wd"]], "interrupted", False),
-    ([], "running", False), ([["train.lr"]], "running", False), ([["train.lr"], ["train.wd"]], "running", True),
-    ([["train.wd"], ["train.lr"]], "running", False), ([["x"], ["train.wd"], ["train.lr"]], "running", False),
-    ([["x"], ["y"], ["train.wd"]], "running", True), ([["train.wd"], ["y"], ["z"]], "running", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed, status, accepted",
+    [
+        ([["train.wd"]], "running", True),
+        ([["train.wd"]], "failed", True),
+        ([["train.wd"]], "interrupted", False),
+        ([], "running", False),
+        ([["train.lr"]], "running", False),
+        ([["train.lr"], ["train.wd"]], "running", True),
+        ([["train.wd"], ["train.lr"]], "running", False),
+        ([["x"], ["train.wd"], ["train.lr"]], "running", False),
+        ([["x"], ["y"], ["train.wd"]], "running", True),
+        ([["train.wd"], ["y"], ["z"]], "running", False),
+    ],
+)
 def test_the_checkpoint_may_lack_what_the_last_resume_changed(tmp_path, changed, status, accepted):
-    folder = os.path.dirname(write_run(tmp_path, epochs=2, status="running"))
+    folder = str(write_run(tmp_path, epochs=2, status="running"))
     manifest(
         lambda stored: stored.update(
             status=status,

@@ -6,6 +6,7 @@ import pytest
 from edgeflownas import config as configuration
 from edgeflownas.engine.cycle import CycleGraph
 from edgeflownas.errors import RunFailed
+from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.tfcompat import tf
 from gates import oracles
 
@@ -23,7 +24,7 @@ def make(**changes):
     settings.update(changes)
     config, _ = configuration.load(None, settings)
     with tf.Graph().as_default():
-        graph = CycleGraph(config)
+        graph = CycleGraph(config, space_of(config.network))
         session = tf.Session()
         graph.initialize(session, 3)
     return graph, session

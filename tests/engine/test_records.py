@@ -11,25 +11,24 @@ from tqdm import tqdm
 
 from edgeflownas.engine import progress as progress_module
 from edgeflownas.engine.progress import Progress, duration
-from edgeflownas.engine.records import STEP_COLUMNS, Records, history_columns, ranks
+from edgeflownas.engine.records import Records, ranks
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.run.artifacts import read_table, real
+from edgeflownas.nas.search_space import get_space
+from edgeflownas.run.rows import EvaluationRow, StepRow, columns, real
+from edgeflownas.run.tables import read_table
 from edgeflownas.tfcompat import tf
 
-POOL = build_pool(42, 12)
+SPACE = get_space("edgeflownet_v1")
+POOL = build_pool(42, 12, SPACE)
 
 
 def step_row(step):
-    draw = np.random.RandomState(step)
-    return dict(
-        {"step": step, "epoch": 1 + step // 5}, **{name: float(draw.uniform(0, 9)) for name in STEP_COLUMNS[2:]}
-    )
+    return StepRow(step, 1 + step // 5, *np.random.RandomState(step).uniform(0, 9, len(StepRow._fields) - 2).tolist())
 
 
 def evaluation_row(epoch):
-    draw = np.random.RandomState(100 + epoch)
-    row = {name: float(draw.uniform(0, 9)) for name in history_columns(12)}
-    row.update(
+    draw = np.random.RandomState(100 + epoch).uniform(0, 9, len(EvaluationRow._fields)).tolist()
+    return EvaluationRow(*draw)._replace(
         epoch=epoch,
         global_step=5 * epoch,
         fairness_gap=0,
@@ -38,7 +37,6 @@ def evaluation_row(epoch):
         bn_recal_batches=8,
         num_samples=3,
     )
-    return row
 
 
 def events(folder):
@@ -57,7 +55,7 @@ def events(folder):
 
 
 def write(folder, first, last, lengths=None):
-    records = Records(str(folder), 12, False, scalar_every=1, flush_every=200)
+    records = Records(str(folder), SPACE, 12, False, scalar_every=1, flush_every=200)
     if lengths is not None:
         records.cut_back(lengths)
     records.open_events(first)
@@ -77,17 +75,19 @@ def test_tensorboard_and_tables_agree_to_the_last_digit_also_after_a_resume(tmp_
     write(tmp_path, 5, 8, noted)  # three cycles that no checkpoint knows of
     write(tmp_path, 5, 15, noted)  # the resume
     scalars = events(tmp_path)
-    steps = read_table(str(tmp_path / "train_steps.csv"), STEP_COLUMNS)
-    assert [int(row["step"]) for row in steps] == list(range(15))
-    for row in steps:
-        for name in STEP_COLUMNS[2:]:
-            assert real(scalars["train/" + name][int(row["step"])]) == row[name]
-    history = read_table(str(tmp_path / "eval_epe_history.csv"))
-    assert [row["epoch"] for row in history] == ["1", "2", "3"]
-    for row in history:
-        for name in history_columns(12)[2:]:
-            value = scalars["eval/" + name][int(row["global_step"]) - 1]
-            assert np.float32(row[name]) == np.float32(value)
+    steps = read_table(tmp_path / "train_steps.csv", StepRow)
+    assert steps.numbers.step.tolist() == list(range(15))
+    for step, row in enumerate(zip(*steps.texts)):
+        for name, text in list(zip(steps.names, row))[2:]:
+            assert real(scalars["train/" + name][step]) == text
+    history = read_table(tmp_path / "eval_epe_history.csv", EvaluationRow, 12)
+    assert history.texts.epoch == ["1", "2", "3"]
+    for row in zip(*history.texts):
+        for name, text in list(zip(history.names, row))[2:]:
+            assert np.float32(text) == np.float32(scalars["eval/" + name][int(row[1]) - 1])
+    assert set(scalars) == {"train/" + name for name in columns(StepRow)[2:]} | {
+        "eval/" + name for name in columns(EvaluationRow, 12)[2:]
+    }
     assert set(map(len, scalars.values())) == {15, 3}
 
 

@@ -15,8 +15,9 @@ from edgeflownas.config import load
 from edgeflownas.engine.evaluate import Scorer
 from edgeflownas.engine.trainer import session_config
 from edgeflownas.nas.fair_sampler import fair_cycle
-from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.tfcompat import tf
+from tests.nas.nas_spaces import V1
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -25,7 +26,7 @@ def statistics(xla):
     """BN statistics of one batch through three paths, and what ran to get them."""
     config, _ = load(None, {"runtime.xla": xla})
     with tf.Graph().as_default():
-        net = Supernet(2)
+        net = SupernetGraph(2, V1)
         scorer = Scorer(net, 64, 67, 3)
         with tf.Session(config=session_config(config)) as session:
             net.variables.initialize(session, 1)
@@ -33,7 +34,7 @@ def statistics(xla):
             trace = tf.RunMetadata()
             vector = session.run(
                 scorer._batch_statistics,
-                {scorer.codes: fair_cycle(1, 1), scorer.images: images},
+                {scorer.codes: fair_cycle(1, 1, V1), scorer.images: images},
                 tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
                 trace,
             )

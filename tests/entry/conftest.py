@@ -61,10 +61,21 @@ def unevaluated_run(tmp_path, tiny_data):
 
 
 def _prepare(folder, data):
-    config, _ = configuration.load(None, {
-        "data.base_path": data, "data.input_height": 64, "data.input_width": 67, "network.init_channels": 2,
-        "train.batch_size": 5, "eval.batch_size": 2, "eval.bn_recal_batches": 2, "runtime.gpu_device": "-1",
-        "runtime.deterministic": True, "runtime.output_dir": folder})  # fmt: skip
+    config, _ = configuration.load(
+        None,
+        {
+            "data.base_path": data,
+            "data.input_height": 64,
+            "data.input_width": 67,
+            "network.init_channels": 2,
+            "train.batch_size": 5,
+            "eval.batch_size": 2,
+            "eval.bn_recal_batches": 2,
+            "runtime.gpu_device": "-1",
+            "runtime.deterministic": True,
+            "runtime.output_dir": folder,
+        },
+    )
     index = build_index(config.data, config.train.seed)
     store = CheckpointStore(os.path.join(folder, "checkpoints"))
 
@@ -79,8 +90,13 @@ def _prepare(folder, data):
                 tf.train.Saver(net.variables.all()).save(session, prefix, write_meta_graph=False, write_state=False)
 
         state = RunState(
-            step=epoch, evaluations=epoch, fairness=FairnessCounts().as_dict(), config=configuration.to_dict(config),
-            config_hash=configuration.config_hash(config), dataset=index.fingerprint)  # fmt: skip
+            step=epoch,
+            evaluations=epoch,
+            fairness=FairnessCounts().as_dict(),
+            config=configuration.to_dict(config),
+            config_hash=configuration.config_hash(config),
+            dataset=index.fingerprint,
+        )
         store.commit(write, state.as_dict(), is_best)
 
     return TinyRun(folder, data, config, store, commit)

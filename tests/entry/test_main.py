@@ -1,5 +1,6 @@
 """The command `edgeflownas`: its table, its errors, and that it imports only what is asked for."""
 
+import importlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -34,8 +35,10 @@ def test_version(capsys):
     "arguments, message",
     [
         (["trian"], "did you mean train"),
-        (["data"], "data synthetic, data verify"),
-        (["data", "make"], "expected one of"),
+        (["data", "make"], "expected one of: data synthetic, data verify$"),
+        (["data", "verfy"], "did you mean data verify"),
+        (["gates", "stauts"], "did you mean status.; commands: status, verify, clauses; other words .* pytest"),
+        (["gates", "everything"], "no command and no file; commands"),
         (["xyz"], "commands: "),
     ],
 )
@@ -123,3 +126,55 @@ def test_data_verify_finds_a_damaged_file(tiny_data, tmp_path, capsys):
         handle.write(bytes([byte ^ 4]))
     with pytest.raises(UserError, match="0000003-img_1.png"):
         console.dispatch(["data", "verify"] + flags + [own])
+
+
+@pytest.mark.parametrize("arguments, code", [(["data"], 2), (["data", "--help"], 0), (["data", "-h"], 0)])
+def test_a_group_of_commands_explains_itself(capsys, arguments, code):
+    assert console.dispatch(arguments) == code
+    assert capsys.readouterr().out.splitlines() == [
+        "usage: edgeflownas data COMMAND [ARGUMENTS]",
+        "",
+        "  data synthetic  make a small synthetic FlyingChairs2",
+        "  data verify     decode every file of a data set",
+    ]
+
+
+@pytest.mark.parametrize("command", [one for one in console.COMMANDS if one.module], ids=lambda one: one.name)
+def test_the_usage_names_the_command_that_was_given(capsys, command):
+    with pytest.raises(SystemExit):
+        console.dispatch(command.name.split() + ["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: edgeflownas {command.name} ")
+    with pytest.raises(SystemExit):
+        importlib.import_module(command.module).main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: python ")
+
+
+@pytest.mark.parametrize(
+    "command, hidden",
+    [("eval", "--lr --batch_size --num_epochs --seed --patience --fast_mode --input_height"),
+     ("data verify", "--lr --batch_size --patience --gpu_device --bn_recal_batches")],
+)  # fmt: skip
+def test_help_lists_only_the_flags_that_a_command_uses(capsys, command, hidden):
+    with pytest.raises(SystemExit):
+        console.dispatch(command.split() + ["--help"])
+    words = capsys.readouterr().out.replace(",", " ").split()
+    assert [flag for flag in hidden.split() if flag in words] == []
+    assert "--base_path" in words and "--config" in words
+
+
+def test_a_pipe_that_has_read_enough_is_no_error():
+    command = f"{sys.executable} -m edgeflownas eval --help"
+    done = subprocess.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)  # fmt: skip
+    assert done.stderr == b"" and int(done.stdout) in (0, 141)
+
+
+def test_output_into_a_closed_pipe_ends_with_its_code_and_no_words():
+    program = (
+        "import sys\nfrom edgeflownas.errors import run_cli\nrun_cli(lambda argv: [print(i) for i in range(10**5)])"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        ["bash", "-c", '"$@" | head -1; echo ${PIPESTATUS[0]}', "x"] + command,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert (done.stdout, done.stderr) == (b"0\n141\n", b"")

@@ -360,7 +360,7 @@ GATE_3 = (
         _TRAINER,
         "G3.17",
         "a resume starts with fresh optimizer state",
-        "self.saver.restore(self.session, generation.prefix)",
+        "restore(self.saver, self.session, generation.prefix)",
         "self.graph.initialize(self.session, 0)\n        weights = self.graph.net.variables.all() + "
         "[self.graph.global_step]\n"
         "        tf.train.Saver(weights).restore(self.session, generation.prefix)",
@@ -544,8 +544,8 @@ GATE_4 = (
         "scripts/hpc/run_supernet_train.sh",
         "G4.7",
         "the HPC template trains another number of epochs",
-        "--num_epochs 200",
-        "--num_epochs 100",
+        'words+=(--experiment_name "$name")',
+        'words+=(--experiment_name "$name" --num_epochs 100)',
     ),
     (
         "wrong-version",

@@ -18,9 +18,16 @@ from edgeflownas.data import flow_io
 from edgeflownas.data.fc2_index import DIRNAMES, TRAIN_LIST, VAL_LIST, build_index
 from edgeflownas.errors import DataError, UserError
 from edgeflownas.nas import arch_codec
-from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
-from edgeflownas.run.artifacts import Manifest, read_table
+from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.nas.search_space import get_space
 from edgeflownas.run.checkpoint import CheckpointStore
+from edgeflownas.run.manifest import Manifest
+from edgeflownas.run.pool import load_pool, save_pool
+from edgeflownas.run.rows import StepRow
+from edgeflownas.run.tables import read_table
+
+SPACE = get_space("edgeflownet_v1")
+POOL = build_pool(42, 6, SPACE)
 
 fuzz = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 PLAIN = st.recursive(
@@ -79,10 +86,14 @@ def test_set_of_any_text(name, text):
 @given(PLAIN | st.text(alphabet="012, ", max_size=20) | st.lists(st.integers(-1, 3), min_size=8, max_size=10))
 def test_arch_codes(code):
     try:
-        values = arch_codec.parse(code)
+        values = arch_codec.parse(code, SPACE)
     except ValueError:
         return
-    assert len(values) == 9 and set(values) <= {0, 1, 2} and arch_codec.parse(arch_codec.to_digits(values)) == values
+    assert (
+        len(values) == 9
+        and set(values) <= {0, 1, 2}
+        and arch_codec.parse(arch_codec.to_digits(values, SPACE), SPACE) == values
+    )
 
 
 SOUND = flow_io.flo_header(5, 3) + np.arange(30, dtype="<f4").tobytes()
@@ -161,7 +172,8 @@ def test_manifests_of_any_bytes(tmp_path, data):
         mutated(sound) | st.binary(max_size=50) | PLAIN.map(lambda value: json.dumps(value).encode("ascii"))
     )
     try:
-        fields = Manifest.open(write(tmp_path / "train_manifest.json", content)).fields
+        write(tmp_path / "train_manifest.json", content)
+        fields = Manifest.open(str(tmp_path)).fields
     except UserError:
         return
     assert {"status", "resumes"} <= set(fields)
@@ -171,22 +183,26 @@ def test_manifests_of_any_bytes(tmp_path, data):
 @given(st.data())
 def test_pools_of_any_bytes(tmp_path, data):
     path = str(tmp_path / "pool.json")
-    pool = build_pool(42, 6)
-    save_pool(path, pool, 42)
+    save_pool(path, POOL, 42, SPACE)
     with open(path, "rb") as handle:
         sound = handle.read()
     write(path, data.draw(mutated(sound) | st.binary(max_size=50)))
     try:
-        assert np.array_equal(load_pool(path, 42, 6), pool)
+        assert np.array_equal(load_pool(path, 6, SPACE), POOL)
     except UserError:
         pass
 
 
 @fuzz
-@given(st.binary(max_size=80) | mutated(b"a,b\n1,2\n3,4\n"))
-def test_tables_of_any_bytes(tmp_path, content):
+@given(st.data(), st.booleans())
+def test_tables_of_any_bytes(tmp_path, data, finite):
+    sound = ",".join(StepRow._fields).encode("ascii") + b"\n0,1,0.1,2.0,0.0,7.5,5.0\n1,1,0.1,1.9,0.0,nan,5.0\n"
+    path = write(tmp_path / "a.csv", data.draw(mutated(sound) | st.binary(max_size=80)))
     try:
-        rows = read_table(write(tmp_path / "a.csv", content))
+        table = read_table(path, StepRow, finite=finite, allow_cut=not finite)
+        rows = table.values()
     except UserError:
         return
-    assert all(len(row) >= 1 for row in rows)
+    assert len(rows) == len(table) and not (finite and table.cut)
+    assert all(isinstance(row.step, int) and isinstance(row.loss, float) for row in rows)
+    assert not finite or all(np.isfinite(row).all() for row in rows)

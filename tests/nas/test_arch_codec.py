@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from nas_spaces import MIXED, SPACES, WIDE
 
 from edgeflownas.errors import UserError
 from edgeflownas.nas import arch_codec
 from edgeflownas.nas.arch_codec import describe, parse, to_digits, to_text
-from edgeflownas.nas.search_space import SPACE
+from tests.nas.nas_spaces import MIXED, SPACES, V1, WIDE, codes_of
 
 GOOD = (0, 1, 2, 0, 0, 1, 2, 1, 0)
 SPELLING = 'write it like "0,0,0,0,0,0,0,0,0" or "000000000", no spaces'
@@ -35,7 +34,7 @@ MEANING = {
 }
 
 
-def refusal(code, space=SPACE):
+def refusal(code, space=V1):
     with pytest.raises(ValueError) as caught:
         parse(code, space)
     assert type(caught.value) is ValueError
@@ -46,17 +45,13 @@ def with_value(value, position):
     return GOOD[:position] + (value,) + GOOD[position + 1 :]
 
 
-def codes_of(space):
-    return st.tuples(*(st.integers(0, options - 1) for options in space.num_options))
-
-
 # ---- what is accepted
 
 
 @pytest.mark.parametrize("value", range(3))
 @pytest.mark.parametrize("position", range(9))
 def test_every_position_and_value_means_what_the_specification_says(position, value):
-    found = describe(with_value(value, position))
+    found = describe(with_value(value, position), V1)
     want = {name: labels[GOOD[i]] for i, (name, labels) in enumerate(MEANING.items())}
     want[list(MEANING)[position]] = list(MEANING.values())[position][value]
     assert list(found.items()) == list(want.items())
@@ -91,8 +86,8 @@ def test_other_kinds_of_sequences_and_ints_are_accepted():
         TWO = 2
 
     pair = collections.namedtuple("pair", "a b c d e f g h i")
-    assert parse(pair(*GOOD)) == GOOD
-    parsed = parse(with_value(Value.TWO, 4))
+    assert parse(pair(*GOOD), V1) == GOOD
+    parsed = parse(with_value(Value.TWO, 4), V1)
     assert parsed == with_value(2, 4) and type(parsed[4]) is int
 
 
@@ -247,7 +242,7 @@ ALPHABET = "012,3 -+.\n\u0660\u0661\uff10\u00b2\u2460x"
 @example(" 012001210")
 def test_text_is_accepted_exactly_if_the_regular_expression_matches(text):
     if re.fullmatch("[012]{9}|[012](,[012]){8}", text):
-        assert parse(text) == tuple(int(digit) for digit in text.replace(",", ""))
+        assert parse(text, V1) == tuple(int(digit) for digit in text.replace(",", ""))
     else:
         message = refusal(text)
         assert "length=9 required, got " in message or "value must be in {0,1,2}, position " in message
@@ -262,7 +257,7 @@ def test_text_is_accepted_exactly_if_the_regular_expression_matches(text):
 )
 def test_a_list_is_accepted_exactly_if_it_holds_nine_ints_in_range(values):
     if len(values) == 9 and all(type(value) is int and value in (0, 1, 2) for value in values):
-        assert parse(values) == tuple(values)
+        assert parse(values, V1) == tuple(values)
     else:
         refusal(values)
 
@@ -336,7 +331,7 @@ def test_the_self_test_passes_on_other_spaces(space):
 
 
 def test_the_self_test_tries_these_refusals():
-    found = list(arch_codec._wrong_shapes(GOOD, SPACE))
+    found = list(arch_codec._wrong_shapes(GOOD, V1))
     assert [name for name, _, _ in found] == [
         "a tuple of 0",
         "0 digits",
@@ -357,7 +352,7 @@ def test_the_self_test_tries_these_refusals():
     ]
     assert [len(code) for _, code, _ in found[:11]] == [0, 0, 1, 1, 8, 8, 10, 10, 900, 900, 18]
     assert [code for _, code, _ in found[11:16]] == [None, 0, 12001210, 1.5, True]
-    found = list(arch_codec._wrong_values(GOOD, SPACE))
+    found = list(arch_codec._wrong_values(GOOD, V1))
     assert len(found) == 9 * 20
     values = (
         "3 (int)",
@@ -371,7 +366,7 @@ def test_the_self_test_tries_these_refusals():
         "b'0' (bytes)",
         "[0] (list)",
     )
-    for position, block in enumerate(SPACE.names):
+    for position, block in enumerate(V1.names):
         here = found[20 * position : 20 * position + 20]
         assert tuple(name for name, _, _ in here[:10]) == tuple(f"{value} at position {position}" for value in values)
         for name, code, phrases in here:
@@ -446,7 +441,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_self_test_reports_a_planted_fault(fault, monkeypatch):
-    monkeypatch.setattr(arch_codec, "parse", lambda code, space=MIXED: fault(code, space))
+    monkeypatch.setattr(arch_codec, "parse", fault)
     assert arch_codec.self_test(MIXED)[1]
 
 
@@ -476,19 +471,19 @@ def test_the_self_test_goes_on_after_a_fault_that_raises(monkeypatch):
 
 
 def test_main_passes_a_sound_codec(monkeypatch, capsys):
-    monkeypatch.setattr(arch_codec, "self_test", lambda real=arch_codec.self_test: real(MIXED))
+    monkeypatch.setattr(arch_codec, "self_test", lambda space, real=arch_codec.self_test: real(MIXED))
     assert arch_codec.main(["--self_test"]) == 0
     assert re.fullmatch(r"arch_codec self test passed: 108 codes .*; 0 problems\n", capsys.readouterr().out)
 
 
 def test_main_fails_and_shows_the_first_problems_of_a_broken_codec(monkeypatch, capsys):
-    monkeypatch.setattr(arch_codec, "self_test", lambda real=arch_codec.self_test: real(MIXED))
-    monkeypatch.setattr(arch_codec, "parse", lambda code, space=MIXED: strips_commas(code, space))
+    monkeypatch.setattr(arch_codec, "self_test", lambda space, real=arch_codec.self_test: real(MIXED))
+    monkeypatch.setattr(arch_codec, "parse", strips_commas)
     assert arch_codec.main(["--self_test"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("problem: a trailing comma: accepted as (0, 0, 0, 0, 0)")
     assert re.fullmatch(r"arch_codec self test FAILED: 108 codes .*; 1 problems", lines[-1]) and len(lines) == 2
-    monkeypatch.setattr(arch_codec, "parse", lambda code, space=MIXED: None)
+    monkeypatch.setattr(arch_codec, "parse", lambda code, space: None)
     assert arch_codec.main(["--self_test"]) == 1
     assert len(capsys.readouterr().out.splitlines()) == 11
 
@@ -540,9 +535,9 @@ def test_the_command_checks_all_codes_with_assertions_switched_off():
 
 def test_the_command_fails_on_a_broken_codec_with_assertions_switched_off():
     broken = (
-        "import sys; from edgeflownas.nas import arch_codec as c; from edgeflownas.nas.search_space import *\n"
+        "import sys; from edgeflownas.nas import arch_codec as c\n"
         "c._is_int = lambda found: isinstance(found, (int, c.np.integer))\n"
-        "two = SearchSpace(SPACE.blocks[:2]); real = c.self_test; c.self_test = lambda: real(two)\n"
+        "real = c.self_test; c.self_test = lambda space: real(space._replace(blocks=space.blocks[:2]))\n"
         "sys.exit(c.main(['--self_test']))"
     )
     done = run("-O", "-c", broken)

@@ -8,64 +8,80 @@ import pytest
 
 from edgeflownas.nas.cost import subnet_cost, supernet_parameters
 from edgeflownas.nas.random_codes import random_codes
-from edgeflownas.nas.search_space import BASELINE_CODE, SPACE, Block, SearchSpace
+from edgeflownas.nas.search_space import Block, SearchSpace
+from edgeflownas.network.layer_table import layer_table
+from tests.nas.nas_spaces import V1, V2
 
 MIXED = SearchSpace(
-    tuple(block._replace(options=block.options[:2]) if i % 2 else block for i, block in enumerate(SPACE.blocks))
+    "mixed", tuple(block._replace(options=block.options[:2]) if i % 2 else block for i, block in enumerate(V1.blocks))
 )
 
 
+def cost(code, height, width, channels, space=V1):
+    return subnet_cost(code, layer_table(channels, space), space, height, width)
+
+
 def test_the_supernet_has_the_specified_number_of_parameters():
-    assert supernet_parameters(32) == 12122016
+    assert supernet_parameters(layer_table(32, V1)) == 12122016
 
 
 def test_three_single_paths_need_the_multiply_adds_of_the_design():
     """11.2 GMAC for a fair cycle at 180x240; any fair cycle costs the same, as it uses each option once."""
-    cycle = [subnet_cost((value,) * 9, 180, 240, 32).multiply_adds for value in range(3)]
+    cycle = [cost((value,) * 9, 180, 240, 32).multiply_adds for value in range(3)]
     assert round(sum(cycle) / 1e9, 1) == 11.2
-    other = [subnet_cost(code, 180, 240, 32).multiply_adds for code in ([0, 1, 2] * 3, [1, 2, 0] * 3, [2, 0, 1] * 3)]
+    other = [cost(code, 180, 240, 32).multiply_adds for code in ([0, 1, 2] * 3, [1, 2, 0] * 3, [2, 0, 1] * 3)]
     assert sum(cycle) == sum(other)
 
 
 @pytest.mark.parametrize("position", range(9))
 def test_a_deeper_block_and_a_wider_kernel_cost_more(position):
-    costs = [
-        subnet_cost(BASELINE_CODE[:position] + (value,) + BASELINE_CODE[position + 1 :], 101, 67, 6)
-        for value in range(3)
-    ]
-    rising = costs if SPACE.blocks[position].kind == "depth" else costs[::-1]
+    costs = [cost(V1.baseline[:position] + (value,) + V1.baseline[position + 1 :], 101, 67, 6) for value in range(3)]
+    rising = costs if V1.blocks[position].kind == "depth" else costs[::-1]
     for cheaper, dearer in zip(rising, rising[1:]):
         assert cheaper.parameters < dearer.parameters and cheaper.multiply_adds < dearer.multiply_adds
 
 
 def test_wrong_codes_are_refused():
     with pytest.raises(ValueError, match="length=9 required, got 2"):
-        subnet_cost("01", 64, 64, 8)
+        cost("01", 64, 64, 8)
 
 
 # DESIGN, section 6, for the baseline code at 180x240: (name, kernel, channels in, channels out, output height, width).
 BASELINE_LAYERS = (
-    ("E0", 7, 6, 32, 90, 120), ("E1", 5, 32, 64, 45, 60), ("EB0", 3, 64, 64, 45, 60), ("EB0", 3, 64, 64, 45, 60),
-    ("Down1", 3, 64, 128, 23, 30), ("EB1", 3, 128, 128, 23, 30), ("EB1", 3, 128, 128, 23, 30),
-    ("Down2", 3, 128, 256, 12, 15), ("DB0", 3, 256, 256, 12, 15), ("DB0", 3, 256, 256, 12, 15),
-    ("Up1", 3, 256, 128, 23, 30), ("DB1", 3, 128, 128, 23, 30), ("DB1", 3, 128, 128, 23, 30),
-    ("Up2", 3, 128, 64, 45, 60), ("H0Out", 7, 64, 4, 45, 60), ("H1", 5, 64, 32, 90, 120), ("H1Out", 7, 32, 4, 90, 120),
-    ("H2", 7, 32, 16, 180, 240), ("H2Out", 7, 16, 4, 180, 240),
-)  # fmt: skip
+    ("E0", 7, 6, 32, 90, 120),
+    ("E1", 5, 32, 64, 45, 60),
+    ("EB0", 3, 64, 64, 45, 60),
+    ("EB0", 3, 64, 64, 45, 60),
+    ("Down1", 3, 64, 128, 23, 30),
+    ("EB1", 3, 128, 128, 23, 30),
+    ("EB1", 3, 128, 128, 23, 30),
+    ("Down2", 3, 128, 256, 12, 15),
+    ("DB0", 3, 256, 256, 12, 15),
+    ("DB0", 3, 256, 256, 12, 15),
+    ("Up1", 3, 256, 128, 23, 30),
+    ("DB1", 3, 128, 128, 23, 30),
+    ("DB1", 3, 128, 128, 23, 30),
+    ("Up2", 3, 128, 64, 45, 60),
+    ("H0Out", 7, 64, 4, 45, 60),
+    ("H1", 5, 64, 32, 90, 120),
+    ("H1Out", 7, 32, 4, 90, 120),
+    ("H2", 7, 32, 16, 180, 240),
+    ("H2Out", 7, 16, 4, 180, 240),
+)
 
 
 def test_the_baseline_costs_what_its_table_of_layers_gives():
     weights = [kernel * kernel * inputs * outputs for _, kernel, inputs, outputs, _, _ in BASELINE_LAYERS]
     affine = sum(2 * outputs for name, _, _, outputs, _, _ in BASELINE_LAYERS if not name.endswith("Out"))
     multiply_adds = sum(each * height * width for each, (_, _, _, _, height, width) in zip(weights, BASELINE_LAYERS))
-    assert subnet_cost(BASELINE_CODE, 180, 240, 32) == (sum(weights) + affine, multiply_adds)
+    assert cost(V1.baseline, 180, 240, 32) == (sum(weights) + affine, multiply_adds)
 
 
-@pytest.mark.parametrize("space", [SPACE, MIXED], ids=["three options", "two and three options"])
+@pytest.mark.parametrize("space", [V1, MIXED, V2], ids=["v1", "two and three options", "v2"])
 def test_parameters_are_the_variables_that_a_subnet_depends_on(space):
     """However the graph computes them: every trained variable that the outputs of one code's graph are made of."""
     from edgeflownas.network.layers import BatchStatistics
-    from edgeflownas.network.MultiScaleResNet_supernet import Supernet
+    from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
     from edgeflownas.network.routing import Paths
     from edgeflownas.tfcompat import tf
 
@@ -76,7 +92,7 @@ def test_parameters_are_the_variables_that_a_subnet_depends_on(space):
             self.code = dict(zip(space.names, code))
 
         def choose(self, name, paths, option, norm, inside):
-            return Paths([option(self.code[name], paths.tensors[0], norm)], 0)
+            return Paths([option(self.code[name], paths.tensors[0], norm)], 0, shared=False)
 
         def towards(self, name, paths):
             return paths
@@ -85,8 +101,8 @@ def test_parameters_are_the_variables_that_a_subnet_depends_on(space):
             return paths.tensors
 
     with tf.Graph().as_default():
-        net = Supernet(6, space)
-        assert net.variables.parameter_count == supernet_parameters(6, space)
+        net = SupernetGraph(6, space)
+        assert net.variables.parameter_count == supernet_parameters(net.layers)
         sizes = {
             variable.handle.op: int(np.prod(variable.shape.as_list())) for variable in net.variables.trained.values()
         }
@@ -94,7 +110,7 @@ def test_parameters_are_the_variables_that_a_subnet_depends_on(space):
             images = tf.placeholder(tf.float32, [1, 67, 101, 6])
             outputs = net.forward(images, FixedPath(code), BatchStatistics(net.variables))
             used = _ancestors([path.op for scale in outputs for path in scale]) & set(sizes)
-            assert subnet_cost(code, 67, 101, 6, space).parameters == sum(sizes[op] for op in used)
+            assert cost(code, 67, 101, 6, space).parameters == sum(sizes[op] for op in used)
 
 
 def _ancestors(operations):
@@ -109,10 +125,10 @@ def _ancestors(operations):
 
 
 def test_random_codes_are_distinct_reproducible_and_cover_the_space():
-    few, more = random_codes(5, 7), random_codes(5, 50)
+    few, more = random_codes(5, 7, V1), random_codes(5, 50, V1)
     assert few.dtype == np.int32 and few.shape == (7, 9)
-    assert np.array_equal(few, more[:7]) and not np.array_equal(few, random_codes(6, 7))
-    tiny = SearchSpace((Block("A", "depth", (1, 2)), Block("B", "kernel", (7, 5, 3))))
+    assert np.array_equal(few, more[:7]) and not np.array_equal(few, random_codes(6, 7, V1))
+    tiny = SearchSpace("tiny", (Block("A", "depth", (1, 2)), Block("B", "kernel", (7, 5, 3))))
     every = random_codes(5, 6, tiny)
     assert sorted(map(tuple, every.tolist())) == list(itertools.product(range(2), range(3)))
     for count in (0, 7):

@@ -1,81 +1,173 @@
-"""The evaluation pool: distinct codes, every option equally often, and a file that is trusted only if it is exact."""
+"""The evaluation pool: distinct codes, every option equally often, and blocks as little confounded as exchanges
+reach."""
 
-import json
-import os
+import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from nas_spaces import MIXED, SINGLE
 
 from edgeflownas.errors import UserError
 from edgeflownas.nas import eval_pool
-from edgeflownas.nas.eval_pool import build_pool, load_pool, save_pool
-from edgeflownas.nas.fair_sampler import fair_cycle
-from edgeflownas.nas.search_space import SPACE, Block, SearchSpace
+from edgeflownas.nas.eval_pool import build_pool, pool_design
+from edgeflownas.nas.search_space import Block, SearchSpace
+from tests.nas.nas_spaces import MIXED, SINGLE, V1, V2, random_spaces
 
-# Recorded on both stacks.
-POOL_OF_42 = """201011121 122200200 010122012 210220001 101111110 022002222
-                201110121 022001002 110222210 110012100 201220222 022101011""".split()
+# Recorded on both stacks; a change of any of them changes what new runs score.
+POOL_OF_42 = """221101011 200221002 100012111 010101120 202011220 021212122
+                111000022 022022000 120200210 001120201 212210101 112122212""".split()
+V2_POOL_OF_42 = """21002110001 21101201100 12220001001 11021011010 00110111000 02101210011
+                   11110100111 00021000101 22220210110 20212000010 02002101110 10212211101""".split()
 
-
-@given(seed=st.integers(0, 2**32 - 1), cycles=st.integers(1, 8))
-def test_a_pool_has_distinct_codes_and_uses_every_option_equally_often(seed, cycles):
-    pool = build_pool(seed, 3 * cycles)
-    assert pool.shape == (3 * cycles, 9) and pool.dtype == np.int32
-    assert len({tuple(code) for code in pool}) == 3 * cycles
-    for column in pool.T:
-        assert np.bincount(column, minlength=3).tolist() == [cycles] * 3
+few = settings(max_examples=25)  # a pool of a dozen codes takes half a second
+SEEDS = st.integers(0, 2**32 - 1)
 
 
-def test_the_recorded_pool():
-    pool = build_pool(42, 12)
-    assert ["".join(map(str, code)) for code in pool] == POOL_OF_42
-    want = [fair_cycle(42, draw, purpose="pool") for draw in range(4)]
-    assert np.array_equal(pool, np.concatenate(want))
-    assert not np.array_equal(pool[:3], fair_cycle(42, 0))
+def digits(pool):
+    return ["".join(map(str, code)) for code in pool]
 
 
-@given(seed=st.integers(0, 2**32 - 1))
-def test_a_larger_pool_begins_with_the_smaller_one(seed):
-    assert np.array_equal(build_pool(seed, 24)[:12], build_pool(seed, 12))
+def squared_v(one, other):
+    """Cramer's V of two columns, squared, as a textbook has it: chi-square over size and smaller margin."""
+    rows, columns = sorted(set(one)), sorted(set(other))
+    if min(len(rows), len(columns)) < 2:
+        return 0.0
+    chi_square = 0.0
+    for a in rows:
+        for b in columns:
+            expected = np.mean(one == a) * np.sum(other == b)
+            chi_square += (np.sum((one == a) & (other == b)) - expected) ** 2 / expected
+    return chi_square / len(one) / (min(len(rows), len(columns)) - 1)
 
 
-def test_a_pool_of_a_mixed_space():
-    for seed in range(20):
-        pool = build_pool(seed, 12, MIXED)
-        assert pool.shape == (12, 5) and len({tuple(code) for code in pool}) == 12
-        for column, options in zip(pool.T, MIXED.num_options):
-            assert np.bincount(column).tolist() == [12 // options] * options
+def sum_of_squared_v(table):
+    blocks = range(table.shape[1])
+    return sum(squared_v(table[:, a], table[:, b]) for a in blocks for b in blocks if a < b)
 
 
-TWO_BLOCKS = SearchSpace((Block("A", "depth", (1, 2, 3)), Block("B", "kernel", (7, 5, 3))))
+def check_pool(pool, size, space):
+    assert pool.shape == (size, len(space.blocks)) and pool.dtype == np.int32
+    assert len({tuple(code) for code in pool}) == size
+    for column, block in zip(pool.T, space.blocks):
+        uses = [int(np.sum(column == value)) for value in block.values]
+        assert uses == [size // len(block.values)] * len(block.values)
 
 
-def test_a_cycle_that_repeats_a_code_is_passed_over():
-    # All nine codes of the space: most cycles repeat one.
-    skipped = 0
-    for seed in range(20):
-        pool = build_pool(seed, 9, TWO_BLOCKS)
-        assert sorted(map(tuple, pool)) == [(a, b) for a in range(3) for b in range(3)]
-        draws = [fair_cycle(seed, draw, TWO_BLOCKS, "pool").tolist() for draw in range(200)]
-        used = [draws.index(pool[i : i + 3].tolist()) for i in (0, 3, 6)]
-        assert used == sorted(used) and used[0] == 0
-        skipped += used[2] > 2
-    assert skipped > 0
+@few
+@given(seed=SEEDS, space=random_spaces(most_blocks=8), cycles=st.integers(1, 3))
+def test_a_pool_of_any_space_is_balanced_distinct_and_a_pure_function(seed, space, cycles):
+    size = cycles * space.num_paths
+    assume(size <= min(space.size, 24))
+    pool = build_pool(seed, size, space)
+    check_pool(pool, size, space)
+    assert np.array_equal(pool, build_pool(seed, size, space))
 
 
-def test_a_cycle_that_repeats_its_own_code_is_passed_over():
-    # 3 and 2 options: the six codes exist, but most cycles of six paths hold some of them twice.
-    space = SearchSpace((Block("A", "depth", (1, 2, 3)), Block("B", "kernel", (5, 3))))
-    assert sorted(map(tuple, build_pool(42, 6, space))) == [(a, b) for a in range(3) for b in range(2)]
+@few
+@given(seed=SEEDS, space=random_spaces(most_blocks=8))
+def test_exchanges_never_confound_blocks_more_unless_they_part_equal_codes(seed, space):
+    size = space.num_paths
+    assume(size <= space.size)
+    for start in range(2):
+        table = eval_pool._balanced_table(seed, start, size, space)
+        end = eval_pool._exchange(table, space)
+        for column in range(table.shape[1]):
+            assert sorted(end[:, column]) == sorted(table[:, column]), "an exchange keeps a column's entries"
+        assert eval_pool._repeats(end) <= eval_pool._repeats(table)
+        if eval_pool._repeats(table) == 0:
+            assert sum_of_squared_v(end) <= sum_of_squared_v(table) + 1e-9
+
+
+@pytest.mark.parametrize("space", [V1, V2, MIXED], ids=["v1", "v2", "mixed"])
+def test_the_sum_is_below_that_of_all_start_tables(space):
+    for seed in (0, 42):
+        starts = [eval_pool._balanced_table(seed, start, 12, space) for start in range(24)]
+        pool = build_pool(seed, 12, space)
+        assert sum_of_squared_v(pool) < min(map(sum_of_squared_v, starts))
+
+
+@few
+@given(seed=SEEDS, space=random_spaces(most_blocks=4), column=st.integers(0, 3))
+def test_the_gain_of_an_exchange_is_what_the_textbook_gives(seed, space, column):
+    """Every exchange of two entries of a column, made and measured."""
+    size = min(2 * space.num_paths, 12) // space.num_paths * space.num_paths
+    table, column = eval_pool._balanced_table(seed, 0, size, space), column % len(space.blocks)
+    gains, before = eval_pool._gains(table, column, space), sum_of_squared_v(table)
+    for i in range(size):
+        for j in range(size):
+            exchanged = table.copy()
+            exchanged[[i, j], column] = exchanged[[j, i], column]
+            assert gains[i, j] == pytest.approx(sum_of_squared_v(exchanged) - before, abs=1e-9)
+
+
+@pytest.mark.parametrize("space", [V1, V2], ids=["v1", "v2"])
+def test_at_the_end_no_exchange_helps(space):
+    pool = build_pool(3, 12, space)
+    for column in range(len(space.blocks)):
+        gains = eval_pool._gains(pool, column, space)
+        for i, j in np.argwhere(gains < -1e-9):
+            exchanged = pool.copy()
+            exchanged[[i, j], column] = exchanged[[j, i], column]
+            assert eval_pool._repeats(exchanged), "the one reason to leave a better exchange out"
+
+
+def test_the_recorded_pools():
+    assert digits(build_pool(42, 12, V1)) == POOL_OF_42
+    pool = build_pool(42, 12, V2)
+    check_pool(pool, 12, V2)
+    assert digits(pool) == V2_POOL_OF_42
+
+
+@pytest.mark.parametrize("seed", [0, 1, 42, 1234, 2**32 - 1])
+def test_a_pool_of_twelve_separates_the_blocks(seed):
+    design = pool_design(build_pool(seed, 12, V1), V1)
+    assert design.largest_v <= 0.5 and design.sum_of_squared_v <= 3.5
+    assert design.option_pairs == 324 and design.missing_pairs <= 19
+
+
+def test_design_figures_are_the_textbook_s():
+    pool = build_pool(7, 12, V2)
+    pairs = [(a, b) for a in range(11) for b in range(11) if a < b]
+    design = pool_design(pool, V2)
+    assert design.largest_v == pytest.approx(max(squared_v(pool[:, a], pool[:, b]) for a, b in pairs) ** 0.5)
+    assert design.sum_of_squared_v == pytest.approx(sum_of_squared_v(pool))
+    there = sum(len({(code[a], code[b]) for code in pool}) for a, b in pairs)
+    assert (design.option_pairs, design.missing_pairs) == (355, 355 - there)
+
+
+def test_two_blocks_that_follow_each_other_are_wholly_confounded():
+    space = SearchSpace("two", MIXED.blocks[0:1] + MIXED.blocks[2:3])
+    assert pool_design(np.array([[0, 1], [1, 2], [2, 0]], np.int32), space) == (1.0, 1.0, 9, 6)
+    every = np.array([(a, b) for a in range(3) for b in range(3)], np.int32)
+    assert pool_design(every, space) == (0.0, 0.0, 9, 0)
+
+
+@pytest.mark.parametrize("options", [(3, 3), (3, 2), (4, 2), (2, 2, 2), (4, 1, 3)], ids=str)
+def test_all_codes_of_a_space_are_a_pool(options):
+    space = SearchSpace("small", tuple(Block(f"B{i}", "depth", tuple(range(n))) for i, n in enumerate(options)))
+    for seed in range(5):
+        check_pool(build_pool(seed, space.size, space), space.size, space)
+
+
+def test_a_pool_takes_no_time():
+    """Well under a second on a quiet machine; processor time, because others may use it too."""
+    for size in (12, 24, 48, 120):
+        started = time.process_time()
+        build_pool(42, size, V1)
+        assert time.process_time() - started < 2.5
+
+
+def test_the_pool_of_one_code_is_that_code():
+    code = (0, 0, 0, 0, 2, 2, 2, 2, 2)
+    assert build_pool(42, 1, V1.narrowed(code)).tolist() == [list(code)]
+    assert pool_design(np.array([code]), V1.narrowed(code)) == (0.0, 0.0, 0, 0)
 
 
 @pytest.mark.parametrize("size", [-3, 0, 1, 2, 4, 10, 13])
 def test_a_size_that_is_no_multiple_of_a_cycle_is_refused(size):
     with pytest.raises(UserError) as caught:
-        build_pool(42, size)
+        build_pool(42, size, V1)
     assert str(caught.value) == (
         f"eval.pool_size: expected a positive multiple of 3, the paths of a fair cycle, found {size}"
     )
@@ -83,165 +175,10 @@ def test_a_size_that_is_no_multiple_of_a_cycle_is_refused(size):
 
 def test_more_codes_than_the_space_has_are_refused():
     assert build_pool(42, 3, SINGLE).shape == (3, 1)
-    assert build_pool(42, 1, SearchSpace((Block("Fixed", "depth", (2,)),))).tolist() == [[0]]
     for size in (6, 3 * 10**15):
         with pytest.raises(UserError) as caught:
             build_pool(42, size, SINGLE)
         assert str(caught.value) == (
-            f"eval.pool_size: the fair cycles of this space of 3 subnets give no {size} "
-            "distinct codes; choose a smaller pool"
+            f"eval.pool_size: there are no {size} distinct codes with equally many of each option among the "
+            "3 subnets of single; choose a smaller pool"
         )
-
-
-# ---- the file
-
-
-def test_a_saved_pool_is_reused(tmp_path):
-    path = str(tmp_path / "eval_pool_12.json")
-    pool = build_pool(42, 12)
-    save_pool(path, pool, 42)
-    loaded = load_pool(path, 42, 12)
-    assert loaded.dtype == np.int32 and np.array_equal(loaded, pool)
-    assert os.listdir(str(tmp_path)) == ["eval_pool_12.json"]
-    with open(path, encoding="utf-8") as handle:
-        stored = json.load(handle)
-    assert stored == {
-        "format": 1,
-        "seed": 42,
-        "size": 12,
-        "codes": [",".join(code) for code in POOL_OF_42],
-        "search_space": [{"name": b.name, "kind": b.kind, "options": list(b.options)} for b in SPACE.blocks],
-    }
-
-
-def test_a_pool_of_a_mixed_space_is_reused(tmp_path):
-    path = str(tmp_path / "pool.json")
-    save_pool(path, build_pool(7, 12, MIXED), 7, MIXED)
-    assert np.array_equal(load_pool(path, 7, 12, MIXED), build_pool(7, 12, MIXED))
-    with pytest.raises(UserError, match="not the pool of this run: expected search_space .*EB0"):
-        load_pool(path, 7, 12)
-
-
-def refusal(path, seed=42, size=12):
-    with pytest.raises(UserError) as caught:
-        load_pool(str(path), seed, size)
-    message = str(caught.value)
-    assert str(path) in message and len(message) < len(str(path)) + 1000
-    return message.replace(str(path), "PATH")
-
-
-ADVICE = "resume with the settings that made it, or move the file away"
-
-
-@pytest.mark.parametrize(
-    "seed, size, message",
-    [
-        (41, 12, f"PATH: not the pool of this run: expected seed 41, found 42; {ADVICE}"),
-        (42, 15, f"PATH: not the pool of this run: expected size 15, found 12; {ADVICE}"),
-    ],
-)
-def test_the_pool_of_another_seed_or_size_is_refused(tmp_path, seed, size, message):
-    path = tmp_path / "pool.json"
-    save_pool(str(path), build_pool(42, 12), 42)
-    assert refusal(path, seed, size) == message
-
-
-def swap(codes):
-    return [codes[1], codes[0]] + codes[2:]
-
-
-@pytest.mark.parametrize(
-    "change, key",
-    [
-        (lambda d: d.update(seed=42.0), "seed"),
-        (lambda d: d.update(seed="42"), "seed"),
-        (lambda d: d.update(format=True), "format"),
-        (lambda d: d.update(format=2), "format"),
-        (lambda d: d.update(codes=swap(d["codes"])), "codes"),
-        (lambda d: d.update(codes=d["codes"][:-1]), "codes"),
-        (lambda d: d["codes"].__setitem__(11, "0,2,2,1,0,1,0,1,2"), "codes"),
-        (lambda d: d.update(codes=None), "codes"),
-        (lambda d: d.update(search_space=d["search_space"][::-1]), "search_space"),
-        (lambda d: d["search_space"][4]["options"].reverse(), "search_space"),
-    ],
-)
-def test_a_changed_file_is_refused(tmp_path, change, key):
-    path = tmp_path / "pool.json"
-    save_pool(str(path), build_pool(42, 12), 42)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    change(document)
-    path.write_text(json.dumps(document), encoding="utf-8")
-    assert refusal(path).startswith(f"PATH: not the pool of this run: expected {key} ")
-
-
-@pytest.mark.parametrize(
-    "change, found",
-    [
-        (lambda d: d.pop("codes"), '["format", "seed", "size", "search_space"]'),
-        (lambda d: d.update(more=1), '["format", "seed", "size", "search_space", "codes", "more"]'),
-        (lambda d: d.clear(), "[]"),
-    ],
-)
-def test_missing_or_unknown_keys_are_named(tmp_path, change, found):
-    path = tmp_path / "pool.json"
-    save_pool(str(path), build_pool(42, 12), 42)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    change(document)
-    path.write_text(json.dumps(document), encoding="utf-8")
-    keys = '["format", "seed", "size", "search_space", "codes"]'
-    assert refusal(path) == f"PATH: not a pool file: expected the keys {keys}, found {found}; {ADVICE}"
-
-
-def test_a_file_cut_anywhere_is_refused(tmp_path):
-    path = tmp_path / "pool.json"
-    save_pool(str(path), build_pool(42, 12), 42)
-    whole = path.read_bytes()
-    for length in range(0, len(whole) - 2, 37):
-        path.write_bytes(whole[:length])
-        assert refusal(path).startswith("PATH: damaged JSON: ")
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (b"", "Expecting value"),
-        (b"\xff\xfe\x00", "codec can't decode"),
-        (b"[1, 2]", "expected an object, found list"),
-        (b"null", "expected an object, found NoneType"),
-        (b"[" * 10**5, "recursion"),
-    ],
-    ids=["empty", "binary", "list", "null", "nested"],
-)
-def test_a_file_that_is_no_json_object_is_refused(tmp_path, content, message):
-    path = tmp_path / "pool.json"
-    path.write_bytes(content)
-    found = refusal(path)
-    assert found.startswith("PATH: damaged JSON: ") and message in found and found.endswith(ADVICE)
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    assert refusal(tmp_path / "none.json") == "cannot read the evaluation pool PATH: No such file or directory"
-    assert refusal(tmp_path) == "cannot read the evaluation pool PATH: Is a directory"
-
-
-def test_saving_refuses_a_wrong_code_and_an_unwritable_place(tmp_path):
-    pool = build_pool(42, 12)
-    with pytest.raises(UserError, match="cannot write"):
-        save_pool(str(tmp_path / "none" / "pool.json"), pool, 42)
-    pool[5, 8] = 3
-    with pytest.raises(ValueError, match=r"position 8 \(block H2Out\), found 3 \(int32\)"):
-        save_pool(str(tmp_path / "pool.json"), pool, 42)
-    assert os.listdir(str(tmp_path)) == []
-
-
-def test_the_search_for_distinct_codes_ends(monkeypatch):
-    draws = []
-
-    def always_the_same(seed, t, space, purpose):
-        draws.append(t)
-        return fair_cycle(seed, 0, space, purpose)
-
-    monkeypatch.setattr(eval_pool, "fair_cycle", always_the_same)
-    with pytest.raises(UserError, match="give no 6 distinct codes"):
-        build_pool(42, 6)
-    assert draws == list(range(2000))

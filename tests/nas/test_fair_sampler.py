@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nas_spaces import MIXED, SPACES
 
 from edgeflownas import rng
 from edgeflownas.errors import UserError
 from edgeflownas.nas import fair_sampler
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, sequence_digest, uniform_paths
-from edgeflownas.nas.search_space import SPACE
+from tests.nas.nas_spaces import MIXED, SPACES, V1, codes_of
 
 # Recorded on both stacks; a change of any of them changes every run.
 CYCLES_300_SEED_42 = "59168872541a2c9e636d7d075fde6009f3e42a0a6cc4b86a863235ecb556fe18"
@@ -47,59 +46,59 @@ def test_a_cycle_uses_every_option_of_every_block_equally_often(space, seed, t):
 @given(seed=SEEDS, t=STEPS)
 def test_a_cycle_is_what_its_definition_says(seed, t):
     generator = np.random.RandomState([seed, 0, t])
-    want = np.transpose([generator.permutation(3) for _ in range(9)])
-    assert np.array_equal(fair_cycle(seed, t), want)
+    want = np.transpose([generator.permutation(3) for _ in V1.blocks])
+    assert np.array_equal(fair_cycle(seed, t, V1), want)
     generator = np.random.RandomState([seed, 1, t])
-    assert np.array_equal(fair_cycle(seed, t, purpose="pool").T, [generator.permutation(3) for _ in range(9)])
+    assert np.array_equal(fair_cycle(seed, t, V1, "pool").T, [generator.permutation(3) for _ in V1.blocks])
 
 
 def test_recorded_cycles():
-    assert fair_cycle(42, 0).tolist() == [
+    assert fair_cycle(42, 0, V1).tolist() == [
         [1, 0, 1, 1, 1, 2, 2, 2, 0],
         [0, 2, 2, 0, 2, 0, 1, 0, 2],
         [2, 1, 0, 2, 0, 1, 0, 1, 1],
     ]
-    assert sequence_digest(42, 300) == CYCLES_300_SEED_42
+    assert sequence_digest(42, 300, V1) == CYCLES_300_SEED_42
 
 
-@pytest.mark.parametrize("space", [SPACE, MIXED], ids=["nine", "mixed"])
+@pytest.mark.parametrize("space", [V1, MIXED], ids=["v1", "mixed"])
 def test_the_digest_is_of_little_endian_int32_in_c_order(space):
     cycles = np.stack([fair_cycle(7, t, space) for t in range(5)])
     assert sequence_digest(7, 5, space) == hashlib.sha256(np.ascontiguousarray(cycles, "<i4").tobytes()).hexdigest()
 
 
 def test_cycles_do_not_depend_on_what_was_drawn_before():
-    want = {(seed, t): fair_cycle(seed, t).tobytes() for seed in (0, 42) for t in range(40)}
+    want = {(seed, t): fair_cycle(seed, t, V1).tobytes() for seed in (0, 42) for t in range(40)}
     order = list(want) * 3
     random.Random(5).shuffle(order)
     np.random.seed(1)
     for number, (seed, t) in enumerate(order):
-        uniform_paths(seed, t)
+        uniform_paths(seed, t, V1)
         np.random.random(number % 7)
-        assert fair_cycle(seed, t).tobytes() == want[seed, t]
+        assert fair_cycle(seed, t, V1).tobytes() == want[seed, t]
 
 
 def test_drawing_leaves_the_global_generator_alone():
     np.random.seed(3)
     want = np.random.random(4).tolist()
     np.random.seed(3)
-    fair_cycle(42, 0)
-    uniform_paths(42, 0)
+    fair_cycle(42, 0, V1)
+    uniform_paths(42, 0, V1)
     assert np.random.random(4).tolist() == want
 
 
 def test_a_changed_cycle_does_not_change_the_next_draw():
-    fair_cycle(42, 5)[:] = 9
-    assert fair_cycle(42, 5).max() == 2
+    fair_cycle(42, 5, V1)[:] = 9
+    assert fair_cycle(42, 5, V1).max() == 2
 
 
 def test_seeds_steps_and_purposes_give_different_sequences():
     def sequence(seed, purpose="cycle"):
-        return b"".join(fair_cycle(seed, t, purpose=purpose).tobytes() for t in range(20))
+        return b"".join(fair_cycle(seed, t, V1, purpose).tobytes() for t in range(20))
 
     sequences = [sequence(seed) for seed in range(50)] + [sequence(seed, "pool") for seed in range(50)]
     assert len(set(sequences)) == 100
-    assert len({fair_cycle(42, t).tobytes() for t in range(500)}) == 500
+    assert len({fair_cycle(42, t, V1).tobytes() for t in range(500)}) == 500
 
 
 @pytest.mark.parametrize("draw", [fair_cycle, uniform_paths])
@@ -109,7 +108,7 @@ def test_seeds_steps_and_purposes_give_different_sequences():
 )
 def test_a_seed_or_step_out_of_range_is_an_error(draw, seed, t, error):
     with pytest.raises(error):
-        draw(seed, t)
+        draw(seed, t, V1)
 
 
 # ---- statistics
@@ -148,14 +147,14 @@ def suspicious(cycles):
 
 
 def test_all_permutations_occur_equally_often_and_independently():
-    cycles = [fair_cycle(42, t) for t in range(2000)]
+    cycles = [fair_cycle(42, t, V1) for t in range(2000)]
     assert all(len(set(column)) == 6 for column in permutation_numbers(cycles).T)
     assert suspicious(cycles) == []
 
 
 def test_sequences_of_neighbouring_seeds_are_independent():
     # [cycle, path, block of seed 42 or of seed 43]
-    cycles = [np.concatenate([fair_cycle(42, t)[:, :2], fair_cycle(43, t)[:, :2]], axis=1) for t in range(2000)]
+    cycles = [np.concatenate([fair_cycle(42, t, V1)[:, :2], fair_cycle(43, t, V1)[:, :2]], axis=1) for t in range(2000)]
     assert suspicious(cycles) == []
 
 
@@ -174,7 +173,7 @@ def rotations_only(codes, t):
 
 
 def first_block_slow(codes, t):
-    codes[:, 0] = fair_cycle(42, t // 2)[:, 0]
+    codes[:, 0] = fair_cycle(42, t // 2, V1)[:, 0]
     return codes
 
 
@@ -188,7 +187,7 @@ def first_block_slow(codes, t):
     ],
 )
 def test_the_statistics_catch_a_sampler_that_is_fair_but_not_random(fault, caught):
-    cycles = [fault(fair_cycle(42, t), t) for t in range(2000)]
+    cycles = [fault(fair_cycle(42, t, V1), t) for t in range(2000)]
     assert all(sorted(column) == [0, 1, 2] for codes in cycles for column in codes.T)
     assert caught in suspicious(cycles)
 
@@ -215,22 +214,22 @@ def test_uniform_paths_are_codes_drawn_by_their_own_stream(space, seed, t):
 
 
 def test_recorded_uniform_paths():
-    assert uniform_paths(42, 0).tolist() == [
+    assert uniform_paths(42, 0, V1).tolist() == [
         [2, 1, 2, 0, 1, 1, 2, 1, 1],
         [1, 2, 1, 1, 1, 0, 0, 0, 0],
         [0, 1, 1, 2, 1, 2, 2, 2, 0],
     ]
-    drawn = b"".join(uniform_paths(42, t).tobytes() for t in range(300))
+    drawn = b"".join(uniform_paths(42, t, V1).tobytes() for t in range(300))
     assert hashlib.sha256(drawn).hexdigest() == UNIFORM_300_SEED_42
 
 
 def test_uniform_paths_are_uniform_and_not_fair():
-    codes = np.stack([uniform_paths(42, t) for t in range(1500)])
+    codes = np.stack([uniform_paths(42, t, V1) for t in range(1500)])
     for block in range(9):
         assert chi_square(codes[:, :, block].ravel(), 3)[0] < LIMIT[2]
         # Two paths of one cycle agree in a third of the cycles; never in a fair one. Exact to 10^-9: 1500/3 +- 113.
         assert abs((codes[:, 0, block] == codes[:, 1, block]).sum() - 500) < 113
-    counts = FairnessCounts()
+    counts = FairnessCounts(V1)
     counts.add(codes.reshape(-1, 9))
     assert counts.gap() > 0
 
@@ -238,10 +237,10 @@ def test_uniform_paths_are_uniform_and_not_fair():
 # ---- counts
 
 
-@pytest.mark.parametrize("space", [SPACE, MIXED], ids=["nine", "mixed"])
+@pytest.mark.parametrize("space", [V1, MIXED], ids=["v1", "mixed"])
 @given(data=st.data())
 def test_counts_and_gap_are_the_plain_ones(space, data):
-    codes = data.draw(st.lists(st.tuples(*(st.integers(0, n - 1) for n in space.num_options)), max_size=20))
+    codes = data.draw(st.lists(codes_of(space), max_size=20))
     split = data.draw(st.integers(0, len(codes)))
     counts = FairnessCounts(space)
     counts.add(codes[:split])
@@ -267,9 +266,9 @@ def test_the_gap_is_within_a_block_not_across_blocks():
 
 
 def test_counts_do_not_overflow_and_do_not_share_their_lists():
-    start = {block.name: [2**63 - 1] * 3 for block in SPACE.blocks}
-    counts = FairnessCounts(SPACE, start)
-    counts.add(fair_cycle(42, 0))
+    start = {block.name: [2**63 - 1] * 3 for block in V1.blocks}
+    counts = FairnessCounts(V1, start)
+    counts.add(fair_cycle(42, 0, V1))
     assert counts.as_dict()["H2"] == [2**63] * 3 and counts.gap() == 0
     assert start["H2"] == [2**63 - 1] * 3
     counts.as_dict()["H2"][0] = 0
@@ -277,7 +276,7 @@ def test_counts_do_not_overflow_and_do_not_share_their_lists():
 
 
 def test_a_wrong_code_counts_nothing():
-    counts = FairnessCounts()
+    counts = FairnessCounts(V1)
     with pytest.raises(ValueError, match=r"value must be in \{0,1,2\}, position 8 \(block H2Out\), found 3"):
         counts.add([[0] * 9, [0] * 8 + [3]])
     with pytest.raises(ValueError, match="length=9 required, got 5"):
@@ -342,10 +341,11 @@ def test_the_command_checks_300_cycles_and_writes_its_record(tmp_path):
         "problems": [],
         "cycles": 300,
         "seed": 42,
+        "space": V1.identity(),
         "num_paths": 3,
         "fairness_gap": 0,
         "largest_gap_after_any_cycle": 0,
-        "counts": {name: [300, 300, 300] for name in SPACE.names},
+        "counts": {name: [300, 300, 300] for name in V1.names},
         "sequence_sha256": CYCLES_300_SEED_42,
         "second_process_sha256": CYCLES_300_SEED_42,
         "byte_identical": True,
@@ -356,7 +356,7 @@ def test_the_command_checks_300_cycles_and_writes_its_record(tmp_path):
 def test_without_check_main_prints_the_digest_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(str(tmp_path))
     assert fair_sampler.main(["--seed", "7", "--cycles", "5"]) == 0
-    assert capsys.readouterr().out == sequence_digest(7, 5) + "\n"
+    assert capsys.readouterr().out == sequence_digest(7, 5, V1) + "\n"
     assert fair_sampler.main([]) == 0
     assert capsys.readouterr().out == CYCLES_300_SEED_42 + "\n"
     assert list(tmp_path.iterdir()) == []
@@ -367,7 +367,7 @@ def test_check_writes_to_the_folder_of_the_supernet_by_default(tmp_path, monkeyp
     assert fair_sampler.main(["--check", "--cycles", "2"]) == 0
     assert (tmp_path / "outputs" / "supernet" / "fair_sampler_check.json").is_file()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:9] == [f"{name:<8} [2, 2, 2]" for name in SPACE.names]
+    assert lines[:9] == [f"{name:<8} [2, 2, 2]" for name in V1.names]
     assert lines[9] == "fairness_gap 0 after 2 cycles of seed 42, 0 at most after any single cycle"
 
 
@@ -405,38 +405,38 @@ def plant(monkeypatch, fault):
     monkeypatch.setattr(
         fair_sampler,
         "_digest_of_second_process",
-        lambda cycles, seed: fair_sampler._digest(fault(seed, t) for t in range(cycles)),
+        lambda cycles, seed, space: fair_sampler._digest(fault(seed, t, space) for t in range(cycles)),
     )
 
 
-def unfair_once(seed, t):
-    codes = fair_cycle(seed, t)
+def unfair_once(seed, t, space):
+    codes = fair_cycle(seed, t, space)
     if t == 2:
         codes[0, 5] = codes[1, 5]
     return codes
 
 
-def evens_out(seed, t):
+def evens_out(seed, t, space):
     # Unfair in cycles 0 and 1, fair in their sum.
-    codes = fair_cycle(seed, 0)
+    codes = fair_cycle(seed, 0, space)
     codes[:, 3] = [[0, 0, 1], [2, 2, 1], [0, 1, 2]][min(t, 2)]
     return codes
 
 
-def too_large(seed, t):
-    return fair_cycle(seed, t) + np.int32(t == 2)
+def too_large(seed, t, space):
+    return fair_cycle(seed, t, space) + np.int32(t == 2)
 
 
-def wide(seed, t):
-    return fair_cycle(seed, t).astype(np.int64)
+def wide(seed, t, space):
+    return fair_cycle(seed, t, space).astype(np.int64)
 
 
-def two_paths(seed, t):
-    return fair_cycle(seed, t)[:2]
+def two_paths(seed, t, space):
+    return fair_cycle(seed, t, space)[:2]
 
 
-def six_paths(seed, t):
-    return np.concatenate([fair_cycle(seed, t)] * 2)
+def six_paths(seed, t, space):
+    return np.concatenate([fair_cycle(seed, t, space)] * 2)
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_the_check_fails_on_an_unfair_sampler(fault, problem, tmp_path, monkeypa
 
 def test_the_check_reports_the_largest_gap_even_if_it_closes_again(monkeypatch):
     plant(monkeypatch, evens_out)
-    record = fair_sampler.check(3, 42)
+    record = fair_sampler.check(3, 42, V1)
     assert (record["fairness_gap"], record["largest_gap_after_any_cycle"]) == (0, 2)
     assert record["problems"] == [
         "cycle 0: fairness_gap 2 within it, 2 after it, not 0",
@@ -473,18 +473,20 @@ def test_the_check_reports_the_largest_gap_even_if_it_closes_again(monkeypatch):
 
 def test_the_check_fails_on_a_sampler_with_a_state(monkeypatch):
     calls = itertools.count()
-    want = sequence_digest(42, 4)
+    want = sequence_digest(42, 4, V1)
     monkeypatch.setattr(fair_sampler, "_digest_of_second_process", lambda *_: want)
-    monkeypatch.setattr(fair_sampler, "fair_cycle", lambda seed, t: fair_cycle(seed, t + next(calls) // 4))
-    assert fair_sampler.check(4, 42)["problems"] == [
+    monkeypatch.setattr(
+        fair_sampler, "fair_cycle", lambda seed, t, space: fair_cycle(seed, t + next(calls) // 4, space)
+    )
+    assert fair_sampler.check(4, 42, V1)["problems"] == [
         "drawn again, in reverse order, a cycle differs: the sampler keeps a state"
     ]
 
 
 def test_the_check_fails_if_the_second_process_draws_another_sequence(monkeypatch):
-    own, other = sequence_digest(43, 3), sequence_digest(42, 3)
-    monkeypatch.setattr(fair_sampler, "fair_cycle", lambda seed, t: fair_cycle(seed + 1, t))
-    record = fair_sampler.check(3, 42)
+    own, other = sequence_digest(43, 3, V1), sequence_digest(42, 3, V1)
+    monkeypatch.setattr(fair_sampler, "fair_cycle", lambda seed, t, space: fair_cycle(seed + 1, t, space))
+    record = fair_sampler.check(3, 42, V1)
     assert (record["sequence_sha256"], record["second_process_sha256"]) == (own, other)
     assert record["byte_identical"] is False and record["passed"] is False
     assert record["problems"] == [f"a second process gives the sequence {other}, this one {own}"]
@@ -504,15 +506,15 @@ def test_the_second_process_has_another_hash_seed(own, other, monkeypatch, tmp_p
     else:
         monkeypatch.setenv("PYTHONHASHSEED", own)
     monkeypatch.setattr(fair_sampler.subprocess, "run", spy)
-    assert fair_sampler._digest_of_second_process(2, 42) == sequence_digest(42, 2)
+    assert fair_sampler._digest_of_second_process(2, 42, V1) == sequence_digest(42, 2, V1)
     assert seen["env"]["PYTHONHASHSEED"] == other
 
 
 def test_a_second_process_that_fails_fails_the_check(monkeypatch):
     monkeypatch.setattr(fair_sampler.sys, "executable", "/bin/false")
-    assert fair_sampler._digest_of_second_process(2, 42) == "nothing (exit code 1: no message)"
+    assert fair_sampler._digest_of_second_process(2, 42, V1) == "nothing (exit code 1: no message)"
     monkeypatch.undo()
-    found = fair_sampler._digest_of_second_process(0, 42)
+    found = fair_sampler._digest_of_second_process(0, 42, V1)
     assert found == "nothing (exit code 2: error: --cycles: expected at least 1, found 0)"
 
 
@@ -521,12 +523,12 @@ def test_of_a_failed_second_process_the_last_line_is_told(monkeypatch, tmp_path)
     interpreter.write_text("#!/bin/sh\necho first >&2\necho second >&2\necho last >&2\nexit 3\n")
     interpreter.chmod(0o755)
     monkeypatch.setattr(fair_sampler.sys, "executable", str(interpreter))
-    assert fair_sampler._digest_of_second_process(2, 42) == "nothing (exit code 3: last)"
+    assert fair_sampler._digest_of_second_process(2, 42, V1) == "nothing (exit code 3: last)"
 
 
 def test_a_second_process_that_hangs_fails_the_check(monkeypatch):
     monkeypatch.setattr(fair_sampler, "_SECOND_PROCESS_SECONDS", 0.001)
-    assert fair_sampler._digest_of_second_process(2, 42) == "nothing in 0.001 seconds"
+    assert fair_sampler._digest_of_second_process(2, 42, V1) == "nothing in 0.001 seconds"
 
 
 def test_at_most_ten_problems_are_printed(tmp_path, monkeypatch, capsys):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgeflownas.errors import UserError
-from edgeflownas.nas import model_shape_check
-from edgeflownas.nas.model_shape_check import expected_shapes, main, problems
+from edgeflownas.network import shape_check
+from edgeflownas.network.shape_check import expected_shapes, main, problems
 
 SMALL = ["--h", "67", "--w", "101", "--batch", "1", "--samples", "3", "--init_channels", "4", "--gpu_device", "-1"]
 
@@ -33,7 +33,7 @@ def test_the_network_passes(capsys):
 
 @pytest.mark.parametrize("fault", ["size", "finite", "outputs"])
 def test_a_fault_in_one_code_fails_the_check(monkeypatch, capsys, fault):
-    def forward(codes, batch, height, width, seed, init_channels):
+    def forward(codes, space, batch, height, width, seed, init_channels):
         for number in range(len(codes)):
             outputs = [np.zeros(shape, np.float32) for shape in expected_shapes(batch, height, width)]
             if number == 1 and fault == "size":
@@ -44,7 +44,7 @@ def test_a_fault_in_one_code_fails_the_check(monkeypatch, capsys, fault):
                 outputs.pop()
             yield outputs
 
-    monkeypatch.setattr(model_shape_check, "forward", forward)
+    monkeypatch.setattr(shape_check, "forward", forward)
     assert main(SMALL) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [("FAIL" in line) for line in lines[:3]] == [False, True, False]

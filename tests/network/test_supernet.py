@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 
-from edgeflownas.nas.search_space import BASELINE_CODE, SPACE, Block, SearchSpace
+from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.network.layers import BatchStatistics, StoredStatistics
 from edgeflownas.network.losses import accumulate_residuals, end_point_error, multiscale_loss, target_pyramid
-from edgeflownas.network.MultiScaleResNet_supernet import Supernet, stage_sizes
+from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph, stage_sizes
 from edgeflownas.network.routing import FairPaths, SinglePath
 from edgeflownas.tfcompat import tf
 from gates import oracles
+from tests.nas.nas_spaces import V1
 
 HEIGHT, WIDTH, BATCH = 67, 83, 2
+# Blocks of three and of two options: six paths in a cycle.
+TWO_KERNELS = SearchSpace(
+    "two kernels", tuple(b._replace(options=b.options[:2]) if b.kind == "kernel" else b for b in V1.blocks)
+)
 FAIR = np.array([[0, 1, 2, 0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1, 1, 2, 0], [2, 0, 1, 1, 2, 0, 2, 0, 1]], np.int32)
 
 
@@ -28,18 +33,18 @@ class Fixture:
 
     def __init__(self):
         with tf.Graph().as_default():
-            self.net = Supernet(4)
+            self.net = SupernetGraph(4, V1)
             self.images = tf.placeholder(tf.uint8, [BATCH, HEIGHT, WIDTH, 6])
             self.fair_codes = tf.placeholder(tf.int32, [3, 9])
             self.code = tf.placeholder(tf.int32, [1, 9])
             scaled = tf.cast(self.images, tf.float32) / 127.5 - 1
             self.fair_norm, self.single_norm = [BatchStatistics(self.net.variables) for _ in range(2)]
-            self.fair = self.net.forward(scaled, FairPaths(self.fair_codes, SPACE), self.fair_norm)
-            self.single = self.net.forward(scaled, SinglePath(self.code, SPACE), self.single_norm)
+            self.fair = self.net.forward(scaled, FairPaths(self.fair_codes, V1), self.fair_norm)
+            self.single = self.net.forward(scaled, SinglePath(self.code, V1), self.single_norm)
             self.single_vector = self.single_norm.flat()
             self.statistics = tf.placeholder(tf.float32, self.single_vector.shape)
             stored = StoredStatistics(self.net.variables, self.statistics, self.single_norm.applications())
-            self.scored = self.net.forward(scaled, SinglePath(self.code, SPACE), stored)
+            self.scored = self.net.forward(scaled, SinglePath(self.code, V1), stored)
             self.session = tf.Session()
             self.net.variables.initialize(self.session, 5)
             self._randomise_affine()
@@ -59,7 +64,7 @@ def made():
     return Fixture()
 
 
-@pytest.mark.parametrize("code", [BASELINE_CODE, (2, 1, 0, 2, 1, 2, 0, 2, 1)], ids=str)
+@pytest.mark.parametrize("code", [V1.baseline, (2, 1, 0, 2, 1, 2, 0, 2, 1)], ids=str)
 def test_single_path_is_the_plain_network(made, code):
     images, _ = batch(1)
     outputs = made.session.run(made.single, {made.images: images, made.code: [code]})
@@ -86,11 +91,11 @@ def test_only_the_options_that_a_code_chooses_matter(made):
     feed = {made.images: images, made.code: [code]}
     before = made.session.run(made.single, feed)
     chosen = set()
-    for block, value in zip(SPACE.blocks, code):
+    for block, value in zip(V1.blocks, code):
         option = block.options[value]
         chosen.add("supernet/{}/{}{}/".format(block.name, "deep" if block.kind == "depth" else "k", option))
     for name, variable in made.net.variables.trained.items():
-        fixed = name.split("/")[1] not in SPACE.names or name.split("/")[2] == "bn"
+        fixed = name.split("/")[1] not in V1.names or name.split("/")[2] == "bn"
         used = fixed or any(name.startswith(prefix) for prefix in chosen)
         if used and not name.endswith(("conv1/kernel", "conv/kernel")):
             continue  # a shift before a batch norm may cancel: kernels are enough to show influence
@@ -136,52 +141,48 @@ def test_scoring_uses_the_statistics_it_is_given(made):
 @pytest.mark.parametrize("height,width", [(64, 64), (65, 79), (66, 94), (71, 83), (180, 240)])
 def test_outputs_have_the_encoder_s_sizes(height, width):
     with tf.Graph().as_default():
-        net = Supernet(2)
+        net = SupernetGraph(2, V1)
         images = tf.placeholder(tf.float32, [None, height, width, 6])
-        outputs = net.forward(
-            images, SinglePath(tf.placeholder(tf.int32, [1, 9]), SPACE), BatchStatistics(net.variables)
-        )
+        outputs = net.forward(images, SinglePath(tf.placeholder(tf.int32, [1, 9]), V1), BatchStatistics(net.variables))
         want = [stage_sizes(height, width)[i] for i in (2, 1, 0)]
         assert [tuple(out[0].shape.as_list()[1:]) for out in outputs] == [size + (4,) for size in want]
 
 
 def test_images_of_another_shape_are_refused():
     with tf.Graph().as_default():
-        net = Supernet(2)
+        net = SupernetGraph(2, V1)
         for shape in ([1, 63, 96, 6], [1, 96, 96, 3], [1, None, 96, 6]):
             with pytest.raises(ValueError, match="images: got"):
                 net.forward(
                     tf.placeholder(tf.float32, shape),
-                    FairPaths(tf.zeros([3, 9], tf.int32), SPACE),
+                    FairPaths(tf.zeros([3, 9], tf.int32), V1),
                     BatchStatistics(net.variables),
                 )
 
 
 def test_parameters_of_the_full_network():
     with tf.Graph().as_default():
-        assert Supernet(32).variables.parameter_count == 12122016
+        assert SupernetGraph(32, V1).variables.parameter_count == 12122016
 
 
 def test_initial_weights_do_not_depend_on_other_layers():
     with tf.Graph().as_default():
-        small = Supernet(4).variables.initial_values(3)
-    space = SearchSpace(tuple(Block(b.name, b.kind, b.options[:2]) if b.kind == "kernel" else b for b in SPACE.blocks))
+        small = SupernetGraph(4, V1).variables.initial_values(3)
     with tf.Graph().as_default():
-        mixed = Supernet(4, space).variables.initial_values(3)
+        mixed = SupernetGraph(4, TWO_KERNELS).variables.initial_values(3)
     assert set(mixed) < set(small)
     for name, value in mixed.items():
         np.testing.assert_array_equal(value, small[name])
 
 
 def test_a_space_of_three_and_two_options_runs_fused():
-    space = SearchSpace(tuple(Block(b.name, b.kind, b.options[:2]) if b.kind == "kernel" else b for b in SPACE.blocks))
     draw = np.random.RandomState(0)
-    codes = np.stack([draw.permutation(np.arange(6) % options) for options in space.num_options], axis=1)
+    codes = np.stack([draw.permutation(np.arange(6) % options) for options in TWO_KERNELS.num_options], axis=1)
     images, _ = batch(9)
     with tf.Graph().as_default(), tf.Session() as session:
-        net = Supernet(4, space)
+        net = SupernetGraph(4, TWO_KERNELS)
         fed = tf.cast(tf.constant(images), tf.float32) / 127.5 - 1
-        fair = net.forward(fed, FairPaths(tf.constant(codes, tf.int32), space), BatchStatistics(net.variables))
+        fair = net.forward(fed, FairPaths(tf.constant(codes, tf.int32), TWO_KERNELS), BatchStatistics(net.variables))
         net.variables.initialize(session, 1)
         outputs, weights = session.run([fair, dict(net.variables.trained)])
     for path, code in enumerate(codes):

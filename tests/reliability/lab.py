@@ -85,7 +85,7 @@ class Lab:
             if not report:
                 stack.enter_context(mock.patch.object(train_supernet, "_report", lambda folder: None))
             # What takes long and is the same every time.
-            stack.enter_context(mock.patch("edgeflownas.run.artifacts.git_state", lambda root: ("unknown", None)))
+            stack.enter_context(mock.patch("edgeflownas.run.provenance.git_state", lambda root: ("unknown", None)))
             stack.enter_context(mock.patch("edgeflownas.tfcompat.device_names", lambda: "CPU"))
             self._forget()
             for plant in plants:

@@ -18,6 +18,7 @@ EXACT_FILES = (
     "fairness_counts.json",
     "eval_pool_3.json",
     "eval_samples.npz",
+    "eval_epe_samples.npz",
 )
 MANIFEST_KEYS = ("status", "global_step", "epoch", "best", "config_hash", "dataset", "parameter_count", "total_steps")
 
@@ -50,7 +51,9 @@ def events(folder):
     from edgeflownas.tfcompat import tf
 
     kept = []
-    for path in sorted(glob.glob(os.path.join(folder, "events.*")), key=lambda path: (os.stat(path).st_mtime_ns, path)):
+    for path in sorted(
+        glob.glob(os.path.join(glob.escape(folder), "events.*")), key=lambda path: (os.stat(path).st_mtime_ns, path)
+    ):
         try:
             for event in tf.train.summary_iterator(path):
                 if event.session_log.status == tf.SessionLog.START:

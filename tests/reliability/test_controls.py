@@ -10,6 +10,7 @@ from edgeflownas.engine import trainer as trainer_module
 from edgeflownas.engine.run_state import EpochSums, RunState
 from edgeflownas.engine.trainer import Trainer
 from edgeflownas.nas.fair_sampler import FairnessCounts
+from tests.nas.nas_spaces import V1
 from tests.reliability.lab import at_cycle, send
 from tests.reliability.snapshot import differences, snapshot
 
@@ -90,7 +91,7 @@ CONTROLS = {  # what is not restored: (the fault, a part of the run in which tha
     "sums of the epoch": (lambda: state_without(sums=EpochSums), "eval_epe_history.csv"),
     "early stop": (lambda: state_without(early_stop=dict), "eval_epe_history.csv"),
     "best": (lambda: state_without(best=lambda: None), "eval_epe_history.csv"),
-    "fairness counts": (lambda: state_without(fairness=lambda: FairnessCounts().as_dict()), "fairness_counts.json"),
+    "fairness counts": (lambda: state_without(fairness=lambda: FairnessCounts(V1).as_dict()), "fairness_counts.json"),
     "sampler's step": (sampler_restarts, "debug_trace.jsonl"),
     "place in the epoch": (epoch_restarts, "debug_trace.jsonl"),
     "step of the learning rate": (first_lr, "train_steps.csv"),

@@ -145,7 +145,7 @@ def test_a_second_run_on_the_folder_is_refused_before_anything_is_touched(lab, u
 
 def test_the_lock_of_a_killed_process_does_not_block(lab, tmp_path):
     hold = (
-        "import os, signal\nfrom edgeflownas.run.artifacts import RunLock\n"
+        "import os, signal\nfrom edgeflownas.run.folder import RunLock\n"
         f"RunLock({str(tmp_path)!r}).acquire()\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.call([sys.executable, "-c", hold], cwd=tiny.ROOT) == -signal.SIGKILL

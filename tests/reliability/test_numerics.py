@@ -10,16 +10,17 @@ import pytest
 from edgeflownas.engine.cycle import CycleGraph
 from edgeflownas.engine.trainer import Trainer
 from tests.reliability.snapshot import differences, snapshot
+from tests.reliability.tiny import STEPS_PER_EPOCH
 
 STEP = 4
 
 
-def in_batch(value):
-    """A plant: one pixel of the flow of step 4 has this value."""
+def in_batch(value, step=STEP):
+    """A plant: one pixel of the flow of this step has this value."""
     real = CycleGraph.run
 
     def run(self, session, codes, images, flow, *rest):
-        if session.run(self.global_step) == STEP:
+        if session.run(self.global_step) == step:
             flow = flow.copy()
             flow[1, 31, 37, 0] = value
         return real(self, session, codes, images, flow, *rest)
@@ -85,6 +86,19 @@ def test_not_finite_stops_before_the_weights_change(lab, uninterrupted, tmp_path
     assert manifest["status"] == "failed" and words in manifest["error"]
     assert lab.run(folder, "--resume").code == 0
     assert differences(snapshot(folder), uninterrupted) == []
+
+
+def test_before_the_first_checkpoint_the_error_claims_none(lab, tmp_path):
+    """And the advice after it works when it is followed to the letter."""
+    early, late = str(tmp_path / "early"), str(tmp_path / "late")
+    outcome = lab.run(early, plants=[in_batch(float("nan"), 1)])
+    assert "there is no checkpoint yet" in outcome.error and "--resume" not in outcome.error
+    assert outcome.error.endswith("or lower the learning rate with --lr")
+    outcome = lab.run(late, plants=[in_batch(float("nan"))])
+    assert f"the checkpoint of step {STEPS_PER_EPOCH} is good" in outcome.error
+    advice = outcome.error.rsplit("with ", 1)[1].split()
+    assert advice == "--lr and --resume --allow_changed train.lr".split()
+    assert lab.run(late, "--resume", "--allow_changed", "train.lr", train__lr="0.25").code == 0
 
 
 def test_the_error_names_codes_and_samples_of_that_very_step(lab, tmp_path):

@@ -155,5 +155,32 @@ def test_a_fresh_run_moves_the_old_one_away(lab, uninterrupted, folder):
 
 def test_resume_without_a_run_is_an_error_and_no_fresh_start(lab, tmp_path):
     outcome = lab.run(str(tmp_path / "none"), "--resume")
-    assert outcome.code == 2 and "no checkpoint to resume from" in outcome.error
+    assert outcome.code == 2 and "no checkpoint to go on from" in outcome.error
     assert not os.path.exists(str(tmp_path / "none" / "train_manifest.json"))
+
+
+def test_weights_of_an_unknown_run_are_said_to_be_so(lab, tmp_path):
+    words = ["--experiment_name", "b", "--load_checkpoint", "--resume_experiment_name", "a"]
+    outcome = lab.run(str(tmp_path), *words)
+    assert outcome.code == 2 and "without --resume" not in outcome.error
+    assert f"--resume_experiment_name a must name a run in {tmp_path}" in outcome.error
+
+
+def test_resume_if_begun_starts_first_and_goes_on_afterwards(lab, uninterrupted, tmp_path):
+    folder = str(tmp_path)
+    assert lab.run(folder, "--resume_if_begun", "--max_steps", "4").code == 0
+    assert lab.run(folder, "--resume_if_begun").code == 0
+    assert differences(snapshot(folder), uninterrupted) == [] and not os.path.exists(folder + "/previous")
+
+
+def test_resume_if_begun_never_starts_afresh_where_a_checkpoint_is_damaged(lab, folder):
+    for path in glob.glob(os.path.join(folder, "checkpoints", "generations", "*", "state.json")):
+        os.truncate(path, 7)
+    before = contents(folder)
+    outcome = lab.run(folder, "--resume_if_begun")
+    assert outcome.code == 2 and "no checkpoint to go on from" in outcome.error and contents(folder) == before
+
+
+@pytest.mark.parametrize("word", ["--resume", "--load_checkpoint"])
+def test_resume_if_begun_stands_alone(lab, tmp_path, word):
+    assert "stands alone" in lab.run(str(tmp_path), "--resume_if_begun", word).error

@@ -54,7 +54,7 @@ def test_ahead_of_training_nothing_is_touched(lab, uninterrupted, tmp_path, plan
     outcome = lab.run(folder, *resume, plants=[plant(signal.SIGTERM)])
     assert (outcome.code, outcome.error) == (
         143,
-        "error: stopped by signal 15 before training began; nothing was changed",
+        "error: stopped by SIGTERM before training began; nothing was changed",
     )
     assert contents(folder) == before
     assert lab.run(folder, "--resume").code == 0
@@ -66,11 +66,12 @@ def test_a_second_interrupt_ahead_of_training_is_one_line(lab, tmp_path):
     assert (outcome.code, outcome.stderr) == (130, "stopped\n")
 
 
-@pytest.mark.parametrize("where, when", [(at_cycle, 4), (in_evaluation, 2)])
-def test_a_second_interrupt_stops_at_once_and_loses_nothing_committed(lab, uninterrupted, tmp_path, where, when):
+@pytest.mark.parametrize("where, when, step", [(at_cycle, 4, 3), (in_evaluation, 2, 6)])
+def test_a_second_interrupt_stops_at_once_and_loses_nothing_committed(lab, uninterrupted, tmp_path, where, when, step):
     outcome = lab.run(str(tmp_path), plants=[where(when, send(signal.SIGINT, signal.SIGINT))])
     assert outcome.code == 130 and "stopped at once" in outcome.stderr and "Traceback" not in outcome.stderr
-    assert snapshot(str(tmp_path))["last state: step"] == "3"  # that of the first epoch's evaluation
+    assert f"stopped at once; the checkpoint of step {step} is good" in outcome.stderr
+    assert snapshot(str(tmp_path))["last state: step"] == str(step)  # the last whole epoch's
     assert lab.run(str(tmp_path), "--resume").code == 0
     assert differences(snapshot(str(tmp_path)), uninterrupted) == []
 

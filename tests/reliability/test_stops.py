@@ -32,7 +32,8 @@ def test_stopped_anywhere_the_end_is_the_same(lab, uninterrupted, tmp_path, wher
 @pytest.mark.parametrize("number", sorted(EXIT_CODES), ids=lambda number: signal.Signals(number).name)
 def test_each_signal_finishes_the_step_commits_and_says_so(lab, uninterrupted, tmp_path, number):
     outcome = lab.run(str(tmp_path), plants=[at_cycle(4, send(number))])
-    assert outcome.code == EXIT_CODES[number] and "after step 5, committed" in outcome.stderr
+    name = "Ctrl-C (SIGINT)" if number == signal.SIGINT else signal.Signals(number).name
+    assert outcome.code == EXIT_CODES[number] and f"stopped by {name} after step 5, committed" in outcome.stderr
     assert lab.run(str(tmp_path), "--resume").code == 0
     assert differences(snapshot(str(tmp_path)), uninterrupted) == []
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from fake_run import write_run
+from pretended_run import write_long_run
 
 from edgeflownas import report
 from edgeflownas.errors import UserError
@@ -17,10 +17,10 @@ def folders(tmp_path_factory):
     """Two runs with one pool, one with another pool, one without an evaluation."""
     root = tmp_path_factory.mktemp("runs")
     return [
-        write_run(root / "strict", epochs=6, name="night"),
-        write_run(root / "uniform", epochs=4, mode="uniform", name="night", overrides={"train.lr": 2e-4}),
-        write_run(root / "other", epochs=5, seed=8, status="completed"),
-        write_run(root / "fresh", epochs=0, extra_steps=3),
+        write_long_run(root / "strict", epochs=6, name="night"),
+        write_long_run(root / "uniform", epochs=4, mode="uniform", name="night", overrides={"train.lr": 2e-4}),
+        write_long_run(root / "other", epochs=5, arch_seed=8, status="completed"),
+        write_long_run(root / "fresh", epochs=0, extra_steps=3),
     ]
 
 
@@ -41,11 +41,16 @@ def test_the_configuration_differences_are_named_key_by_key(text):
     section = text.split("## Configuration")[1].split("## ")[0]
     assert "| `train.lr` | 0.0001 | 0.0002 | 0.0001 | 0.0001 |" in section
     assert "| `train.supernet_mode` | strict_fairness | uniform | strict_fairness | strict_fairness |" in section
-    assert set(re.findall(r"`(\w+\.\w+)`", section)) == {"train.lr", "train.supernet_mode", "runtime.experiment_name"}
+    assert set(re.findall(r"`(\w+\.\w+)`", section)) == {
+        "train.lr",
+        "train.supernet_mode",
+        "train.arch_seed",
+        "runtime.experiment_name",
+    }
 
 
 def test_key_figures_are_the_runs_recorded_text(text, folders):
-    best = [read_run(folder).recorded("best_mean_epe") for folder in folders[:3]]
+    best = [read_run(folder).last.best_mean_epe for folder in folders[:3]]
     assert "| Best mean EPE, px | {} | {} | {} |  |".format(*best) in text
 
 
@@ -69,9 +74,9 @@ def test_option_scores_stand_side_by_side(text, folders):
 
 
 def test_runs_on_different_samples_are_compared_by_ratio(folders, tmp_path):
-    folder = write_run(tmp_path / "holdout", epochs=6)
+    folder = write_long_run(tmp_path / "holdout", epochs=6)
     path = folder / "eval_epe_history.csv"
-    path.write_text(path.read_text().replace("8.765432", "4.0"))
+    path.write_text(path.read_text().replace(",8.25,", ",4.0,"))
     verdict = compare.build([read_run(folder), read_run(folders[0])])[1][0]
     assert verdict.title.endswith("of zero flow, night")
     assert "different samples" in str(verdict.items)

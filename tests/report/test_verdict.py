@@ -5,52 +5,19 @@ import math
 
 import numpy as np
 import pytest
-from fake_run import pool
 
-from edgeflownas.nas.search_space import SPACE, Block, SearchSpace
+from edgeflownas.engine import learning
+from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.nas.search_space import Block, SearchSpace, get_space
 from edgeflownas.reporting import verdict
 
-ZERO = 8.0
-
-
-def level(*ratios):
-    return verdict.level([ratio * ZERO for ratio in ratios], [ZERO] * len(ratios))
-
-
-@pytest.mark.parametrize(
-    "ratios, expected",
-    [
-        ((), verdict.UNKNOWN),
-        ((1.2,), verdict.UNKNOWN),
-        ((1.2, 1.0, 0.96, 0.96), verdict.UNKNOWN),
-        ((1.2, 1.0, 0.96, 0.96, 0.95), verdict.COLLAPSED),
-        ((1.2, 1.0, 0.96, 0.96, 0.9499), verdict.WEAK),
-        ((math.nan,) * 5, verdict.COLLAPSED),
-        ((math.inf,) * 5, verdict.COLLAPSED),
-        ((0.81,), verdict.WEAK),
-        ((0.8,), verdict.LEARNED),
-        ((0.5, 0.96, 0.96, 0.96), verdict.COLLAPSED_LATE),
-        ((0.5, 0.96, 0.96), verdict.LEARNED),
-        ((0.5, 0.96, 0.94, 0.96), verdict.LEARNED),
-        ((0.5, math.nan, math.nan, math.nan), verdict.COLLAPSED_LATE),
-    ],
-)
-def test_level(ratios, expected):
-    assert level(*ratios) == expected
-
-
-def test_level_uses_the_zero_flow_epe_of_the_same_evaluation():
-    assert verdict.level([4.0, 6.0], [4.0, 9.0]) == verdict.LEARNED  # 6 of 9, though 4 is the lowest
-
-
-def test_a_zero_flow_epe_of_zero_is_no_success():
-    assert verdict.ratio(0.0, 0.0) == math.inf
+SPACE = get_space("edgeflownet_v1")
 
 
 @pytest.mark.parametrize(
     "means, wait, expected",
     [
-        ([5, 4, 3, 2], 0, verdict.UNKNOWN),
+        ([5, 4, 3, 2], 0, learning.UNKNOWN),
         ([5, 4, 3, 2, 1], 0, verdict.IMPROVING),
         ([5, 4, 3, 2, 1], 9, verdict.IMPROVING),
         ([5, 4, 3, 2, 1], 10, verdict.PLATEAUED),
@@ -67,11 +34,11 @@ def test_trend(means, wait, expected):
 
 
 def test_every_level_and_trend_has_a_headline():
-    levels = (verdict.UNKNOWN, verdict.COLLAPSED, verdict.COLLAPSED_LATE, verdict.WEAK, verdict.LEARNED)
-    trends = (verdict.UNKNOWN, verdict.IMPROVING, verdict.PLATEAUED)
+    levels = (learning.UNKNOWN, learning.COLLAPSED, learning.COLLAPSED_LATE, learning.WEAK, learning.LEARNED)
+    trends = (learning.UNKNOWN, verdict.IMPROVING, verdict.PLATEAUED)
     words = {pair: verdict.headline(*pair).word for pair in itertools.product(levels, trends)}
     assert len(set(words.values())) == 8
-    assert verdict.headline(verdict.WEAK, verdict.PLATEAUED) == ("Plateaued near zero flow", "bad")
+    assert verdict.headline(learning.WEAK, verdict.PLATEAUED) == ("Plateaued near zero flow", "bad")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +72,7 @@ def test_kendall_tau():
 
 
 def test_option_scores_average_the_subnets_that_use_the_option():
-    codes = pool(np.random.RandomState(1))
+    codes = ["".join(map(str, code)) for code in build_pool(1, 12, SPACE)]
     epe = np.random.RandomState(2).rand(12)
     scores = verdict.option_scores(SPACE, codes, epe.tolist(), [f"<{value}>" for value in epe])
     assert [(score.block, score.label) for score in scores] == [
@@ -119,7 +86,7 @@ def test_option_scores_average_the_subnets_that_use_the_option():
 
 
 def test_option_scores_of_a_space_with_blocks_of_two_and_three_options():
-    space = SearchSpace((Block("A", "depth", (1, 2)), Block("B", "kernel", (7, 5, 3))))
+    space = SearchSpace("small", (Block("A", "depth", (1, 2)), Block("B", "kernel", (7, 5, 3))))
     scores = verdict.option_scores(space, ["00", "11", "02"], [1.0, 2.0, 4.0], ["1.0", "2.0", "4.0"])
     assert [(score.label, score.users, score.mean) for score in scores] == [
         ("Deep1", 2, 2.5),

@@ -1,11 +1,8 @@
-"""Numbers in words, and the fake runs' own way of writing them."""
+"""Numbers in words."""
 
 import datetime
 
-import fake_run
-
-from edgeflownas.reporting.words import age_seconds, duration, percent
-from edgeflownas.run.artifacts import real
+from edgeflownas.reporting.words import age_seconds, percent, time_span
 
 NOW = datetime.datetime(2024, 5, 6, 8, 5, tzinfo=datetime.timezone.utc)
 
@@ -19,10 +16,5 @@ def test_words():
         "100%",
         "~150.0%",
     ]
-    assert [duration(seconds) for seconds in (40, 720, 12000, 190800)] == ["40 s", "12 min", "3 h 20 min", "2 d 5 h"]
+    assert [time_span(seconds) for seconds in (40, 720, 12000, 190800)] == ["40 s", "12 min", "3 h 20 min", "2 d 5 h"]
     assert age_seconds("2024-05-06T08:00:00Z", NOW) == 300 and age_seconds("Monday", NOW) is None
-
-
-def test_the_fake_reals_are_written_as_the_trainer_writes_them():
-    assert [fake_run.real(value) for value in (0.1, 1e-4, 5.0)] == [real(value) for value in (0.1, 1e-4, 5.0)]
-    assert fake_run.real(1 / 3) == "0.33333334"

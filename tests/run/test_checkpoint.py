@@ -343,7 +343,7 @@ def test_nothing_to_resume_from_is_an_error_that_says_so(tmp_path, made):
     if made:
         (tmp_path / "generations").mkdir()
     store = store_at(tmp_path)
-    with pytest.raises(UserError, match="no checkpoint to resume from in .*without --resume"):
+    with pytest.raises(UserError, match="no checkpoint to go on from in .*without --resume"):
         store.newest_valid()
     with pytest.raises(UserError, match="no checkpoint in"):
         store.load("best")
@@ -368,3 +368,11 @@ def test_what_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
     monkeypatch.setattr(os.path, "getsize", forbidden)
     with pytest.raises(UserError, match="Permission denied; mend its permissions"):
         store.newest_valid()
+
+
+def test_the_same_step_committed_again_replaces_its_first_commit(tmp_path):
+    """As a trainer does before and after an evaluation: the fallback stays a checkpoint of another step."""
+    store_at(tmp_path, (3, 6, 6), best=(3,))
+    assert sorted(os.listdir(str(tmp_path / "generations"))) == ["gen-000000003-0001", "gen-000000006-0003"]
+    store_at(tmp_path, (7, 7), best=(7,))
+    assert generations(tmp_path) == [3, 6, 7]  # 3 is the best as of 6

@@ -91,7 +91,7 @@ def test_killed_at_any_call_of_a_commit_the_store_is_the_old_one_or_the_new_one(
         store = CheckpointStore(str(folder), warn=lambda line: None)
         linked = os.path.islink(str(folder / "last"))
         if not linked and not generations_whole(folder):
-            with pytest.raises(UserError, match="no checkpoint to resume from"):
+            with pytest.raises(UserError, match="no checkpoint to go on from"):
                 store.newest_valid()
             seen.add(None)
             assert old is None

@@ -11,7 +11,10 @@ from edgeflownas.api import Interrupted, Supernet
 from edgeflownas.errors import DataError, UserError
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.network.layer_table import layer_table
+from tests.nas.nas_spaces import V1
 
+LAYERS = layer_table(2, V1)
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -25,7 +28,7 @@ def supernet(original_run):
 def test_the_pool_at_once_scores_as_its_codes_alone(supernet):
     pooled = supernet.evaluate(supernet.pool)
     alone = supernet.evaluate(supernet.pool[::-1])[::-1]
-    assert [result.arch_code for result in pooled] == [to_digits(code) for code in supernet.pool]
+    assert [result.arch_code for result in pooled] == [to_digits(code, supernet.space) for code in supernet.pool]
     assert [result.arch_code for result in alone] == [result.arch_code for result in pooled]
     np.testing.assert_allclose([one.epe for one in alone], [one.epe for one in pooled], rtol=1e-5)
     assert len({round(result.epe, 4) for result in pooled}) == 6, "the subnets differ, so their scores do"
@@ -35,7 +38,7 @@ def test_results_say_what_they_are(supernet):
     spelled = supernet.evaluate(["0,1,2,0,0,1,2,1,0", [0] * 9, "000001000"])
     first = spelled[0]
     assert [result.arch_code for result in spelled] == ["012001210", "000000000", "000001000"]
-    assert (first.parameters, first.multiply_adds) == subnet_cost("012001210", 64, 67, 2)
+    assert (first.parameters, first.multiply_adds) == subnet_cost("012001210", LAYERS, V1, 64, 67)
     assert (first.bn_recal_batches, first.num_samples) == (2, 3)
     assert first.zero_flow_epe == spelled[2].zero_flow_epe > 0
 
@@ -49,7 +52,9 @@ def test_the_example_of_the_manual_runs(original_run, tmp_path, monkeypatch, cap
     exec(compile(example, "docs/manual.md", "exec"), {})
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 3 and rows == sorted(rows, key=lambda row: float(row[1]))
-    assert [(int(row[2]), int(row[3])) for row in rows] == [tuple(subnet_cost(row[0], 64, 67, 2)) for row in rows]
+    assert [(int(row[2]), int(row[3])) for row in rows] == [
+        tuple(subnet_cost(row[0], LAYERS, V1, 64, 67)) for row in rows
+    ]
 
 
 def test_last_has_other_weights_and_settings_of_the_evaluation_are_free(supernet, original_run):

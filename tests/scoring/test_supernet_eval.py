@@ -12,21 +12,27 @@ from edgeflownas import api
 from edgeflownas import config as configuration
 from edgeflownas.data.fc2_index import FC2Index
 from edgeflownas.errors import UserError
-from edgeflownas.nas import score_table
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.cost import subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
+from edgeflownas.nas.search_space import get_space
 from edgeflownas.nas.supernet_eval import main
-from edgeflownas.run.artifacts import read_table
+from edgeflownas.network.layer_table import layer_table
+from edgeflownas.run import score_table
 from edgeflownas.run.checkpoint import Generation
-from edgeflownas.run.score_table import COLUMNS, Row, ScoreTable
-from edgeflownas.scoring.score_plot import front, unit_of
+from edgeflownas.run.rows import ScoreRow
+from edgeflownas.run.score_table import ScoreTable
+from edgeflownas.run.tables import read_table
+from edgeflownas.scoring import supernet_eval
+from edgeflownas.scoring.score_plot import COSTS, front, unit_of
 
+SPACE = get_space("edgeflownet_v1")
+BELONGS_TO = {"a": 1, "space": SPACE.identity()}
 CODES = ["000001000", "012001210", "222222222", "111111111", "210210210"]
 
 
 def table_of(path):
-    return {row["arch_code"]: row for row in read_table(path, COLUMNS)}
+    return {row.arch_code: row for row in read_table(path, ScoreRow).values()}
 
 
 def content(path):
@@ -46,7 +52,7 @@ class FakeSupernet:
         files = {"model.ckpt.index": {"size": 3, "sha256": f"{checkpoint:x<64}"}}
         self.generation = Generation("gen", {}, "gen", files)
         self.epoch, self.step, self.index = 5, 35, FC2Index((), (), "f" * 64, "lists")
-        self.pool = build_pool(42, 12)
+        self.pool, self.space = build_pool(42, 12, SPACE), SPACE
 
     def stream(self, codes, stop, progress):
         for first in range(0, len(codes), 2):
@@ -73,6 +79,7 @@ def fake(monkeypatch, tmp_path):
     monkeypatch.setattr(
         api.Supernet, "load", lambda folder, checkpoint, settings, progress: FakeSupernet(checkpoint, settings)
     )
+    monkeypatch.setattr(supernet_eval, "_space_of_run", lambda folder, checkpoint: SPACE)
     (tmp_path / "run").mkdir()
     return ["--output_dir", str(tmp_path / "run"), "--gpu_device", "-1"]
 
@@ -81,17 +88,17 @@ def test_the_pool_by_default_with_a_real_supernet(tiny_run, capsys):
     assert main(tiny_run.flags + ["--eval_only", "--bn_recal_batches", "2", "--eval_pool_size", "3"]) == 0
     out = capsys.readouterr().out
     rows = table_of(os.path.join(tiny_run.folder, "subnet_scores.csv"))
-    pool = [to_digits(code) for code in build_pool(42, 3)]
+    pool = [to_digits(code, SPACE) for code in build_pool(42, 3, SPACE)]
     assert list(rows) == pool
     for code, row in rows.items():
-        assert (int(row["parameters"]), int(row["multiply_adds"])) == subnet_cost(code, 64, 67, 2)
-        assert (row["bn_recal_batches"], row["num_samples"]) == ("2", "3")
-    by_rank = sorted(rows.values(), key=lambda row: int(row["rank"]))
-    assert [int(row["rank"]) for row in by_rank] == [1, 2, 3]
-    assert sorted(float(row["epe"]) for row in by_rank) == [float(row["epe"]) for row in by_rank]
+        assert (row.parameters, row.multiply_adds) == subnet_cost(code, layer_table(2, SPACE), SPACE, 64, 67)
+        assert (row.bn_recal_batches, row.num_samples, row.space) == (2, 3, SPACE.label)
+    by_rank = sorted(rows.values(), key=lambda row: row.rank)
+    assert [row.rank for row in by_rank] == [1, 2, 3]
+    assert sorted(row.epe for row in by_rank) == [row.epe for row in by_rank]
     assert "checkpoint best: epoch 1, step 1" in out and out.count("bn_recal_batches=2") == 3
     fronts = [line for line in out.splitlines() if line.startswith("Pareto front of EPE and ")]
-    assert len(fronts) == 2 and all(line.split()[-1] == by_rank[0]["arch_code"] for line in fronts)
+    assert len(fronts) == 2 and all(line.split()[-1] == by_rank[0].arch_code for line in fronts)
     assert content(os.path.join(tiny_run.folder, "subnet_scores.png")).startswith(b"\x89PNG")
 
 
@@ -161,8 +168,8 @@ def test_before_any_evaluation_best_is_the_last_and_it_says_so(unevaluated_run, 
 
 def test_codes_from_a_file_and_in_either_spelling(fake, tmp_path):
     codes, output = str(tmp_path / "codes.txt"), str(tmp_path / "scores.csv")
-    with open(codes, "w") as handle:
-        handle.write("0,0,0,0,0,1,0,0,0\n\n012001210\n000001000\n")
+    with open(codes, "wb") as handle:  # as a spreadsheet may save it: with a byte order mark, and lines of Windows
+        handle.write(b"\xef\xbb\xbf# chosen by hand\r\n0,0,0,0,0,1,0,0,0  # baseline\r\n\r\n012001210\r\n000001000\r\n")
     assert main(fake + ["--codes_file", codes, "--output", output]) == 0
     assert list(table_of(output)) == CODES[:2]
     assert main(fake + ["--codes", "2,2,2,2,2,2,2,2,2", "--output", output]) == 0
@@ -219,42 +226,70 @@ def result(code, epe):
 
 def test_table_ranks_what_it_writes(tmp_path):
     path = str(tmp_path / "t.csv")
-    with ScoreTable(path, {"a": 1}) as table:
+    with ScoreTable(path, BELONGS_TO, SPACE) as table:
         table.add([result(CODES[0], 2.5)])
         table.add([result(CODES[1], 1.5), result(CODES[2], 2.0)])
         assert [row.arch_code for row in table.ranked()] == [CODES[1], CODES[2], CODES[0]]
         assert CODES[1] in table and CODES[3] not in table
-    with ScoreTable(path, {"a": 1}) as again:
+    with ScoreTable(path, BELONGS_TO, SPACE) as again:
         assert again.rows == table.rows
     with open(str(tmp_path / "t.json")) as handle:
-        assert json.load(handle) == {"a": 1}
+        assert json.load(handle) == BELONGS_TO
 
 
 def test_two_processes_cannot_write_one_table(tmp_path):
     path = str(tmp_path / "t.csv")
-    with ScoreTable(path, {"a": 1}):
+    with ScoreTable(path, BELONGS_TO, SPACE):
         with pytest.raises(UserError, match="being written by another process"):
-            ScoreTable(path, {"a": 1}).__enter__()
-    with ScoreTable(path, {"a": 1}):
+            ScoreTable(path, BELONGS_TO, SPACE).__enter__()
+    with ScoreTable(path, BELONGS_TO, SPACE):
         pass
 
 
 @pytest.mark.parametrize("column, value", [("epe", "x"), ("arch_code", "00000100"), ("rank", "1.0")])
 def test_a_damaged_table_is_refused(tmp_path, column, value):
     path = str(tmp_path / "t.csv")
-    with ScoreTable(path, {"a": 1}) as table:
+    with ScoreTable(path, BELONGS_TO, SPACE) as table:
         table.add([result(CODES[0], 2.5)])
     cells = content(path).decode().splitlines()[1].split(",")
-    cells[COLUMNS.index(column)] = value
+    cells[ScoreRow._fields.index(column)] = value
     with open(path, "w") as handle:
-        handle.write(",".join(COLUMNS) + "\n" + ",".join(cells) + "\n")
+        handle.write(",".join(ScoreRow._fields) + "\n" + ",".join(cells) + "\n")
     with pytest.raises(UserError, match="damaged"):
-        ScoreTable(path, {"a": 1}).__enter__()
+        ScoreTable(path, BELONGS_TO, SPACE).__enter__()
+
+
+def test_a_table_of_the_first_version_is_continued_with_its_own_header(tmp_path):
+    path = str(tmp_path / "t.csv")
+    old = "arch_code,epe,rank,parameters,multiply_adds,zero_flow_epe,bn_recal_batches,num_samples\n"
+    with open(path, "w") as handle:
+        handle.write(old + CODES[0] + ",2.5,1,1000,2000,8.5,8,3\n")
+    (tmp_path / "t.json").write_text('{"a": 1}')
+    with ScoreTable(path, BELONGS_TO, SPACE) as table:
+        assert table.rows[0].space == SPACE.label
+        table.add([result(CODES[1], 1.5)])
+    assert content(path).decode() == (
+        old + CODES[0] + ",2.5,2,1000,2000,8.5,8,3\n" + CODES[1] + ",1.5,1,1000,2000,8.5,8,3\n"
+    )
+
+
+def test_codes_of_another_space_are_not_mixed_in(tmp_path):
+    path = str(tmp_path / "t.csv")
+    with ScoreTable(path, BELONGS_TO, SPACE) as table:
+        table.add([result(CODES[0], 2.5)])
+    other = get_space("edgeflownet_v2")
+    with pytest.raises(UserError, match="edgeflownet_v1:.* expected edgeflownet_v2:"):
+        ScoreTable(path, dict(BELONGS_TO, space=other.identity()), other).__enter__()
+    text = content(path).decode()
+    with open(path, "w") as handle:
+        handle.write(text.replace(SPACE.label, other.label))
+    with pytest.raises(UserError, match="damaged: codes of the search space edgeflownet_v2"):
+        ScoreTable(path, BELONGS_TO, SPACE).__enter__()
 
 
 def test_a_failed_write_keeps_the_table(tmp_path, monkeypatch):
     path = str(tmp_path / "t.csv")
-    with ScoreTable(path, {"a": 1}) as table:
+    with ScoreTable(path, BELONGS_TO, SPACE) as table:
         table.add([result(CODES[0], 2.5)])
         before = content(path)
 
@@ -269,7 +304,7 @@ def test_a_failed_write_keeps_the_table(tmp_path, monkeypatch):
 
 def test_the_front_is_what_no_other_row_beats():
     def row(code, epe, parameters):
-        return Row(code, epe, 0, parameters, 0, 9.0, 8, 3)
+        return ScoreRow(code, epe, 0, parameters, 0, 9.0, 8, 3, SPACE.label)
 
     rows = [
         row("a", 3.0, 10),
@@ -279,7 +314,7 @@ def test_the_front_is_what_no_other_row_beats():
         row("e", 2.0, 20),
         row("f", 3.5, 10),
     ]
-    assert [one.arch_code for one in front(rows, "parameters")] == ["a", "b", "d"]
+    assert [one.arch_code for one in front(rows, COSTS["parameters"])] == ["a", "b", "d"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from edgeflownas.engine.learning import COLLAPSED_RATIO, ratio
 from edgeflownas.scoring.fidelity.evidence import Alone, Evidence, SupernetEvidence
 from edgeflownas.scoring.fidelity.plan import HOLDOUT, STRICT, UNIFORM, UNSEEN, Plan
 from edgeflownas.statistics.intervals import Interval, over_codes, over_samples, tau_over_codes
@@ -11,7 +12,6 @@ from edgeflownas.statistics.paired import Separation, separated_pairs
 from edgeflownas.statistics.ranks import kendall_tau_b, mean_tau_of_pairs, permutation_p, regret, spearman
 from edgeflownas.statistics.verdict import SupernetFacts, Verdict, code_spread, seed_sd, verdict
 
-NOT_LEARNED = 0.95  # mean EPE at or above this share of the zero-flow EPE
 COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds"}
 LEAST_CODES = 3
 
@@ -148,7 +148,7 @@ def _learned(evidence: Evidence, name: str) -> bool:
     """Whether a supernet's mean EPE over the codes of the statistic is clearly below that of zero flow."""
     (supernet,) = [one for one in evidence.supernets if one.name == name]
     mean = float(means_of(supernet, evidence.plan.counted).mean())
-    return mean < NOT_LEARNED * supernet.scores.zero[UNSEEN]
+    return ratio(mean, supernet.scores.zero[UNSEEN]) < COLLAPSED_RATIO
 
 
 def _gain(evidence: Evidence, alone: Alone, truth: np.ndarray) -> Optional[Interval]:

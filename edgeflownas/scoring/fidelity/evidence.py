@@ -96,4 +96,4 @@ def _epochs(plan: Plan, run: PlannedRun) -> Optional[Epochs]:
     if found.history is None or found.subnets is None or sorted(found.subnets.codes) != sorted(plan.counted):
         return None
     order = [found.subnets.codes.index(code) for code in plan.counted]
-    return Epochs(found.numbers("epoch"), found.numbers("lr"), found.subnets.epe[:, order])
+    return Epochs(found.numbers.epoch, found.numbers.lr, found.subnets.epe[:, order])

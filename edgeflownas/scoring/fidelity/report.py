@@ -6,9 +6,9 @@ from typing import Callable, List, Optional, Tuple
 import numpy as np
 
 from edgeflownas.nas.arch_codec import parse
-from edgeflownas.reporting import write
 from edgeflownas.reporting.document import Bullets, Figure, Grid, Heading, Paragraph, Part
 from edgeflownas.reporting.document import Verdict as Box
+from edgeflownas.reporting.write import write_document
 from edgeflownas.scoring.fidelity import pictures
 from edgeflownas.scoring.fidelity.analysis import (
     Agreement,
@@ -26,7 +26,7 @@ from edgeflownas.statistics.effects import BlockEffects, block_effects
 from edgeflownas.statistics.intervals import CONFIDENCE, Interval
 from edgeflownas.statistics.verdict import NONE, STRONG, VOID, WEAK
 
-NAME = "fidelity_report"
+NAME = "fidelity_report.md"
 _TONES = {STRONG: "good", WEAK: "fair", NONE: "bad", VOID: "open"}
 _MEANING = {
     STRONG: "the supernet's ranking agrees with stand-alone training",
@@ -51,7 +51,7 @@ def write_report(plan: Plan, progress: Callable[[str], None] = lambda name: None
     parts += _codes(evidence, budgets)
     parts += _options(evidence, budgets)
     parts += _stability(evidence)
-    return write._write(Path(plan.folder), NAME, "Does the supernet's ranking mean something?", parts), box.title
+    return write_document(Path(plan.folder), NAME, "Does the supernet's ranking mean something?", parts), box.title
 
 
 def _number(value: Optional[float], digits: int = 2) -> str:
@@ -135,7 +135,7 @@ def _budget(evidence: Evidence, found: AtBudget) -> List[Part]:
             "A supernet that is not ahead of its costs, in either direction, has ranked costs.",
         ),
     ]
-    if found.gain is not None:
+    if found.gain is not None and np.isfinite(found.gain.low):
         side = "outside" if found.gain.low > 0 or found.gain.high < 0 else "inside"
         parts.append(
             Paragraph(

@@ -6,20 +6,16 @@ from typing import List, Optional
 from edgeflownas import config as configuration
 from edgeflownas.checks.check_manifest import run_checks
 from edgeflownas.errors import UserError
-from edgeflownas.run.artifacts import Manifest
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.folder import CHECKPOINTS
+from edgeflownas.run.manifest import COMPLETED, Manifest
 from edgeflownas.scoring.fidelity.plan import Plan, PlannedRun
 
 FRESH, STOPPED, TRAINED = "fresh", "stopped", "trained"
-_DONE = "completed"
-
-
-def _manifest_path(plan: Plan, run: PlannedRun) -> str:
-    return os.path.join(plan.run_folder(run), "train_manifest.json")
 
 
 def _store(plan: Plan, run: PlannedRun) -> CheckpointStore:
-    return CheckpointStore(os.path.join(plan.run_folder(run), "checkpoints"), warn=lambda line: None)
+    return CheckpointStore(os.path.join(plan.run_folder(run), CHECKPOINTS), warn=lambda line: None)
 
 
 def last_checkpoint(plan: Plan, run: PlannedRun) -> Generation:
@@ -32,10 +28,9 @@ def stage(plan: Plan, run: PlannedRun) -> str:
 
     UserError if the folder holds a run of another configuration: it is not this study's to go on with.
     """
-    path = _manifest_path(plan, run)
-    if not os.path.exists(path):
+    if not Manifest.exists(plan.run_folder(run)):
         return FRESH
-    manifest = Manifest.open(path)
+    manifest = Manifest.open(plan.run_folder(run))
     changed = _changed(plan, run, manifest)
     if changed:
         raise UserError(f"{plan.run_folder(run)}: {changed}; move this folder away to have the run made anew")
@@ -43,7 +38,7 @@ def stage(plan: Plan, run: PlannedRun) -> str:
         _store(plan, run).newest_valid()
     except UserError:
         return FRESH
-    return TRAINED if manifest.fields["status"] == _DONE else STOPPED
+    return TRAINED if manifest.fields["status"] == COMPLETED else STOPPED
 
 
 def _changed(plan: Plan, run: PlannedRun, manifest: Manifest) -> Optional[str]:
@@ -61,20 +56,19 @@ def _changed(plan: Plan, run: PlannedRun, manifest: Manifest) -> Optional[str]:
 
 def problem(plan: Plan, run: PlannedRun) -> Optional[str]:
     """Why the run's results may not be used: not done, interrupted, changed, damaged. None if they may."""
-    path = _manifest_path(plan, run)
-    if not os.path.exists(path):
+    if not Manifest.exists(plan.run_folder(run)):
         return "not started"
     try:
-        manifest = Manifest.open(path)
+        manifest = Manifest.open(plan.run_folder(run))
         changed = _changed(plan, run, manifest)
     except UserError as error:
         return f"damaged: {error}"
     if changed:
         return changed
     fields = manifest.fields
-    if fields["status"] != _DONE:
+    if fields["status"] != COMPLETED:
         return (
             f"interrupted: status {fields['status']}, step {fields.get('global_step')} of {fields.get('total_steps')}"
         )
-    failed: List[str] = [f"{one.name}: {one.text}" for one in run_checks(path) if not one.passed]
+    failed: List[str] = [f"{one.name}: {one.text}" for one in run_checks(manifest.path) if not one.passed]
     return f"damaged: {failed[0]}" if failed else None

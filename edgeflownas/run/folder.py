@@ -1,0 +1,174 @@
+"""The run folder: the names of its files, its lock, and the archive of the run that stood there before.
+
+No other package knows these names (`tests/run/test_one_place.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import fnmatch
+import os
+import socket
+from typing import List, Optional
+
+import filelock
+
+from edgeflownas.config import Config
+from edgeflownas.errors import UserError
+from edgeflownas.files import atomic_write_json, fsync_path, os_errors
+from edgeflownas.run.json_file import parse_object
+
+CHECKPOINTS = "checkpoints"  # a folder
+MANIFEST = "train_manifest.json"
+HISTORY = "eval_epe_history.csv"
+PER_ARCH = "eval_epe_per_arch.csv"
+STEPS = "train_steps.csv"
+TIMING = "timing.csv"
+FAIRNESS = "fairness_counts.json"
+SAMPLES = "eval_samples.npz"
+EPE_SAMPLES = "eval_epe_samples.npz"
+REPORT = "supernet_training_report.md"
+REPORT_HTML = "supernet_training_report.html"
+REPORT_IMAGES = "report"  # a folder
+LOG = "train.log"
+TRACE = "debug_trace.jsonl"
+EVENTS = "tensorboard"  # a folder
+SCORES = "subnet_scores.csv"  # what supernet_eval makes of the run
+
+LOCK = ".lock"
+HOLDER = ".lock.holder"
+PREVIOUS = "previous"
+
+
+def pool_name(size: object) -> str:
+    """The file of an evaluation pool of `size` subnets."""
+    return f"eval_pool_{size}.json"
+
+
+# What one run makes, as patterns; checkpoints first, so that nobody takes a half-moved run for a whole one.
+RUN_FILES = (
+    CHECKPOINTS,
+    MANIFEST,
+    pool_name("*"),
+    HISTORY,
+    PER_ARCH,
+    STEPS,
+    TIMING,
+    FAIRNESS,
+    SAMPLES,
+    EPE_SAMPLES,
+    REPORT,
+    REPORT_HTML,
+    REPORT_IMAGES,
+    LOG,
+    TRACE,
+    EVENTS,
+    os.path.splitext(SCORES)[0] + ".*",
+)
+
+
+def utc_now() -> str:
+    """The time as the manifest writes it: 2026-02-16T09:30:00Z."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def run_folder(config: Config) -> str:
+    """Where a run keeps its files. UserError for a name that an unnamed run beside it uses for a file of its own."""
+    name = config.runtime.experiment_name
+    if name == PREVIOUS or any(fnmatch.fnmatch(name, pattern) for pattern in RUN_FILES):
+        raise UserError(f"--experiment_name {name!r} is the name of something that a run writes; choose another")
+    return os.path.join(config.runtime.output_dir, config.runtime.experiment_name).rstrip("/")
+
+
+class RunLock:
+    """Holds a run's folder: `with RunLock(folder):`. The system frees it when the process dies, in any way.
+
+    UserError, before anything is touched, if another run holds the folder or it cannot be written.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._lock = filelock.FileLock(os.path.join(folder, LOCK), timeout=0)
+
+    def acquire(self) -> None:
+        no_flock = (NotImplementedError,)  # some network file systems; filelock says what is missing
+        with os_errors(f"write to the run folder {self.folder}", no_flock):
+            os.makedirs(self.folder, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            try:
+                self._lock.acquire()
+            except filelock.Timeout:
+                raise UserError(
+                    f"another run holds {self.folder}{self._holder()}; wait for it, stop it, or choose another "
+                    "--experiment_name"
+                ) from None
+        atomic_write_json(
+            os.path.join(self.folder, HOLDER), {"pid": os.getpid(), "host": socket.gethostname(), "since": utc_now()}
+        )
+
+    def release(self) -> None:
+        if not self._lock.is_locked:
+            return
+        with contextlib.suppress(OSError):  # it is only there to be read
+            os.unlink(os.path.join(self.folder, HOLDER))
+        self._lock.release()
+
+    def _holder(self) -> str:
+        try:
+            with open(os.path.join(self.folder, HOLDER), "rb") as handle:
+                return " (process {pid} on {host}, since {since})".format(**parse_object(handle.read()))
+        except (OSError, ValueError, KeyError):
+            return ""  # it has not written it yet
+
+    def __enter__(self) -> "RunLock":
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def archive_previous(folder: str) -> Optional[str]:
+    """Moves what a run made (`RUN_FILES`) to `previous/<UTC time>/`; gives that path, None if nothing.
+
+    Whatever else is in the folder, other experiments included, stays. UserError: then nothing was moved.
+    """
+    names = [name for pattern in RUN_FILES for name in fnmatch.filter(sorted(_list(folder)), pattern)]
+    if not names:
+        return None
+    with os_errors(f"move the previous run out of {folder} (nothing was moved)"):
+        target = _new_folder(os.path.join(folder, PREVIOUS))
+        moved: List[str] = []
+        try:
+            for name in names:
+                os.rename(os.path.join(folder, name), os.path.join(target, name))
+                moved.append(name)
+            fsync_path(target)
+            fsync_path(folder)
+        except BaseException:
+            for name in moved:
+                os.rename(os.path.join(target, name), os.path.join(folder, name))
+            os.rmdir(target)
+            raise
+    return target
+
+
+def _list(folder: str) -> List[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def _new_folder(parent: str) -> str:
+    """A new folder named by the time; -2, -3... if this second has one."""
+    os.makedirs(parent, exist_ok=True)
+    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    number = 1
+    while True:
+        path = os.path.join(parent, stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            os.mkdir(path)
+            return path
+        except FileExistsError:
+            number += 1

@@ -1,0 +1,132 @@
+"""train_manifest.json: what was run, on what, and how it ended. Its fields, its writer and its reader."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, Union
+
+from edgeflownas.errors import DataError, UserError
+from edgeflownas.files import atomic_write_json
+from edgeflownas.run.first_version import identity_of
+from edgeflownas.run.folder import MANIFEST, utc_now
+from edgeflownas.run.json_file import read_json
+
+RUNNING, COMPLETED, EARLY_STOPPED, INTERRUPTED, FAILED = STATUSES = (
+    "running",
+    "completed",
+    "early_stopped",
+    "interrupted",
+    "failed",
+)
+# Statuses after which the last checkpoint and every file agree. A run that goes on, or that died, may have
+# rows beyond its last checkpoint: a resume cuts them back.
+SETTLED = (COMPLETED, EARLY_STOPPED, INTERRUPTED)
+
+# The specification's fields first (execution gates, section 6), then the rest, each with its JSON type.
+FIELDS: Dict[str, type] = {
+    "seed": int,
+    "config_hash": str,
+    "git_commit": str,
+    "input_shape": list,
+    "optimizer": str,
+    "lr_schedule": str,
+    "wd": float,
+    "grad_clip": float,
+    "arch_seed": int,
+    "git_dirty": bool,
+    "lr": float,
+    "config": dict,
+    "config_origins": dict,
+    "versions": dict,
+    "device": str,
+    "dataset": dict,
+    "parameter_count": int,
+    "search_space": dict,
+    "status": str,
+    "started": str,
+    "updated": str,
+    "global_step": int,
+    "epoch": int,
+    "num_epochs": int,
+    "steps_per_epoch": int,
+    "total_steps": int,
+    "resumes": list,
+    "gates": dict,
+    "command": str,
+}
+# Null at times: `best` before the first evaluation. The others only some runs have.
+BEST = "best"
+OPTIONAL = ("initial_weights", "error")
+DATASET_FIELDS = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}
+VERSION_NAMES = ("edgeflownas", "python", "numpy", "tensorflow", "platform")
+RESUME_FIELDS = {"time": str, "status_before": str, "global_step": int, "changed": list, "command": str, "gates": dict}
+UNSIGNED = "unsigned"  # beside the gates in `gates`: whether --unsigned was given
+
+
+class Manifest:
+    """The manifest of the run in `folder`. Every change is atomic."""
+
+    def __init__(self, folder: str, fields: Dict[str, Any]) -> None:
+        self.path = os.path.join(folder, MANIFEST)
+        self.fields = fields
+
+    @classmethod
+    def create(cls, folder: str, **fields: Any) -> Manifest:
+        """A new run: status `running`, no resumes."""
+        manifest = cls(folder, {})
+        manifest.update(**dict(fields, status=RUNNING, started=utc_now(), resumes=[]))
+        return manifest
+
+    @classmethod
+    def open(cls, folder: str) -> Manifest:
+        """An existing run. UserError if the file is missing or damaged."""
+        path = os.path.join(folder, MANIFEST)
+        fields = read_json(path)
+        if not {"status", "resumes"} <= set(fields):
+            raise UserError(f"{path} is not a train manifest: it has no status")
+        return cls(folder, fields)
+
+    @staticmethod
+    def exists(folder: str) -> bool:
+        return os.path.exists(os.path.join(folder, MANIFEST))
+
+    def update(self, **fields: Any) -> None:
+        """Sets fields. Only a running run can end; `resumed` makes it run again. ValueError for an unknown field."""
+        status, before = fields.get("status"), self.fields.get("status", RUNNING)
+        if status is not None and (status not in STATUSES or before not in (RUNNING, status)):
+            raise ValueError(f"status cannot go from {before!r} to {status!r}")
+        unknown = set(fields) - set(FIELDS) - set(OPTIONAL) - {BEST}
+        if unknown:
+            raise ValueError(f"a manifest has no field {', '.join(sorted(unknown))}")
+        self._write(dict(self.fields, **fields))
+
+    def resumed(self, **fields: Any) -> None:
+        """Adds an entry to `resumes` (with its time) and sets the status back to `running`."""
+        entry = dict(fields, time=utc_now(), status_before=self.fields["status"])
+        self._write(dict(self.fields, status=RUNNING, resumes=self.fields["resumes"] + [entry]))
+
+    def _write(self, fields: Dict[str, Any]) -> None:
+        fields["updated"] = utc_now()
+        atomic_write_json(self.path, fields)
+        self.fields = fields
+
+
+def stored_space(search_space: Any) -> Any:
+    """The identity in the field `search_space`. The first version recorded {block: {kind, options}}, in code order."""
+    if not isinstance(search_space, dict) or "digest" in search_space:
+        return search_space
+    try:
+        return identity_of([[name, block["kind"], block["options"]] for name, block in search_space.items()])
+    except (KeyError, TypeError):
+        return search_space
+
+
+def value_at(path: Union[str, Path], fields: Dict[str, Any], name: str) -> Any:
+    """The value at a dotted name; DataError names the file and the key that is missing."""
+    value: Any = fields
+    for key in name.split("."):
+        if not isinstance(value, dict) or key not in value:
+            raise DataError(f"{path}: key {name} is missing; is it the manifest of a supernet run?")
+        value = value[key]
+    return value
