@@ -134,7 +134,10 @@ class _Writer:
         }
         self.config, self.origins = configuration.load(None, dict(settings, **spec.overrides))
         self.space = space_of(self.config.network)
-        self.pool = cached_pool(spec.arch_seed, self.config.eval.pool_size, self.space.name)
+        if self.space.arch_code:
+            self.pool = np.array([self.space.arch_code], np.int32)
+        else:
+            self.pool = cached_pool(spec.arch_seed, self.config.eval.pool_size, self.space.name)
         self.offsets = 0.2 * self.rng.standard_normal(len(self.pool))
         self.total = spec.num_epochs * spec.steps_per_epoch
         self.early_stop = EarlyStop(self.config.eval.patience, self.config.eval.min_delta)

@@ -6,13 +6,13 @@ import numpy as np
 
 from edgeflownas.engine.learning import COLLAPSED_RATIO, ratio
 from edgeflownas.scoring.fidelity.evidence import Alone, Evidence, SupernetEvidence
-from edgeflownas.scoring.fidelity.plan import HOLDOUT, STRICT, UNIFORM, UNSEEN, Plan
+from edgeflownas.scoring.fidelity.plan import HOLDOUT, STRICT, UNIFORM, UNSEEN, Plan, PlannedCode
 from edgeflownas.statistics.intervals import Interval, over_codes, over_samples, tau_over_codes
 from edgeflownas.statistics.paired import Separation, separated_pairs
 from edgeflownas.statistics.ranks import kendall_tau_b, mean_tau_of_pairs, permutation_p, regret, spearman
 from edgeflownas.statistics.verdict import SupernetFacts, Verdict, code_spread, seed_sd, verdict
 
-COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds"}
+COSTS = dict(zip(PlannedCode._fields[1:3], ("parameters", "multiply-adds")))  # field: name
 LEAST_CODES = 3
 
 

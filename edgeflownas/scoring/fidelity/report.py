@@ -6,8 +6,7 @@ from typing import Callable, List, Optional, Tuple
 import numpy as np
 
 from edgeflownas.nas.arch_codec import parse
-from edgeflownas.reporting.document import Bullets, Figure, Grid, Heading, Paragraph, Part
-from edgeflownas.reporting.document import Verdict as Box
+from edgeflownas.reporting.document import Bullets, Figure, Grid, Heading, Paragraph, Part, VerdictBox
 from edgeflownas.reporting.write import write_document
 from edgeflownas.scoring.fidelity import pictures
 from edgeflownas.scoring.fidelity.analysis import (
@@ -62,21 +61,21 @@ def _interval(interval: Optional[Interval]) -> str:
     return "-" if interval is None or not np.isfinite(interval.low) else f"{interval.low:.2f} to {interval.high:.2f}"
 
 
-def _verdict(evidence: Evidence, budgets: List[AtBudget]) -> Box:
+def _verdict(evidence: Evidence, budgets: List[AtBudget]) -> VerdictBox:
     """The verdict at the planned budget; open while a run of the study is missing, damaged or changed."""
     plan = evidence.plan
     budget = plan.document["statistics"]["verdict_at_budget"]
     found = [one for one in budgets if one.alone.budget == budget]
     if evidence.problems:
         text = f"{len(evidence.problems)} of {len(plan.runs)} runs are missing or may not be used"
-        return Box("open", f"open: {text}", [("open", "runs", "named below; no verdict without all of them")])
+        return VerdictBox("open", f"open: {text}", [("open", "runs", "named below; no verdict without all of them")])
     if not plan.budgets:
-        return Box("open", "no verdict: nothing was trained alone", [("open", "see", "the rankings of the supernets")])
+        return VerdictBox("open", "no verdict: nothing was trained alone", [("open", "see", "how alike the supernets rank, below")])
     verdict = found[0].verdict
     items = [
         ("good" if holds else "bad", "holds" if holds else "does not hold", text) for holds, text in verdict.reasons
     ]
-    return Box(_TONES[verdict.word], f"{verdict.word}: {_MEANING[verdict.word]} (budget {budget:g})", items)
+    return VerdictBox(_TONES[verdict.word], f"{verdict.word}: {_MEANING[verdict.word]} (budget {budget:g})", items)
 
 
 def _problems(evidence: Evidence) -> List[Part]:
@@ -153,7 +152,7 @@ def _agreement(one: Agreement, sd: float) -> List[str]:
     return [one.name, _number(one.tau), _interval(one.tau_codes), _interval(one.tau_samples), _number(one.rho)] + [
         _interval(one.rho_codes),
         _interval(one.rho_samples),
-        _number(one.p, 3),
+        "below 0.001" if one.p < 0.001 else _number(one.p, 3),
         _number(one.tau_ties),
         regret(one.regret1),
         regret(one.regret3),

@@ -1,6 +1,6 @@
 """The file of a scored run, `scores/NAME.npz`: EPE per sample of each code, and what it was measured with.
 
-Arrays: `epe_SET` float32 [codes, samples] and `zero_SET` (EPE of zero flow, px) for each set of samples, `codes`,
+Arrays: `samples_SET`, EPE per sample, float32 [codes, samples] and `zero_SET` (EPE of zero flow, px) for each set of samples, `codes`,
 `belongs_to` (JSON: plan, checkpoint) and `digest` over all of it.
 """
 
@@ -63,7 +63,7 @@ def _digest(arrays: Dict[str, np.ndarray]) -> str:
 def write_scores(plan: Plan, run: PlannedRun, scores: RunScores, generation: Generation) -> None:
     """Replaces the file, whole or not at all. UserError if the disk refuses."""
     arrays = {"codes": np.array(scores.codes), "belongs_to": np.array(json.dumps(belongs_to(plan, run, generation)))}
-    arrays.update({f"epe_{name}": epe for name, epe in scores.epe.items()})
+    arrays.update({f"samples_{name}": epe for name, epe in scores.epe.items()})
     arrays.update({f"zero_{name}": np.array(zero) for name, zero in scores.zero.items()})
     path = score_path(plan, run)
     temporary = path + f".tmp-{os.getpid()}"
@@ -96,7 +96,7 @@ def read_scores(plan: Plan, run: PlannedRun, generation: Generation) -> RunScore
     names = sets_of(plan, run)
     scores = RunScores(
         [str(code) for code in arrays["codes"]],
-        {name: arrays[f"epe_{name}"] for name in names},
+        {name: arrays[f"samples_{name}"] for name in names},
         {name: float(arrays[f"zero_{name}"]) for name in names},
     )
     wanted = codes_of(plan, run)
