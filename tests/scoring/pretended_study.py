@@ -90,7 +90,7 @@ class Truth:
             hard = self.hard[:count] - self.hard[:count].mean()
             samples = np.array(levels)[:, None] + hard + 1e-4 * rng.randn(len(codes), count)
             epe[name] = samples.astype(np.float32)
-        return RunScores(codes, epe, {name: self.zero for name in epe})
+        return RunScores(codes, epe, dict.fromkeys(epe, self.zero))
 
 
 def pretend_all(plan, truth):

@@ -8,9 +8,9 @@ from typing import Any, List, Optional
 
 from edgeflownas.arguments import Parser, positive
 from edgeflownas.device import choose_device
+from edgeflownas.engine.progress import duration
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import UserError, run_cli
-from edgeflownas.reporting.words import duration
 from edgeflownas.scoring.fidelity import bn
 from edgeflownas.scoring.fidelity.plan import PLAN, Plan, find_plan, make_plan, read_plan, same_plan, write_plan
 from edgeflownas.scoring.fidelity.study import read_study

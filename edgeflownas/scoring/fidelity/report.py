@@ -70,7 +70,9 @@ def _verdict(evidence: Evidence, budgets: List[AtBudget]) -> VerdictBox:
         text = f"{len(evidence.problems)} of {len(plan.runs)} runs are missing or may not be used"
         return VerdictBox("open", f"open: {text}", [("open", "runs", "named below; no verdict without all of them")])
     if not plan.budgets:
-        return VerdictBox("open", "no verdict: nothing was trained alone", [("open", "see", "how alike the supernets rank, below")])
+        return VerdictBox(
+            "open", "no verdict: nothing was trained alone", [("open", "see", "how alike the supernets rank, below")]
+        )
     verdict = found[0].verdict
     items = [
         ("good" if holds else "bad", "holds" if holds else "does not hold", text) for holds, text in verdict.reasons

@@ -1,7 +1,7 @@
 """The file of a scored run, `scores/NAME.npz`: EPE per sample of each code, and what it was measured with.
 
-Arrays: `samples_SET`, EPE per sample, float32 [codes, samples] and `zero_SET` (EPE of zero flow, px) for each set of samples, `codes`,
-`belongs_to` (JSON: plan, checkpoint) and `digest` over all of it.
+For each set of samples the arrays `samples_SET` (EPE per sample, float32 [codes, samples], px) and `zero_SET` (EPE of
+zero flow, px); `codes`, `belongs_to` (JSON: plan, run, checkpoint), and `digest` over all of it.
 """
 
 import hashlib

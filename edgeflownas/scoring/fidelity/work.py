@@ -16,10 +16,10 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 
 import edgeflownas
 from edgeflownas import config as configuration
+from edgeflownas.engine.progress import duration
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import UserError
 from edgeflownas.files import os_errors
-from edgeflownas.reporting.words import duration
 from edgeflownas.scoring.fidelity import runs
 from edgeflownas.scoring.fidelity.plan import RUNS, SCORED, Plan, PlannedRun
 from edgeflownas.scoring.fidelity.scores import read_scores
