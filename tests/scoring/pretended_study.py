@@ -3,9 +3,10 @@
 import os
 
 import numpy as np
+import yaml
 
 from edgeflownas.data.synthetic import make_dataset
-from edgeflownas.scoring.fidelity.plan import ALONE, HOLDOUT, UNSEEN, make_plan, write_plan
+from edgeflownas.scoring.fidelity.plan import ALONE, UNSEEN, make_plan, write_plan
 from edgeflownas.scoring.fidelity.runs import last_checkpoint
 from edgeflownas.scoring.fidelity.scores import RunScores, codes_of, sets_of, write_scores
 from edgeflownas.scoring.fidelity.study import read_study
@@ -21,7 +22,7 @@ settings:
   network.init_channels: 6
   train.batch_size: 5
   train.num_epochs: 2
-  eval.patience: 15
+  eval.pool_size: 6
 alone_seeds: [1, 2]
 strict_seeds: [42, 43]
 uniform_seeds: [42]
@@ -31,17 +32,19 @@ budgets: [1, 2]
 
 def make_data(folder):
     """A data set whose index fits `STUDY`; gives its folder."""
-    make_dataset(os.path.join(str(folder), "fc2"), 5, VALIDATION, 1, height=71, width=89)
+    make_dataset(os.path.join(str(folder), "fc2"), 7, VALIDATION, 1, height=71, width=89)
     return os.path.join(str(folder), "fc2")
 
 
-def write_study(folder, data, text=STUDY, **lines):
-    """The study file, with whole lines replaced by key; gives its path."""
-    kept = [line for line in text.format(folder=folder, data=data).splitlines() if line.split(":")[0] not in lines]
-    kept += [f"{key}: {value}" for key, value in lines.items()]
+def write_study(folder, data, more=None, **lines):
+    """The study file, with other values of whole keys (as YAML) and `more` settings; gives its path."""
+    document = yaml.safe_load(STUDY.format(folder=folder, data=data))
+    document.update({key: yaml.safe_load(value) for key, value in lines.items()})
+    if more:
+        document["settings"].update(more)
     path = os.path.join(str(folder), "study.yaml")
     with open(path, "w") as handle:
-        handle.write("\n".join(kept) + "\n")
+        yaml.safe_dump(document, handle)
     return path
 
 
@@ -102,6 +105,3 @@ def pretend_all(plan, truth):
 
 def score(plan, run, truth):
     write_scores(plan, run, truth.scores(plan, run), last_checkpoint(plan, run))
-
-
-__all__ = ["HOLDOUT", "Truth", "make_data", "planned", "pretend", "pretend_all", "score", "write_study"]

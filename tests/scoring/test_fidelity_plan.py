@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from edgeflownas.data.fc2_index import build_index
 from edgeflownas.errors import UserError
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.eval_pool import build_pool
@@ -29,16 +30,16 @@ def study(tmp_path, data):
 
 def test_the_plan_names_every_run_and_what_makes_it_differ(study):
     plan = planned(study)
-    assert plan.counted == [to_digits(code, SPACE) for code in build_pool(42, 12, SPACE)]
+    assert plan.counted == [to_digits(code, SPACE) for code in build_pool(42, 6, SPACE)]
     assert [code.arch_code for code in plan.codes if not code.counts] == ["000001000"]
-    assert len(plan.runs) == 2 + 1 + 13 * 2 * 2 and len({run.name for run in plan.runs}) == len(plan.runs)
+    assert len(plan.runs) == 2 + 1 + 7 * 2 * 2 and len({run.name for run in plan.runs}) == len(plan.runs)
     assert len({run.config_hash for run in plan.runs}) == len(plan.runs)
     run = next(run for run in plan.runs if run.name == "alone-000001000-b2-s2")
     config = plan.run_config(run)
     assert (config.network.arch_code, config.train.seed, config.train.num_epochs) == ("000001000", 2, 4)
     assert (config.eval.pool_size, config.eval.patience, config.train.arch_seed) == (1, 4, 42)
     uniform = plan.run_config(plan.of_kind("uniform")[0])
-    assert (uniform.train.supernet_mode, uniform.network.arch_code, uniform.eval.pool_size) == ("uniform", "", 12)
+    assert (uniform.train.supernet_mode, uniform.network.arch_code, uniform.eval.pool_size) == ("uniform", "", 6)
     seeds = [(one.train.seed, one.train.arch_seed) for one in map(plan.run_config, plan.of_kind("strict"))]
     assert seeds == [(42, 42), (43, 43)]
 
@@ -48,18 +49,13 @@ def test_the_scored_samples_are_the_half_that_training_does_not_see(study):
     split = plan.document["split"]
     assert (split["watched"], split["scored"]) == (VALIDATION // 2, VALIDATION // 2)
     assert all(plan.run_config(run).eval.num_samples == VALIDATION // 2 for run in plan.runs)
-    names = [f"train/{number:07d}" for number in range(6 + VALIDATION // 2, 6 + VALIDATION)]
-    assert split["scored_digest"] == names_digest(names)
+    validation = build_index(plan.config.data, 42).val
+    assert split["scored_digest"] == names_digest([sample.name for sample in validation[VALIDATION // 2 :]])
 
 
 def test_with_a_holdout_fc2_test_is_kept_for_the_scores(tmp_path, data):
-    path = write_study(tmp_path, data)
-    with open(path) as handle:
-        text = handle.read().replace("settings:\n", "settings:\n  data.holdout: 2\n")
-    with open(path, "w") as handle:
-        handle.write(text)
-    split = planned(path).document["split"]
-    assert (split["training"], split["watched"], split["scored"]) == (3, 2, VALIDATION)
+    split = planned(write_study(tmp_path, data, {"data.holdout": 2})).document["split"]
+    assert (split["training"], split["watched"], split["scored"]) == (5, 2, VALIDATION)
     assert "FC2_test" in split["source"]
 
 

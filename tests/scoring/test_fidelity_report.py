@@ -26,6 +26,11 @@ def pristine(tmp_path_factory):
     return plan
 
 
+@pytest.fixture(scope="module")
+def before(pristine):
+    return at_budget(gather(pristine), 1)
+
+
 @pytest.fixture
 def plan(pristine, tmp_path):
     shutil.copytree(pristine.folder, str(tmp_path / "study"), symlinks=True)
@@ -56,10 +61,10 @@ def test_the_numbers_are_those_of_the_scores(plan):
     means = np.array([[scores[alone(plan, code, seed).name][0] for code in plan.counted] for seed in (1, 2)])
     np.testing.assert_allclose(found.truth, means.mean(0))
     assert found.sd == pytest.approx(np.sqrt(np.mean(np.var(means, axis=0, ddof=1))))
-    gaps = np.abs(found.truth[:, None] - found.truth[None, :])[np.triu_indices(12, 1)]
-    assert found.resolved == (int(np.sum(gaps > tie_gap(found.sd))), 66)
+    gaps = np.abs(found.truth[:, None] - found.truth[None, :])[np.triu_indices(6, 1)]
+    assert found.resolved == (int(np.sum(gaps > tie_gap(found.sd))), 15)
     for agreement, name in zip(found.strict + found.uniform, ("strict-s42", "strict-s43", "uniform-s42")):
-        assert agreement.tau == pytest.approx(float(kendall_tau_b(scores[name][:12], found.truth)))
+        assert agreement.tau == pytest.approx(float(kendall_tau_b(scores[name][:6], found.truth)))
     cost = dict(zip([one.name for one in found.costs], found.costs))["parameters"]
     parameters = [code.parameters for code in plan.codes if code.counts]
     assert cost.tau == pytest.approx(-float(kendall_tau_b(parameters, found.truth)))
@@ -76,14 +81,13 @@ def test_a_good_supernet_is_strong_and_every_part_of_the_report_is_there(plan):
         with open(os.path.join(plan.folder, image), "rb") as handle:
             assert handle.read(8) == b"\x89PNG\r\n\x1a\n"
     assert "left out" not in text
-    assert report(read_plan(plan.folder)) == (text, title), "a report does not change by itself"
 
 
 @pytest.mark.parametrize(
     "details, word",
     [
         ({"supernet_noise": 0.12}, "weak"),
-        ({"supernet_noise": 100.0}, "none"),
+        ({"supernet_noise": 1.0, "zero": 90.0}, "none"),
         ({"seed_noise": 0.3}, "void"),
         ({"zero": 3.1}, "void"),
     ],
@@ -164,9 +168,8 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize("spoil, reason", PROBLEMS, ids=lambda value: getattr(value, "__name__", ""))
-def test_an_unsound_run_is_named_and_its_code_is_in_no_figure(plan, spoil, reason):
+def test_an_unsound_run_is_named_and_its_code_is_in_no_figure(plan, before, spoil, reason):
     code = plan.counted[3]
-    before = at_budget(gather(plan), 1)
     spoil(plan, alone(plan, code, 2))
     evidence = gather(plan)
     assert [name for name, _ in evidence.problems] == [f"alone-{code}-b1-s2"]
@@ -174,35 +177,29 @@ def test_an_unsound_run_is_named_and_its_code_is_in_no_figure(plan, spoil, reaso
     after = at_budget(evidence, 1)
     assert after.alone.codes == [one for one in plan.counted if one != code]
     np.testing.assert_array_equal(after.truth, np.delete(before.truth, 3))
-    text, title = report(plan)
-    assert title == "open: 1 of 29 runs are missing or may not be used" and f"`alone-{code}-b1-s2`" in text
 
 
-def test_an_unsound_supernet_is_left_out(plan):
+def test_the_report_names_what_it_left_out_and_gives_no_verdict(plan):
     damage_weights(plan, run_named(plan, "strict-s43"))
-    found = at_budget(gather(plan), 1)
-    assert [one.name for one in found.strict] == ["strict, seed 42"]
-    assert report(plan)[1].startswith("open: ")
+    remove_scores(plan, alone(plan, plan.counted[0], 1))
+    assert [one.name for one in at_budget(gather(plan), 1).strict] == ["strict, seed 42"]
+    text, title = report(plan)
+    assert title == "open: 2 of 17 runs are missing or may not be used"
+    assert f"| `alone-{plan.counted[0]}-b1-s1` | not scored |" in text and "| `strict-s43` | damaged: " in text
 
 
 def test_a_report_of_nothing_says_what_is_missing(tmp_path, pristine):
     os.makedirs(str(tmp_path / "study"))
     shutil.copy(os.path.join(pristine.folder, "plan.json"), str(tmp_path / "study"))
     text, title = report(read_plan(str(tmp_path / "study")))
-    assert title.startswith("open: 29 of 29") and text.count("not started") == 29
+    assert title.startswith("open: 17 of 17") and text.count("not started") == 17
 
 
 def test_seeds_and_holdout_are_compared_without_stand_alone_runs(tmp_path):
     data = make_data(tmp_path)
-    path = write_study(tmp_path, data, alone_seeds="[]", uniform_seeds="[]", strict_seeds="[1, 2, 3]")
-    with open(path) as handle:
-        text = (
-            handle.read()
-            .replace("settings:\n", "settings:\n  data.holdout: 2\n")
-            .replace("batch_size: 5", "batch_size: 3")
-        )
-    with open(path, "w") as handle:
-        handle.write(text)
+    path = write_study(
+        tmp_path, data, {"data.holdout": 2}, alone_seeds="[]", uniform_seeds="[]", strict_seeds="[1, 2, 3]"
+    )
     plan = planned(path)
     for run in plan.runs:
         pretend(plan, run, val=2)
@@ -217,9 +214,9 @@ def test_seeds_and_holdout_are_compared_without_stand_alone_runs(tmp_path):
 
 
 def test_the_store_is_only_read(plan):
-    """A report needs the folders only, and leaves them as they are."""
+    """A report needs the folders only, leaves them as they are, and does not change by itself."""
     run = plan.runs[0]
     store = CheckpointStore(os.path.join(plan.run_folder(run), "checkpoints"))
     before = store.load("last"), sorted(os.listdir(plan.run_folder(run)))
-    report(plan)
+    assert report(plan) == report(read_plan(plan.folder))
     assert (store.load("last"), sorted(os.listdir(plan.run_folder(run)))) == before

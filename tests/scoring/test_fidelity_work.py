@@ -1,6 +1,7 @@
 """Workers: who takes which run, what a stop, a failure and a second worker do. The trainer is a pretended one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,7 @@ class Trainers(Work):
                 with open(log + ".log", "w") as handle:
                     handle.write("some line\nerror: no space left\n")
                 return 2
+            shutil.rmtree(self.plan.run_folder(run), ignore_errors=True)
             pretend(self.plan, run)
         else:
             for name in words[3:]:

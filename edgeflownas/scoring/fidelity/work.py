@@ -81,7 +81,8 @@ class Work:
         self._until_done(threads, stop)
         if not self._stopping:
             self._until_done([threading.Thread(target=self._score_all, daemon=True)], stop)
-        return Outcome([run.name for run in self.share if self._scored(run)], self._busy, self._failed)
+        done = [run.name for run in self.share if self._scored(run)]
+        return Outcome(done, [name for name in self._busy if name not in done], self._failed)
 
     def _until_done(self, threads: Sequence[threading.Thread], stop: StopSignals) -> None:
         for thread in threads:
