@@ -306,19 +306,15 @@ class _Writer:
         if not self.spec.checkpoints:
             return
         state = RunState(
+            self.config,
+            FINGERPRINT,
+            self.spec.steps_per_epoch,
             step=self.step,
-            steps_per_epoch=self.spec.steps_per_epoch,
             evaluations=self.epoch,
-            early_stop=self.early_stop.as_dict(),
-            best=self.best and dict(self.best._asdict()),
-            early_stopped=self.early_stop.stopped,
-            fairness=self.fairness().as_dict(),
+            best=self.best,
             lengths={name: table.length() for name, table in self.tables.items()},
-            config=configuration.to_dict(self.config),
-            config_hash=configuration.config_hash(self.config),
-            dataset=FINGERPRINT,
-            space=self.space.identity(),
         )
+        state.early_stop, state.fairness = self.early_stop, self.fairness()
         self.store.commit(self.write_model, state.as_dict(), is_best)
 
     def write_model(self, prefix: str) -> None:

@@ -10,6 +10,7 @@ Importing this module imports TensorFlow. A GPU is chosen the usual way, by CUDA
 """
 
 import os
+from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -17,15 +18,13 @@ import numpy as np
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index, Sample, build_index
-from edgeflownas.data.pipeline import EvalPipeline, bn_samples
 from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
 from edgeflownas.engine.run_state import RunState
-from edgeflownas.engine.trainer import session_config
+from edgeflownas.engine.session import evaluation_pipelines, session_config
 from edgeflownas.errors import UserError
-from edgeflownas.nas.arch_codec import parse, space_of, to_digits
+from edgeflownas.nas.arch_codec import parse, to_digits
 from edgeflownas.nas.cost import subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.search_space import SearchSpace, require_same_space
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.run.folder import CHECKPOINTS, pool_name
@@ -55,18 +54,10 @@ class Supernet:
     """The weights of one checkpoint, ready to score subnets. Made by `load`; `close` frees the session."""
 
     def __init__(
-        self,
-        config: Config,
-        generation: Generation,
-        state: RunState,
-        index: FC2Index,
-        pool: np.ndarray,
-        samples: Optional[Sequence[Sample]] = None,
+        self, config: Config, generation: Generation, state: RunState, index: FC2Index, pool: np.ndarray
     ) -> None:
         self.config, self.generation, self.state, self.index = config, generation, state, index
-        count = config.eval.num_samples
-        self.samples = samples if samples is not None else index.val[:count] if count else index.val  # that are scored
-        self.space: SearchSpace = space_of(config.network)
+        self.space = state.space
         self.pool = pool  # int32 [pool_size, blocks]
         self._scorers: Dict[int, Scorer] = {}
         self._bn_batches: List[Any] = []
@@ -74,7 +65,7 @@ class Supernet:
         with self._graph.as_default():
             self._session = tf.Session(config=session_config(config))  # ahead of the graph, as in the trainer
             self._net = SupernetGraph(config.network.init_channels, self.space)
-            self._val, self._bn = self._pipelines()
+            self._val, self._bn = evaluation_pipelines(config, index)
             saver = tf.train.Saver(self._net.variables.all())
             try:
                 restore(saver, self._session, generation.prefix)
@@ -104,10 +95,7 @@ class Supernet:
         """
         generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
-        stored = configuration.from_dict(state.config, generation.path)
-        space = space_of(stored.network)
-        require_same_space(state.space, space, run_folder)
-        config = _with_settings(stored, settings or {}, run_folder)
+        config = _with_settings(state.config, settings or {}, run_folder)
         index = build_index(config.data, config.train.seed, progress=progress)
         if index.fingerprint != state.dataset:
             raise UserError(
@@ -115,8 +103,10 @@ class Supernet:
                 f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
                 "data with --base_path and --list_dir"
             )
-        samples = choose(config, index) if choose is not None else None
-        return cls(config, generation, state, index, _pool(run_folder, stored, config, space), samples)
+        if choose is not None:
+            index = index._replace(val=tuple(choose(config, index)))
+            config = replace(config, eval=replace(config.eval, num_samples=0))
+        return cls(config, generation, state, index, _pool(run_folder, state, config))
 
     @property
     def epoch(self) -> int:
@@ -175,22 +165,6 @@ class Supernet:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pipelines(self) -> List[EvalPipeline]:
-        """Validation and BN samples, as the trainer reads them."""
-        data, evaluation = self.config.data, self.config.eval
-        bn = bn_samples(self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
-        return [
-            EvalPipeline(
-                samples,
-                evaluation.batch_size,
-                data.input_height,
-                data.input_width,
-                self.config.runtime.num_workers,
-                PREFETCH,
-            )
-            for samples in (self.samples, bn)
-        ]
-
     def _scorer(self, num_paths: int) -> Scorer:
         if num_paths not in self._scorers:
             data = self.config.data
@@ -235,12 +209,12 @@ class Supernet:
         ]
 
 
-def _pool(run_folder: str, stored: Config, config: Config, space: SearchSpace) -> np.ndarray:
+def _pool(run_folder: str, state: RunState, config: Config) -> np.ndarray:
     """The run's own pool; one of another size, if the settings ask for it."""
     size = config.eval.pool_size
-    if size != stored.eval.pool_size:
-        return build_pool(config.train.arch_seed, size, space)
-    return load_pool(os.path.join(run_folder, pool_name(size)), size, space)
+    if size != state.config.eval.pool_size:
+        return build_pool(config.train.arch_seed, size, state.space)
+    return load_pool(os.path.join(run_folder, pool_name(size)), size, state.space)
 
 
 def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) -> Config:
