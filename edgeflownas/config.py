@@ -367,16 +367,21 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _read_yaml(path: str) -> Dict[str, Any]:
+def read_yaml_file(path: str) -> Any:
+    """What a YAML file holds; None if it is empty. UserError: unreadable, too large, not YAML, a key twice."""
     try:
         if os.path.getsize(path) > MAX_YAML_BYTES:
             raise UserError(f"{path}: larger than {MAX_YAML_BYTES} bytes, not a configuration file")
         with open(path, "rb") as handle:
-            document = yaml.load(handle, Loader=_UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
+            return yaml.load(handle, Loader=_UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror or error}")
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
         raise UserError(f"{path}: not valid YAML: {str(error)[:300]}")
+
+
+def _read_yaml(path: str) -> Dict[str, Any]:
+    document = read_yaml_file(path)
     return _flatten({} if document is None else document, path)
 
 
