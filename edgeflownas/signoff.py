@@ -194,6 +194,8 @@ def gate_states(root: Path, space: str = DEFAULT_SPACE) -> Dict[int, State]:
 def require_gate(gate: int, root: Path, space: str = DEFAULT_SPACE) -> None:
     """Raises `UserError`, one line with the command to run, unless `gate` has a valid sign-off for the present source
     and this search space."""
+    if not (root / "gates" / "__main__.py").is_file():
+        raise UserError(f"gate {gate} cannot be run in an installed package; train from a checkout of the project")
     state = verify(gate, root, space=space)
     if not state.valid:
         on = "" if space == DEFAULT_SPACE else f" --space {space}"

@@ -31,6 +31,7 @@ from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import fair_cycle, uniform_paths
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.epe_samples import write_epe_samples
 from edgeflownas.run.fairness import FairnessRecord, write_fairness
 from edgeflownas.run.folder import CHECKPOINTS, HISTORY, pool_name
 from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, INTERRUPTED
@@ -324,6 +325,9 @@ class Trainer:
             space=self.space.identity(),
         )
         write_samples(self.folder, samples)
+        names = [crop[0].name for i in range(self.val_pipeline.num_batches) for crop in self.val_pipeline.batch(i)]
+        best = self.state.best.epoch if self.state.best else 0
+        write_epe_samples(self.folder, self.state.evaluations, best, self.pool, scores.epe_samples, names, self.space)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)

@@ -10,19 +10,20 @@ Importing this module imports TensorFlow. A GPU is chosen the usual way, by CUDA
 """
 
 import os
+from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
-from edgeflownas.data.fc2_index import FC2Index, build_index
-from edgeflownas.engine.evaluate import Interrupted, Scorer, read_batches, score_codes
+from edgeflownas.data.fc2_index import FC2Index, Sample, build_index
+from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.session import evaluation_pipelines, session_config
 from edgeflownas.errors import UserError
 from edgeflownas.nas.arch_codec import parse, to_digits
-from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.cost import Cost, subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
@@ -82,13 +83,15 @@ class Supernet:
         checkpoint: str = "best",
         settings: Optional[Dict[str, Any]] = None,
         progress: Optional[Callable[[int, int], None]] = None,
+        choose: Optional[Callable[[Config, FC2Index], Sequence[Sample]]] = None,
     ) -> "Supernet":
         """Opens a run's "best" or "last" checkpoint; before the first evaluation, best is the last.
 
         The configuration is the one the run was made with, but for `settings`, {"section.key": value}:
         paths, `runtime.*` and `eval.*` (how a subnet is scored) are free, every other key must have the
-        run's own value. `progress(done, total)` is told of the data check. UserError: no such run, damaged
-        checkpoint, other configuration, other data.
+        run's own value. `progress(done, total)` is told of the data check. `choose(config, index)` gives the samples to
+        score instead of the first `eval.num_samples` of the validation set. UserError: no such run, damaged checkpoint,
+        other configuration, other data.
         """
         generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
@@ -100,6 +103,9 @@ class Supernet:
                 f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
                 "data with --base_path and --list_dir"
             )
+        if choose is not None:
+            index = index._replace(val=tuple(choose(config, index)))
+            config = replace(config, eval=replace(config.eval, num_samples=0))
         return cls(config, generation, state, index, _pool(run_folder, state, config))
 
     @property
@@ -111,6 +117,11 @@ class Supernet:
     def step(self) -> int:
         """Cycles that had been trained when the checkpoint was made."""
         return self.state.step
+
+    def cost(self, code: Any) -> Cost:
+        """Parameters of a subnet, and its multiply-adds per image pair of the run's size. ValueError: wrong code."""
+        data = self.config.data
+        return subnet_cost(code, self._net.layers, self.space, data.input_height, data.input_width)
 
     def evaluate(self, codes: Sequence[Any]) -> List[Result]:
         """Scores subnets, given in any spelling of a code; results in their order.
@@ -138,7 +149,16 @@ class Supernet:
         pooled = np.array_equal(rows, self.pool)
         size = len(rows) if pooled else CHUNK
         for first in range(0, len(rows), size):
-            yield self._score(rows[first : first + size], len(self.pool) if pooled else 1, stop, progress)
+            part = rows[first : first + size]
+            yield self._results(part, self._score(part, len(self.pool) if pooled else 1, stop, progress))
+
+    def score_alone(self, codes: Sequence[Any], stop: Callable[[], bool] = lambda: False) -> Scores:
+        """EPE of each code and sample; every code goes through the network alone, whatever stands beside it.
+
+        So a code has the same bits in any company. Errors as `evaluate`; `Interrupted` once `stop()` is true.
+        """
+        rows = np.array([parse(code, self.space) for code in codes], np.int32)
+        return self._score(rows, 1, stop, None)
 
     def close(self) -> None:
         """Frees the session; the object cannot be used any more."""
@@ -158,17 +178,16 @@ class Supernet:
 
     def _score(
         self, rows: np.ndarray, num_paths: int, stop: Callable[[], bool], progress: Optional[Callable[[int, int], None]]
-    ) -> List[Result]:
+    ) -> Scores:
         def scored(batches: int) -> None:
             if progress is not None:
                 progress(batches, self._val.num_batches)
 
-        data = self.config.data
         with self._graph.as_default():
             scorer = self._scorer(num_paths)
             if not self._bn_batches:
                 self._bn_batches = list(read_batches(self._session, self._bn))
-            scores = score_codes(
+            return score_codes(
                 self._session,
                 scorer,
                 rows,
@@ -177,8 +196,9 @@ class Supernet:
                 stop=stop,
                 progress=scored,
             )
-        size = data.input_height, data.input_width
-        costs = [subnet_cost(row, self._net.layers, self.space, *size) for row in rows]
+
+    def _results(self, rows: np.ndarray, scores: Scores) -> List[Result]:
+        costs = [self.cost(row) for row in rows]
         return [
             Result(
                 to_digits(row, self.space),
