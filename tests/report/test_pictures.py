@@ -1,4 +1,4 @@
-"""What the pictures show: figures are looked at before they become PNGs. And names that other programs would interpret."""
+"""What the pictures show, looked at before they become PNGs; and names that other programs would interpret."""
 
 import re
 
@@ -11,7 +11,7 @@ from edgeflownas.reporting.document import Bullets, Grid, Heading, Paragraph, Ve
 from edgeflownas.reporting.write import write_comparison
 from edgeflownas.run.read import read_run
 
-NAMES = ["cost$a_$b", "p$50%$", "_warmup", "a|b", "<b>*x*</b>", "\u914d\u7f6e"]
+NAMES = ["cost$a_$b", "p$50%$", "_warmup", "a|b", "<b>*x*", "\u914d\u7f6e"]
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_runs_of_any_name_are_compared(tmp_path):
 def test_markdown_takes_names_literally(text, want):
     parts = [Heading(text), Paragraph(text), Bullets([text]), VerdictBox("good", text, [("good", text, text)]),
              Grid([text], [[text]])]  # fmt: skip
-    assert to_markdown(text, parts, "x").count(want) == 8
+    assert to_markdown(text, parts, "x").count(want) == 9
 
 
 def test_a_pipe_breaks_no_table():
