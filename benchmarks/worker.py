@@ -27,7 +27,8 @@ from edgeflownas.data.fc2_index import build_index
 from edgeflownas.data.pipeline import TrainPipeline
 from edgeflownas.engine.cycle import CycleGraph
 from edgeflownas.engine.evaluate import Scorer, score_codes
-from edgeflownas.engine.trainer import Limits, Trainer, session_config
+from edgeflownas.engine.session import session_config
+from edgeflownas.engine.trainer import Limits, Trainer
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import fair_cycle
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph

@@ -36,6 +36,11 @@ COMMANDS = (
     Command("eval", "edgeflownas.nas.supernet_eval", "score the pool or any subnets of a run"),
     Command("check", "edgeflownas.nas.check_manifest", "check a run's files against each other"),
     Command("report", "edgeflownas.report", "report on a run, or compare several"),
+    Command(
+        "fidelity",
+        "edgeflownas.scoring.fidelity.command",
+        "does the ranking agree with stand-alone training? fidelity plan, run, report, bn",
+    ),
 )
 
 USAGE = """\

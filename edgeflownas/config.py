@@ -335,11 +335,6 @@ def _build(values: Dict[str, Any]) -> Config:
     for name in (key.name for key in KEYS.values() if key.details.get("path")):
         check_utf8(os.path.abspath(values[name]), name)  # with the present folder's name
     config = Config(**sections)
-    if config.network.arch_code and config.eval.pool_size > 1:
-        raise UserError(
-            f"eval.pool_size: network.arch_code leaves one subnet, found a pool of {config.eval.pool_size}; "
-            "set --eval_pool_size 1"
-        )
     micro, batch = config.train.micro_batch_size, config.train.batch_size
     if micro and batch % micro:
         raise UserError(
@@ -372,16 +367,21 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _read_yaml(path: str) -> Dict[str, Any]:
+def read_yaml_file(path: str) -> Any:
+    """What a YAML file holds; None if it is empty. UserError: unreadable, too large, not YAML, a key twice."""
     try:
         if os.path.getsize(path) > MAX_YAML_BYTES:
             raise UserError(f"{path}: larger than {MAX_YAML_BYTES} bytes, not a configuration file")
         with open(path, "rb") as handle:
-            document = yaml.load(handle, Loader=_UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
+            return yaml.load(handle, Loader=_UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror or error}")
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
         raise UserError(f"{path}: not valid YAML: {str(error)[:300]}")
+
+
+def _read_yaml(path: str) -> Dict[str, Any]:
+    document = read_yaml_file(path)
     return _flatten({} if document is None else document, path)
 
 

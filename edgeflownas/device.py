@@ -1,4 +1,4 @@
-"""Which device TensorFlow may see; must be chosen before TensorFlow is imported."""
+"""Which device TensorFlow may see, and with which kernels; must be chosen before TensorFlow is imported."""
 
 import os
 import re
@@ -15,9 +15,12 @@ def choose_device(gpu_device: str, deterministic: bool = False) -> None:
     """Makes only GPU `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode.
 
     A number counts within what CUDA_VISIBLE_DEVICES shows already, as a queue sets it: with "3,5", number 1 is GPU 5.
-    UserError if there is no such number.
+    Deterministic mode also leaves oneDNN's kernels out. UserError if there is no such number.
     """
     wanted = asked_for(gpu_device)
+    if deterministic:
+        # On TensorFlow 2 the last bits of oneDNN's gradients depend on where tensors lie in memory.
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     if deterministic or not wanted:
         os.environ[VISIBLE] = "-1"
     elif VISIBLE not in os.environ:

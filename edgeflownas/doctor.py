@@ -263,7 +263,7 @@ def check_first_step(patient: Patient) -> Iterator[Finding]:
     import numpy as np
 
     from edgeflownas.engine.cycle import CycleGraph
-    from edgeflownas.engine.trainer import session_config
+    from edgeflownas.engine.session import session_config
     from edgeflownas.nas.fair_sampler import fair_cycle
     from edgeflownas.tfcompat import tf
 

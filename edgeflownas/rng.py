@@ -19,6 +19,9 @@ STREAMS = {
     "synthetic": 7,  # synthetic FC2, index = sample
     "random_codes": 8,  # codes drawn for checks and `--random N`
     "uniform": 9,  # codes of `supernet_mode: uniform`, index = step
+    "bootstrap_codes": 10,  # codes of a bootstrap
+    "bootstrap_samples": 11,  # validation samples of a bootstrap
+    "permutation": 12,  # orders of a permutation test
 }
 
 

@@ -6,18 +6,28 @@ import logging.handlers
 import os
 import shlex
 import sys
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
-from edgeflownas.config import Config, NetworkConfig, config_hash, from_dict, to_dict
+from edgeflownas.config import Config, NetworkConfig, config_hash, to_dict
 from edgeflownas.device import asked_for, choose_device, visible
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import require_same_space
+from edgeflownas.run.checkpoint import has_checkpoint
 from edgeflownas.run.folder import CHECKPOINTS, LOG, REPORT, run_folder
+from edgeflownas.run.manifest import FAILED, INTERRUPTED, RUNNING
+
+if TYPE_CHECKING:  # these import TensorFlow, or are not needed before it is
+    from edgeflownas.data.fc2_index import FC2Index
+    from edgeflownas.engine.run_state import RunState
+    from edgeflownas.engine.signals import StopSignals
+    from edgeflownas.engine.trainer import Trainer
+    from edgeflownas.run.checkpoint import Generation
+    from edgeflownas.run.manifest import Manifest
 
 log = logging.getLogger("edgeflownas")
 FREE_EPOCHS = 5  # a longer run needs gate 3 (execution gates, section 7)
@@ -40,8 +50,9 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _train(config: Config, origins: Dict[str, str], request: Request, command: str) -> int:
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
+    from edgeflownas.engine.run_state import changed_keys
     from edgeflownas.engine.signals import StopSignals
-    from edgeflownas.engine.trainer import Limits, Trainer, finish_manifest
+    from edgeflownas.engine.trainer import Limits, Trainer
     from edgeflownas.run.folder import RunLock, archive_previous
     from edgeflownas.run.manifest import Manifest
     from edgeflownas.run.provenance import machine, write_config
@@ -51,7 +62,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
         request = settled(request, folder)
         resumed = _resume_point(folder) if request.resume else None
         index = _index(config, request, stop)
-        changed = _compare(resumed, config, index.fingerprint, request)
+        changed = changed_keys(resumed[1], config, index.fingerprint, request.allow_changed) if resumed else []
         weights_from = _weights_from(config, request)
         device = _device(config, request)
         trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps))
@@ -76,19 +87,19 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
                     global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"]
                 )
                 manifest.update(**fields)
-            return _run(trainer, manifest, stop, finish_manifest)
+            return _run(trainer, manifest, stop)
         finally:
             trainer.close()
 
 
-def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
+def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
     from edgeflownas.tfcompat import tf
 
     def on_evaluated() -> None:
-        finish_manifest(manifest, trainer, "running")
+        manifest.update(status=RUNNING, **trainer.state.standing())
         _report(trainer.folder)
 
-    if trainer.finished:
+    if trainer.state.finished:
         log.info(
             "nothing to do: the run in %s is finished (%d epochs, %d steps%s)",
             trainer.folder,
@@ -97,11 +108,11 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
             ", stopped early" if trainer.state.early_stopped else "",
         )
     _announce(trainer)
-    status, fields = "failed", {}
+    status, fields = FAILED, {}
     try:
         status = trainer.run(stop, on_evaluated)
     except KeyboardInterrupt:
-        status = "interrupted"
+        status = INTERRUPTED
         log.warning("stopped at once; %s", trainer.way_back)
         return 130
     except tf.errors.ResourceExhaustedError as error:
@@ -114,14 +125,14 @@ def _run(trainer: Any, manifest: Any, stop: Any, finish_manifest: Any) -> int:
         log.debug("failed: %s", error)  # to train.log; the terminal gets it as the one line of the exit
         raise
     finally:
-        finish_manifest(manifest, trainer, status, **fields)
+        manifest.update(status=status, **trainer.state.standing(), **fields)
         _report(trainer.folder)
     if stop.requested:
         log.info("stopped by %s after step %d, committed; --resume continues", stop.name, trainer.state.step)
         return int(stop.exit_code)
     log.info(
         "%s after epoch %d, step %d; report: %s",
-        status if trainer.finished else "stopped as asked, --resume goes on,",
+        status if trainer.state.finished else "stopped as asked, --resume goes on,",
         trainer.state.evaluations,
         trainer.state.step,
         os.path.join(trainer.folder, REPORT),
@@ -146,12 +157,13 @@ def _report(folder: str) -> None:
         log.debug("its traceback", exc_info=True)  # to train.log
 
 
-def _announce(trainer: Any) -> None:
+def _announce(trainer: "Trainer") -> None:
     log.info(
-        "%d training samples in %d steps per epoch, %d steps in all; %d parameters; starting at step %d",
-        trainer.num_train,
+        "%d steps per epoch of %d samples, %d steps in all; search space %s; %d parameters; starting at step %d",
         trainer.steps_per_epoch,
-        trainer.total_steps,
+        trainer.config.train.batch_size,
+        trainer.state.total_steps,
+        trainer.space.label,
         trainer.graph.net.variables.parameter_count,
         trainer.state.step,
     )
@@ -159,13 +171,11 @@ def _announce(trainer: Any) -> None:
 
 def settled(request: Request, folder: str) -> Request:
     """The request with --resume_if_begun decided: a run has begun once it has a checkpoint, whole or not."""
-    from edgeflownas.run.checkpoint import CheckpointStore
-
-    begun = CheckpointStore(os.path.join(folder, CHECKPOINTS)).committed
+    begun = has_checkpoint(folder)
     return request._replace(resume=request.resume or (request.resume_if_begun and begun))
 
 
-def _resume_point(folder: str) -> Any:
+def _resume_point(folder: str) -> "Tuple[Generation, RunState]":
     """(generation, state) of the newest checkpoint that is whole."""
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
@@ -174,14 +184,7 @@ def _resume_point(folder: str) -> Any:
     return generation, RunState.from_dict(generation.state, generation.path)
 
 
-def _compare(resumed: Any, config: Config, dataset: str, request: Request) -> List[str]:
-    from edgeflownas.engine.run_state import changed_keys
-
-    space = space_of(config.network)
-    return changed_keys(resumed[1], config, space, dataset, request.allow_changed) if resumed else []
-
-
-def _weights_from(config: Config, request: Request) -> Any:
+def _weights_from(config: Config, request: Request) -> "Optional[Generation]":
     """The last checkpoint of the experiment that `--load_checkpoint` names, or None."""
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
@@ -193,8 +196,10 @@ def _weights_from(config: Config, request: Request) -> Any:
         f"--resume_experiment_name {request.resume_from} must name a run in {config.runtime.output_dir} that has one"
     )
     state = RunState.from_dict(generation.state, generation.path)
-    require_same_space(state.space, space_of(config.network), f"--resume_experiment_name {request.resume_from}")
-    theirs = from_dict(state.config, generation.path).network
+    require_same_space(
+        state.space.identity(), space_of(config.network), f"--resume_experiment_name {request.resume_from}"
+    )
+    theirs = state.config.network
     if theirs != config.network:
         raise UserError(
             f"the weights of {request.resume_from} do not fit: it was trained with {_shown(theirs)}, this run has "
@@ -207,7 +212,7 @@ def _shown(network: NetworkConfig) -> str:
     return f"network.init_channels {network.init_channels}, network.arch_code {network.arch_code or 'empty'}"
 
 
-def _index(config: Config, request: Request, stop: Any) -> Any:
+def _index(config: Config, request: Request, stop: "StopSignals") -> "FC2Index":
     from edgeflownas.data.fc2_index import build_index, verify_all
     from edgeflownas.engine.progress import Checking
 
@@ -239,7 +244,7 @@ def _device(config: Config, request: Request) -> str:
     return device
 
 
-def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]:
+def _check_gates(trainer: "Trainer", resumed: "Optional[RunState]", request: Request) -> Dict[str, Any]:
     """Refuses a long run without gate 3; gives every gate's state for the manifest."""
     if too_long(trainer.last_epoch, trainer.steps_per_epoch, resumed, request):
         try:
@@ -253,14 +258,14 @@ def _check_gates(trainer: Any, resumed: Any, request: Request) -> Dict[str, Any]
     return {f"gate{gate}": state.name for gate, state in states.items()}
 
 
-def too_long(last_epoch: int, steps_per_epoch: int, resumed: Any, request: Request) -> bool:
+def too_long(last_epoch: int, steps_per_epoch: int, resumed: "Optional[RunState]", request: Request) -> bool:
     """Whether the run will stand beyond the free epochs when this invocation ends, counted from its very first step.
 
     `resumed` is the state it goes on from, or None. Training nothing is never too long, nor is what --unsigned allows.
     """
     done = resumed.step if resumed else 0
     end = min(last_epoch * steps_per_epoch, request.max_steps or sys.maxsize)
-    over = end <= done or (resumed and resumed.early_stopped and not request.allow_changed)
+    over = end <= done or (resumed is not None and resumed.early_stopped and not request.allow_changed)
     return not over and not request.unsigned and end > FREE_EPOCHS * steps_per_epoch
 
 
@@ -273,7 +278,7 @@ def _resume_command(config_path: str, request: Request) -> str:
 
 
 def _manifest_fields(
-    config: Config, origins: Dict[str, str], index: Any, trainer: Any, command: str, gates: Dict[str, Any]
+    config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer", command: str, gates: Dict[str, Any]
 ) -> Dict[str, Any]:
     from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
@@ -307,10 +312,8 @@ def _manifest_fields(
         "search_space": trainer.space.as_record(),
         "num_epochs": train.num_epochs,
         "steps_per_epoch": trainer.steps_per_epoch,
-        "total_steps": trainer.total_steps,
-        "global_step": trainer.state.step,
-        "epoch": trainer.state.step // trainer.steps_per_epoch,
-        "best": trainer.state.best,
+        "total_steps": trainer.state.total_steps,
+        **trainer.state.standing(),
         "gates": gates,
         "command": command,
     }

@@ -17,7 +17,6 @@ from edgeflownas.data.synthetic import make_dataset
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.fair_sampler import FairnessCounts
 from edgeflownas.run.checkpoint import CheckpointStore
 from edgeflownas.run.pool import save_pool
 
@@ -96,9 +95,7 @@ def _prepare(folder, data):
                 net.variables.initialize(session, seed)
                 tf.train.Saver(net.variables.all()).save(session, prefix, write_meta_graph=False, write_state=False)
 
-        state = RunState(
-            step=epoch, evaluations=epoch, fairness=FairnessCounts(space).as_dict(), config=configuration.to_dict(config),
-            config_hash=configuration.config_hash(config), dataset=index.fingerprint, space=space.identity())  # fmt: skip
+        state = RunState(config, index.fingerprint, steps_per_epoch=1, step=epoch, evaluations=epoch)
         store.commit(write, state.as_dict(), is_best)
 
     return TinyRun(folder, data, config, store, commit)

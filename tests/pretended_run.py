@@ -26,6 +26,7 @@ from edgeflownas.network.layer_table import layer_table
 from edgeflownas.run import folder as names
 from edgeflownas.run.append_only import TableWriter
 from edgeflownas.run.checkpoint import CheckpointStore
+from edgeflownas.run.epe_samples import write_epe_samples
 from edgeflownas.run.fairness import FairnessRecord, write_fairness
 from edgeflownas.run.manifest import Manifest
 from edgeflownas.run.pool import save_pool
@@ -133,7 +134,10 @@ class _Writer:
         }
         self.config, self.origins = configuration.load(None, dict(settings, **spec.overrides))
         self.space = space_of(self.config.network)
-        self.pool = cached_pool(spec.arch_seed, self.config.eval.pool_size, self.space.name)
+        if self.space.arch_code:
+            self.pool = np.array([self.space.arch_code], np.int32)
+        else:
+            self.pool = cached_pool(spec.arch_seed, self.config.eval.pool_size, self.space.name)
         self.offsets = 0.2 * self.rng.standard_normal(len(self.pool))
         self.total = spec.num_epochs * spec.steps_per_epoch
         self.early_stop = EarlyStop(self.config.eval.patience, self.config.eval.min_delta)
@@ -222,6 +226,10 @@ class _Writer:
         self.timing.append(self.timing_row())
         if self.spec.samples:
             write_samples(self.folder, self.samples())
+            of = [f"val/{number + 1:07d}" for number in range(self.spec.val)]
+            write_epe_samples(
+                self.folder, self.epoch, self.best.epoch, self.pool, self.epe_samples(epe), of, self.space
+            )
         self.commit(is_best)
 
     def scores(self) -> np.ndarray:
@@ -272,6 +280,11 @@ class _Writer:
         record = FairnessRecord(self.spec.mode, self.step, counts.gap(), counts.as_dict(), self.space.identity())
         write_fairness(self.folder, record)
 
+    def epe_samples(self, epe: np.ndarray) -> np.ndarray:
+        """EPE per sample, [subnets, samples], with these means."""
+        noise = np.random.RandomState(self.epoch).standard_normal((1, self.spec.val))
+        return (epe[:, None] * (1 + 0.1 * (noise - noise.mean()))).astype(np.float32)
+
     def samples(self) -> Samples:
         images, flow = _scenes(3, 67, 89)
         noise = np.random.RandomState(3)
@@ -293,19 +306,15 @@ class _Writer:
         if not self.spec.checkpoints:
             return
         state = RunState(
+            self.config,
+            FINGERPRINT,
+            self.spec.steps_per_epoch,
             step=self.step,
-            steps_per_epoch=self.spec.steps_per_epoch,
             evaluations=self.epoch,
-            early_stop=self.early_stop.as_dict(),
-            best=self.best and dict(self.best._asdict()),
-            early_stopped=self.early_stop.stopped,
-            fairness=self.fairness().as_dict(),
+            best=self.best,
             lengths={name: table.length() for name, table in self.tables.items()},
-            config=configuration.to_dict(self.config),
-            config_hash=configuration.config_hash(self.config),
-            dataset=FINGERPRINT,
-            space=self.space.identity(),
         )
+        state.early_stop, state.fairness = self.early_stop, self.fairness()
         self.store.commit(self.write_model, state.as_dict(), is_best)
 
     def write_model(self, prefix: str) -> None:

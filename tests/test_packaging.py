@@ -125,7 +125,7 @@ def test_the_same_tensorflow_everywhere():
 def test_every_module_has_a_layer():
     """A module that the layers contract does not know could import anything."""
     (contract,) = [each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
-    layered = ["edgeflownas." + name for layer in contract["layers"] for name in re.split(r"[\s:|]+", layer)]
+    layered = [f"edgeflownas.{name}" for layer in contract["layers"] for name in re.findall(r"\w+", layer)]
     for module in MODULES:
         assert any(module == name or module.startswith(name + ".") for name in layered), module + " is in no layer"
     for name in layered + PROJECT["tool"]["importlinter"]["contracts"][2]["source_modules"]:

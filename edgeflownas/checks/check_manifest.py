@@ -48,6 +48,7 @@ CHECKS = (
     Check("evaluations: none missing, none twice", evaluations.history_rows),
     Check("evaluations: done as configured", evaluations.history_settings),
     Check("evaluations: subnets and ranks", evaluations.subnets),
+    Check("evaluations: EPE per sample", evaluations.epe_samples),
     Check("evaluations: mean and std", evaluations.mean_and_std),
     Check("evaluations: zero flow", evaluations.zero_flow),
     Check("evaluations: best", evaluations.best_columns),

@@ -1,12 +1,15 @@
 """Checks of the evaluations: the history, the table of the subnets, the pool, and what each says of the other."""
 
+from pathlib import Path
+
 import numpy as np
 
 from edgeflownas.checks.folder import REAL, RunFolder, Wrong, expect, expect_close, unchecked
 from edgeflownas.engine.early_stop import EarlyStop
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.run import folder as names
-from edgeflownas.run.manifest import BEST, EARLY_STOPPED
+from edgeflownas.run.epe_samples import read_epe_samples
+from edgeflownas.run.manifest import BEST, COMPLETED, EARLY_STOPPED
 from edgeflownas.run.pool import load_pool
 from edgeflownas.run.rows import Best
 
@@ -137,3 +140,24 @@ def early_stop(run: RunFolder) -> str:
         found = "status {} at wait {}".format(run.field("status"), counter.wait)
         raise Wrong(found, f"{EARLY_STOPPED} from {settings.patience} on")
     return f"wait {counter.wait} of {settings.patience}"
+
+
+def epe_samples(run: RunFolder) -> str:
+    """The EPE per sample belongs to the evaluations that it names: its means are theirs."""
+    stored = read_epe_samples(Path(run.folder), run.space)
+    if stored is None:
+        return "none: an older version wrote the run, or nothing was evaluated yet"
+    if not run.settled:
+        return "not looked at while the run may go on"
+    rows, done = run.subnets.numbers, len(run.history)
+    expect("codes", stored.codes.tolist(), run.pool_codes().tolist())
+    # A run that was killed ahead of a commit, resumed, and stopped again has the next evaluation here already.
+    ahead = 0 if run.field("status") == COMPLETED else 1
+    if not done <= stored.last_epoch <= done + ahead:
+        raise Wrong(f"epoch {stored.last_epoch}", f"{done}, the last evaluation")
+    for epoch, table in ((stored.last_epoch, stored.last), (stored.best_epoch, stored.best)):
+        if 0 < epoch <= done:
+            recorded = rows.epe[rows.epoch == epoch].tolist()
+            for code, mean, want in zip(stored.codes, table.astype(np.float64).mean(axis=1), recorded):
+                expect_close(f"epoch {epoch}: EPE of {to_digits(code, run.space)}", mean, want)
+    return f"{stored.last.shape[1]} samples, epochs {stored.last_epoch} and {stored.best_epoch}"

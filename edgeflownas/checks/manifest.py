@@ -161,7 +161,7 @@ def status(run: RunFolder) -> str:
         raise Wrong(f"status {found!r}", "one of {}".format(", ".join(STATUSES)))
     state, per_epoch = run.state("last"), run.whole("steps_per_epoch", 1)
     whole_run = state.step == run.whole("total_steps") and state.evaluations * per_epoch == state.step
-    stopped = state.early_stop.get("wait", 0) >= run.config.eval.patience  # an accepted change of it counts at once
+    stopped = state.early_stop.wait >= run.config.eval.patience  # an accepted change of it counts at once
     want = EARLY_STOPPED if stopped else COMPLETED if whole_run else None
     if (want or found in (EARLY_STOPPED, COMPLETED)) and found not in (want, RUNNING):
         raise Wrong(f"status {found}", want or f"a status of an unfinished run: it is at step {state.step}")

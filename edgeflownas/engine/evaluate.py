@@ -25,6 +25,7 @@ class Scores(NamedTuple):
     """What an evaluation measured, EPE in pixels."""
 
     epe: np.ndarray  # [codes] float64
+    epe_samples: np.ndarray  # [codes, samples] float32, samples in validation order; `epe` is their mean
     zero_flow_epe: float  # EPE of a flow of zeros on the same samples
     num_samples: int
     shown: Batch  # the first samples, for pictures
@@ -119,12 +120,14 @@ def score_codes(
             progress(len(errors))
     if shown is None:
         raise ValueError("score_codes: no validation batch")
-    epe = np.concatenate(errors, axis=1).astype(np.float64).mean(axis=1)
+    epe_samples = np.concatenate(errors, axis=1)
+    epe = epe_samples.astype(np.float64).mean(axis=1)
     if not np.all(np.isfinite(epe)):
         raise RunFailed(f"the EPE of code {codes[int(np.argmin(np.isfinite(epe)))].tolist()} is not finite")
     zero = np.concatenate(zero_flow).astype(np.float64)
     return Scores(
         epe,
+        epe_samples,
         float(zero.mean()),
         len(zero),
         shown,

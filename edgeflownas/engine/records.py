@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from edgeflownas.data.flow_io import flow_to_rgb
+from edgeflownas.engine.cycle import CycleResult
 from edgeflownas.engine.evaluate import Scores
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
@@ -80,6 +81,25 @@ class Records:
             self._scalars(row.step, "train/", self.steps.named(row))
         if row.step % self._flush_every == 0:
             self._flush()
+
+    def trace_cycle(self, row: StepRow, codes: np.ndarray, result: CycleResult, crops: List[Any], gap: int) -> None:
+        """The trace's line of a cycle: `crops` are [name, y, x] of the batch's samples, `gap` is the fairness gap."""
+        line = dict(
+            row._asdict(),
+            event="cycle",
+            codes=codes.tolist(),
+            forward=result.forward,
+            backward=result.backward,
+            path_losses=result.path_losses,
+            batches_seen=result.batches_seen,
+            optimizer_step=result.global_step - row.step,
+            global_step=result.global_step,
+            global_grad_norm_before=result.grad_norm_before,
+            global_grad_norm_after=result.grad_norm_after,
+            batch=crops,
+            fairness_gap=gap,
+        )
+        self.note(line)
 
     def evaluation(self, row: EvaluationRow, codes: np.ndarray, epe: np.ndarray) -> None:
         """One evaluation: its row of the history and a row per subnet."""

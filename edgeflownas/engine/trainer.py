@@ -2,40 +2,41 @@
 
 while the schedule lasts:
     train the cycles of the epoch          step t: codes, batch and learning rate are pure functions of t
-    evaluate the pool                      BN re-estimation and EPE of each subnet, best, early stop
     commit                                 tensors and state, atomically
+    evaluate the pool                      BN re-estimation and EPE of each subnet, best, early stop
+    commit
 """
 
+import dataclasses
 import logging
 import os
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
-from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index
-from edgeflownas.data.pipeline import EvalPipeline, TrainPipeline, bn_samples
+from edgeflownas.data.pipeline import TrainPipeline
 from edgeflownas.engine.cycle import CycleGraph, CycleResult
-from edgeflownas.engine.early_stop import EarlyStop
 from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
 from edgeflownas.engine.learning import collapse, level
 from edgeflownas.engine.progress import Progress
 from edgeflownas.engine.records import Records
-from edgeflownas.engine.run_state import EpochSums, RunState
+from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.schedule import cosine_lr
+from edgeflownas.engine.session import evaluation_pipelines, session_config
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
-from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_paths
-from edgeflownas.run import folder as names
+from edgeflownas.nas.fair_sampler import fair_cycle, uniform_paths
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
+from edgeflownas.run.epe_samples import write_epe_samples
 from edgeflownas.run.fairness import FairnessRecord, write_fairness
-from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, INTERRUPTED, Manifest
+from edgeflownas.run.folder import CHECKPOINTS, HISTORY, pool_name
+from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, INTERRUPTED
 from edgeflownas.run.pool import load_pool, save_pool
-from edgeflownas.run.rows import Best, EvaluationRow, StepRow, TimingRow
+from edgeflownas.run.rows import EvaluationRow, StepRow, TimingRow
 from edgeflownas.run.samples import Samples, write_samples
 from edgeflownas.run.tables import read_table
 from edgeflownas.tfcompat import restore, tf
@@ -43,29 +44,27 @@ from edgeflownas.tfcompat import restore, tf
 log = logging.getLogger("edgeflownas")
 SHOWN_SAMPLES = 3
 FAST_PREFETCH = 8
+SCALARS, FAST_SCALARS, FLUSH = 10, 100, 200  # steps between scalars for TensorBoard, and between flushes
 
 
 class Limits(NamedTuple):
-    """Where this invocation stops early; the schedule is not bent by it. None: not at all."""
+    """Stops for this invocation only; the schedule is unaffected. None: no limit."""
 
     max_epochs: Optional[int] = None
     max_steps: Optional[int] = None
 
 
-def session_config(config: Config) -> Any:
-    """One thread in deterministic mode; GPU memory as needed; mixed precision and XLA if asked for."""
-    threads = 1 if config.runtime.deterministic else 0
-    made = tf.ConfigProto(
-        intra_op_parallelism_threads=threads,
-        inter_op_parallelism_threads=threads,
-        gpu_options=tf.GPUOptions(allow_growth=True),
-    )
-    options = made.graph_options
-    if config.train.amp:  # TensorFlow then rewrites every graph of the session, the evaluation's too
-        options.rewrite_options.auto_mixed_precision = options.rewrite_options.ON
-    if config.runtime.xla:
-        options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
-    return made
+@dataclasses.dataclass
+class EpochClock:
+    """Where the time of the epoch at hand went, in this process."""
+
+    cycles: int = 0
+    seconds: float = 0.0
+    input_seconds: float = 0.0  # of which the session waited for data
+
+    def row(self, state: RunState, eval_seconds: float) -> TimingRow:
+        rate, share = (self.cycles / self.seconds, self.input_seconds / self.seconds) if self.seconds else (0.0, 0.0)
+        return TimingRow(state.evaluations, state.step, self.seconds, eval_seconds, rate, share)
 
 
 class Trainer:
@@ -73,47 +72,28 @@ class Trainer:
 
     def __init__(self, config: Config, folder: str, index: FC2Index, limits: Limits) -> None:
         self.config, self.folder, self.limits = config, folder, limits
-        data, train, evaluation, runtime = config.data, config.train, config.eval, config.runtime
-        prefetch = max(FAST_PREFETCH if runtime.fast_mode else 1, runtime.prefetch_batches)
-        size = (data.input_height, data.input_width)
-        self.space = space_of(config.network)
-        self.pool = build_pool(train.arch_seed, evaluation.pool_size, self.space)
         tf.reset_default_graph()
         # Ahead of the graph: TensorFlow has one pool of threads per process, of the size that whoever comes first asks
-        # for,
-        # and on TensorFlow 2 building a graph already takes one of all cores.
+        # for, and on TensorFlow 2 building a graph already takes one of all cores.
         self.session = tf.Session(config=session_config(config))
-        self.pipeline = TrainPipeline(
-            index.train, train.batch_size, size[0], size[1], train.seed, runtime.num_workers, prefetch
-        )
-        val = index.val[: evaluation.num_samples] if evaluation.num_samples else index.val
-        bn = bn_samples(index.train, train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
-        self.val_pipeline, self.bn_pipeline = [
-            EvalPipeline(samples, evaluation.batch_size, size[0], size[1], runtime.num_workers, 2)
-            for samples in (val, bn)
-        ]
+        self.pipeline = _train_pipeline(config, index)
+        self.val_pipeline, self.bn_pipeline = evaluation_pipelines(config, index)
+        self.state = RunState(config, index.fingerprint, self.pipeline.steps_per_epoch)
+        self.space = self.state.space
+        self.pool = build_pool(config.train.arch_seed, config.eval.pool_size, self.space)
         self.graph = CycleGraph(config, self.space)
-        self.scorer = Scorer(self.graph.net, size[0], size[1], len(self.pool))
+        self.scorer = Scorer(self.graph.net, config.data.input_height, config.data.input_width, len(self.pool))
         self.saver = tf.train.Saver(self.graph.saved, max_to_keep=0)
-        self.num_train, self.steps_per_epoch = len(index.train), self.pipeline.steps_per_epoch
-        self.total_steps = train.num_epochs * self.steps_per_epoch
-        self.state = RunState(
-            config=configuration.to_dict(config),
-            config_hash=configuration.config_hash(config),
-            dataset=index.fingerprint,
-            steps_per_epoch=self.steps_per_epoch,
-            early_stop=self._early_stop({}).as_dict(),
-            fairness=FairnessCounts(self.space).as_dict(),
-            space=self.space.identity(),
-        )
-        self.store = CheckpointStore(os.path.join(folder, names.CHECKPOINTS), log.warning, (tf.errors.OpError,))
-        self.records = Records(
-            folder, self.space, evaluation.pool_size, runtime.debug_trace, 100 if runtime.fast_mode else 10, 200
-        )
+        self.store = CheckpointStore(os.path.join(folder, CHECKPOINTS), log.warning, (tf.errors.OpError,))
+        every = FAST_SCALARS if config.runtime.fast_mode else SCALARS  # steps
+        self.records = Records(folder, self.space, len(self.pool), config.runtime.debug_trace, every, FLUSH)
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
-        self._input_seconds = self._epoch_seconds = 0.0
-        self._epoch_cycles = 0
+        self._clock = EpochClock()
         self._committed: Optional[int] = None  # the step of the last checkpoint
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.state.steps_per_epoch
 
     @property
     def last_epoch(self) -> int:
@@ -121,30 +101,20 @@ class Trainer:
         return min(self.config.train.num_epochs, self.limits.max_epochs or self.config.train.num_epochs)
 
     @property
-    def finished(self) -> bool:
-        """The schedule is done or early stop has ended it: a resume would do no step."""
-        return self.state.early_stopped or (
-            self.state.step >= self.total_steps and self.state.evaluations >= self.config.train.num_epochs
-        )
-
-    @property
     def _limit_reached(self) -> bool:
         limits, state = self.limits, self.state
         evaluated = state.evaluations * self.steps_per_epoch >= state.step
-        return (
-            limits.max_epochs is not None and evaluated and state.step >= limits.max_epochs * self.steps_per_epoch
-        ) or (
-            limits.max_steps is not None
-            and state.step >= limits.max_steps
-            and (evaluated or state.step % self.steps_per_epoch != 0)
-        )
+        if limits.max_epochs is not None and evaluated and state.step >= limits.max_epochs * self.steps_per_epoch:
+            return True
+        in_epoch = state.step % self.steps_per_epoch != 0
+        return limits.max_steps is not None and state.step >= limits.max_steps and (evaluated or in_epoch)
 
     def start(self, weights_from: Optional[Generation]) -> None:
         """A new run: first weights, by seed or from another run's checkpoint; its pool is written down."""
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
             restore(tf.train.Saver(self.graph.net.variables.all()), self.session, weights_from.prefix)
-        save_pool(self._path(names.pool_name(len(self.pool))), self.pool, self.config.train.arch_seed, self.space)
+        save_pool(self._path(pool_name(len(self.pool))), self.pool, self.config.train.arch_seed, self.space)
         self._ready()
 
     def resume(self, generation: Generation, state: RunState) -> None:
@@ -154,18 +124,14 @@ class Trainer:
         """
         if state.steps_per_epoch != self.steps_per_epoch:
             raise UserError(
-                "--resume: an epoch had {} steps and would have {} now; start a new run from these weights: "
-                "--experiment_name NEW --load_checkpoint --resume_experiment_name {}".format(
-                    state.steps_per_epoch, self.steps_per_epoch, self.config.runtime.experiment_name or '""'
-                )
+                f"--resume: an epoch had {state.steps_per_epoch} steps and would have {self.steps_per_epoch} now; "
+                "start a new run from these weights: --experiment_name NEW --load_checkpoint --resume_experiment_name "
+                f"""{self.config.runtime.experiment_name or '""'}"""
             )
         restore(self.saver, self.session, generation.prefix)
-        # What this process was configured with (accepted changes, paths) is what the next checkpoint records.
-        own = self.state
+        state.go_on_with(self.config, self.state.dataset)
         self.state = state
-        state.config, state.config_hash, state.dataset = own.config, own.config_hash, own.dataset
-        self.pool = load_pool(self._path(names.pool_name(len(self.pool))), len(self.pool), self.space)
-        state.early_stopped = self._early_stop(state.early_stop).stopped  # an accepted change of patience counts
+        self.pool = load_pool(self._path(pool_name(len(self.pool))), len(self.pool), self.space)
         self.records.cut_back(state.lengths)
         self.store.adopt(generation)
         self._committed = state.step
@@ -174,21 +140,21 @@ class Trainer:
     def _ready(self) -> None:
         self.records.open_events(self.state.step)
         self.session.graph.finalize()  # from here on nothing may add to the graph: long runs do not grow
-        if (self.config.train.amp or self.config.runtime.xla) and not tf.config.experimental.list_physical_devices(
-            "GPU"
-        ):
+        for_gpus = self.config.train.amp or self.config.runtime.xla
+        if for_gpus and not tf.config.experimental.list_physical_devices("GPU"):
             log.warning("TensorFlow sees no GPU: --amp and --xla do not make this run faster (on a CPU all is float32)")
 
-    def run(self, stop: StopSignals, on_evaluated: Any) -> str:
+    def run(self, stop: StopSignals, on_evaluated: Callable[[], None]) -> str:
         """Trains until the schedule, a limit or a signal ends it; gives the manifest's status.
 
         `on_evaluated()` is called after each evaluation's commit, for the report.
         """
         state = self.state
-        while not (self.finished or self._limit_reached or stop.requested):
-            if state.step < min(self.total_steps, (state.evaluations + 1) * self.steps_per_epoch):
+        while not (state.finished or self._limit_reached or stop.requested):
+            end_of_epoch = (state.evaluations + 1) * self.steps_per_epoch
+            if state.step < min(state.total_steps, end_of_epoch):
                 self._train_epoch(stop)
-            if not stop.requested and state.step == (state.evaluations + 1) * self.steps_per_epoch:
+            if not stop.requested and state.step == end_of_epoch:
                 if self._committed != state.step:  # a kill during the evaluation costs the evaluation only
                     self.commit(is_best=False)
                     self._write_counts()
@@ -197,7 +163,7 @@ class Trainer:
         if state.lengths != self.records.lengths() or not self.store.committed:
             self.commit(is_best=False)
         self._write_counts()
-        if self.finished:
+        if state.finished:
             return EARLY_STOPPED if state.early_stopped else COMPLETED
         return INTERRUPTED
 
@@ -206,8 +172,7 @@ class Trainer:
         epoch, position = divmod(self.state.step, self.steps_per_epoch)
         self.pipeline.start_epoch(self.session, epoch, position)
         self.progress.start_epoch(epoch, position)
-        self._input_seconds = self._epoch_seconds = 0.0
-        self._epoch_cycles = 0
+        self._clock = EpochClock()
         while position < self.steps_per_epoch and not stop.requested and not self._limit_reached:
             self._train_cycle(epoch, position)
             position += 1
@@ -221,7 +186,7 @@ class Trainer:
         t, train, started = self.state.step, self.config.train, time.monotonic()
         draw = fair_cycle if train.supernet_mode == "strict_fairness" else uniform_paths
         codes = draw(train.arch_seed, t, self.space)
-        lr = cosine_lr(t, train.lr, self.total_steps)
+        lr = cosine_lr(t, train.lr, self.state.total_steps)
         try:
             images, flow = self.session.run([self.pipeline.images, self.pipeline.flow])
         except tf.errors.OpError as error:
@@ -231,18 +196,13 @@ class Trainer:
         try:
             result = self._run_cycle(codes, images, flow, lr)
         except RunFailed as error:
-            files = ", ".join(sample.name for sample, _, _ in self.pipeline.batch(epoch, position))
-            raise RunFailed(
-                f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and "
-                f"{self.way_back}: look at these samples, or lower the learning rate with --lr"
-                + ("" if self._committed is None else " and --resume --allow_changed train.lr")
-            )
+            raise self._failed(t, codes, epoch, position, error)
         if result.global_step != t + 1:
             raise RunFailed(f"step {t}: the optimizer counts {result.global_step} steps")
         seconds = time.monotonic() - started
-        self._input_seconds += read - started
-        self._epoch_seconds += seconds
-        self._epoch_cycles += 1
+        self._clock.input_seconds += read - started
+        self._clock.seconds += seconds
+        self._clock.cycles += 1
         self._record_cycle(epoch, position, codes, lr, result)
         self.progress.cycle(epoch, position, result.loss, lr, seconds)
 
@@ -261,53 +221,28 @@ class Trainer:
                     raise
                 log.info("step %d: the gradient overflowed; again with loss scale %g", self.state.step, scale.value)
 
-    def _record_cycle(self, epoch: int, position: int, codes: np.ndarray, lr: float, result: CycleResult) -> None:
-        state, sums = self.state, self.state.sums
-        counts = FairnessCounts.from_dict(state.fairness, self.space)
-        counts.add(codes)
-        state.fairness = counts.as_dict()
-        row = StepRow(
-            step=state.step,
-            epoch=epoch + 1,
-            lr=lr,
-            loss=result.loss,
-            l2_loss=result.l2_loss,
-            grad_norm_before=result.grad_norm_before,
-            grad_norm_after=result.grad_norm_after,
+    def _failed(self, t: int, codes: np.ndarray, epoch: int, position: int, error: RunFailed) -> RunFailed:
+        """The error of a cycle with all that leads to its cause."""
+        files = ", ".join(sample.name for sample, _, _ in self.pipeline.batch(epoch, position))
+        again = "" if self._committed is None else " and --resume --allow_changed train.lr"
+        return RunFailed(
+            f"step {t}: {error}; codes {codes.tolist()}; samples {files}; the weights were not changed and "
+            f"{self.way_back}: look at these samples, or lower the learning rate with --lr{again}"
         )
+
+    def _record_cycle(self, epoch: int, position: int, codes: np.ndarray, lr: float, result: CycleResult) -> None:
+        t, norms = self.state.step, (result.grad_norm_before, result.grad_norm_after)
+        row = StepRow(t, epoch + 1, lr, result.loss, result.l2_loss, *norms)
+        self.state.add_cycle(codes, row)
         self.records.cycle(row)
         if self.records.trace is not None:
             crops = [[sample.name, y, x] for sample, y, x in self.pipeline.batch(epoch, position)]
-            self.records.note(
-                dict(
-                    row._asdict(),
-                    event="cycle",
-                    codes=codes.tolist(),
-                    forward=result.forward,
-                    backward=result.backward,
-                    path_losses=result.path_losses,
-                    batches_seen=result.batches_seen,
-                    optimizer_step=result.global_step - state.step,
-                    global_step=result.global_step,
-                    global_grad_norm_before=result.grad_norm_before,
-                    global_grad_norm_after=result.grad_norm_after,
-                    batch=crops,
-                    fairness_gap=counts.gap(),
-                )
-            )
-        sums.cycles += 1
-        sums.loss += result.loss
-        sums.grad_norm_before += result.grad_norm_before
-        sums.grad_norm_after_max = max(sums.grad_norm_after_max, result.grad_norm_after)
-        sums.clipped += result.grad_norm_before > self.config.train.grad_clip
-        sums.last_lr = lr
-        state.step += 1
+            self.records.trace_cycle(row, codes, result, crops, self.state.fairness.gap())
 
     def _evaluate(self, stop: StopSignals) -> bool:
         """Scores the pool, updates best and early stop, writes the rows, commits. False: a signal came first."""
         state, started = self.state, time.monotonic()
-        epoch = state.evaluations + 1
-        self.progress.start_evaluation(epoch - 1, self.val_pipeline.num_batches)
+        self.progress.start_evaluation(state.evaluations, self.val_pipeline.num_batches)
         try:
             scores = self.score_pool(lambda: stop.requested)
         except Interrupted:
@@ -315,72 +250,23 @@ class Trainer:
             return False
         seconds = time.monotonic() - started
         self.progress.end_evaluation(seconds)
-        mean = float(np.float32(scores.epe.mean()))
-        is_best = state.best is None or mean < Best(**state.best).mean_epe
-        if is_best:
-            state.best = dict(Best(epoch, state.step, mean)._asdict())
-        early_stop = self._early_stop(state.early_stop)
-        state.early_stopped = early_stop.update(mean)
-        state.early_stop = early_stop.as_dict()
-        state.evaluations = epoch
-        row = self._history_row(epoch, mean, scores)
+        row = state.add_evaluation(scores.epe, scores.zero_flow_epe, scores.num_samples)
         self.records.evaluation(row, self.pool, scores.epe)
-        self.records.timing.append(
-            TimingRow(
-                epoch=epoch,
-                global_step=state.step,
-                train_seconds=self._epoch_seconds,
-                eval_seconds=seconds,
-                cycles_per_second=self._epoch_cycles / self._epoch_seconds if self._epoch_seconds else 0.0,
-                input_wait_share=self._input_seconds / self._epoch_seconds if self._epoch_seconds else 0.0,
-            )
-        )
-        best, worst = int(np.argmin(scores.epe)), int(np.argmax(scores.epe))
-        self.records.pictures(state.step - 1, scores, best)
-        self._save_samples(epoch, scores, [best, worst])
-        state.sums = EpochSums()
-        self.commit(is_best)
+        self.records.timing.append(self._clock.row(state, seconds))
+        self.records.pictures(state.step - 1, scores, int(np.argmin(scores.epe)))
+        self._save_samples(scores)
+        self.commit(state.is_best)
         self._write_counts()
-        self._tell(row, seconds, is_best)
+        self._tell(row, seconds)
         return True
 
-    def score_pool(self, stop: Any = lambda: False) -> Scores:
+    def score_pool(self, stop: Callable[[], bool] = lambda: False) -> Scores:
         """EPE of the pool's subnets on the validation samples, each after BN re-estimation."""
-        bn_batches = list(read_batches(self.session, self.bn_pipeline))
-        return score_codes(
-            self.session,
-            self.scorer,
-            self.pool,
-            bn_batches,
-            read_batches(self.session, self.val_pipeline),
-            SHOWN_SAMPLES,
-            stop,
-            self.progress.evaluated,
-        )
+        bn, val = [read_batches(self.session, pipeline) for pipeline in (self.bn_pipeline, self.val_pipeline)]
+        progress = self.progress.evaluated
+        return score_codes(self.session, self.scorer, self.pool, list(bn), val, SHOWN_SAMPLES, stop, progress)
 
-    def _history_row(self, epoch: int, mean: float, scores: Scores) -> EvaluationRow:
-        state, sums = self.state, self.state.sums
-        best = Best(**(state.best or {}))
-        return EvaluationRow(
-            epoch=epoch,
-            global_step=state.step,
-            mean_epe=mean,
-            std_epe=float(scores.epe.std()),
-            fairness_gap=FairnessCounts.from_dict(state.fairness, self.space).gap(),
-            zero_flow_epe=scores.zero_flow_epe,
-            best_mean_epe=best.mean_epe,
-            best_epoch=best.epoch,
-            early_stop_wait=state.early_stop["wait"],
-            train_loss=sums.loss / sums.cycles,
-            lr=sums.last_lr,
-            grad_norm_before_mean=sums.grad_norm_before / sums.cycles,
-            grad_norm_after_max=sums.grad_norm_after_max,
-            clip_share=sums.clipped / sums.cycles,
-            bn_recal_batches=self.config.eval.bn_recal_batches,
-            num_samples=scores.num_samples,
-        )
-
-    def _tell(self, row: EvaluationRow, seconds: float, is_best: bool) -> None:
+    def _tell(self, row: EvaluationRow, seconds: float) -> None:
         log.info(
             "epoch %d/%d: mean EPE of %s %.4f px (std %.4f, zero flow %.4f)%s, loss %.4f, fairness_gap %d, clip "
             "touched %.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
@@ -390,7 +276,7 @@ class Trainer:
             row.mean_epe,
             row.std_epe,
             row.zero_flow_epe,
-            ", best so far" if is_best else "",
+            ", best so far" if self.state.is_best else "",
             row.train_loss,
             row.fairness_gap,
             100 * row.clip_share,
@@ -398,19 +284,19 @@ class Trainer:
             seconds,
             self.progress.eta(row.epoch, -1),
         )
-        history = read_table(self._path(names.HISTORY), EvaluationRow, len(self.pool), finite=False).numbers
+        history = read_table(self._path(HISTORY), EvaluationRow, len(self.pool), finite=False).numbers
         trouble = collapse(level(history.mean_epe, history.zero_flow_epe), f"{row.mean_epe:.4f}")
         if trouble:
             log.warning("epoch %d: %s", row.epoch, trouble)
 
     def commit(self, is_best: bool) -> None:
         """Tensors and state, atomically."""
+
+        def write_model(prefix: str) -> None:
+            self.saver.save(self.session, prefix, write_meta_graph=False, write_state=False)
+
         self.state.lengths = self.records.lengths()
-        self.store.commit(
-            lambda prefix: self.saver.save(self.session, prefix, write_meta_graph=False, write_state=False),
-            self.state.as_dict(),
-            is_best,
-        )
+        self.store.commit(write_model, self.state.as_dict(), is_best)
         self._committed = self.state.step
 
     @property
@@ -421,29 +307,27 @@ class Trainer:
         return f"the checkpoint of step {self._committed} is good"
 
     def _write_counts(self) -> None:
-        counts = FairnessCounts.from_dict(self.state.fairness, self.space)
-        record = FairnessRecord(
-            self.config.train.supernet_mode, self.state.step, counts.gap(), counts.as_dict(), self.space.identity()
-        )
+        counts, mode = self.state.fairness, self.config.train.supernet_mode
+        record = FairnessRecord(mode, self.state.step, counts.gap(), counts.as_dict(), self.space.identity())
         write_fairness(self.folder, record)
 
-    def _save_samples(self, epoch: int, scores: Scores, subnets: List[int]) -> None:
+    def _save_samples(self, scores: Scores) -> None:
+        """What the best and the worst subnet make of the first samples, for the report."""
+        subnets = [int(np.argmin(scores.epe)), int(np.argmax(scores.epe))]
         samples = Samples(
             images=scores.shown[0],
             flow=scores.shown[1],
             prediction=scores.predictions[subnets],
             codes=self.pool[subnets],
             epe=scores.epe[subnets].astype(np.float32),
-            epoch=epoch,
+            epoch=self.state.evaluations,
             names=[crop[0].name for crop in self.val_pipeline.batch(0)[:SHOWN_SAMPLES]],
             space=self.space.identity(),
         )
         write_samples(self.folder, samples)
-
-    def _early_stop(self, stored: Dict[str, Any]) -> EarlyStop:
-        return EarlyStop(
-            self.config.eval.patience, self.config.eval.min_delta, stored.get("best"), stored.get("wait", 0)
-        )
+        names = [crop[0].name for i in range(self.val_pipeline.num_batches) for crop in self.val_pipeline.batch(i)]
+        best = self.state.best.epoch if self.state.best else 0
+        write_epe_samples(self.folder, self.state.evaluations, best, self.pool, scores.epe_samples, names, self.space)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -455,9 +339,8 @@ class Trainer:
         self.session.close()
 
 
-def finish_manifest(manifest: Manifest, trainer: Trainer, status: str, **fields: Any) -> None:
-    """Brings the manifest up to date with the run's state."""
-    state = trainer.state
-    manifest.update(
-        status=status, global_step=state.step, epoch=state.step // trainer.steps_per_epoch, best=state.best, **fields
-    )
+def _train_pipeline(config: Config, index: FC2Index) -> TrainPipeline:
+    data, train, runtime = config.data, config.train, config.runtime
+    prefetch = max(FAST_PREFETCH if runtime.fast_mode else 1, runtime.prefetch_batches)
+    size = (data.input_height, data.input_width)
+    return TrainPipeline(index.train, train.batch_size, *size, train.seed, runtime.num_workers, prefetch)

@@ -24,7 +24,8 @@ def build(runs: Sequence[Run]) -> Tuple[str, List[Part]]:
     ]
     evaluated = [(name, run) for name, run in zip(names, runs) if run.history is not None]
     if evaluated:
-        parts += _curves(evaluated) + _options(evaluated) + _rankings(evaluated)
+        supernets = [(name, run) for name, run in evaluated if not run.alone]
+        parts += _curves(evaluated) + (_options(supernets) if supernets else []) + _rankings(supernets)
     return "Supernet runs side by side: " + ", ".join(names), parts
 
 
@@ -153,7 +154,7 @@ def common_tau(a: Run, b: Run) -> Tuple[int, float]:
     evaluation."""
     assert a.subnets is not None and b.subnets is not None
     scores_a, scores_b = (dict(zip(run.codes, run.epe[-1].tolist())) for run in (a.subnets, b.subnets))
-    common = [code for code in a.subnets.codes if code in scores_b] if a.space == b.space else []
+    common = [code for code in a.subnets.codes if code in scores_b]
     return len(common), verdict.kendall_tau([scores_a[code] for code in common], [scores_b[code] for code in common])
 
 

@@ -46,7 +46,7 @@ def headline(run: Run) -> verdict.Headline:
 
 def verdict_items(run: Run, now: datetime.datetime) -> List[Item]:
     """The lines of the verdict, most important first."""
-    items = [_accuracy(run)] + _status(run, now) + [_clip(run), _fairness(run)]
+    items = [_accuracy(run)] + _status(run, now) + [_clip(run)] + ([] if run.alone else [_fairness(run)])
     items += _ranking(run) + [_data(run)] + _input(run) + [_signed(run)]
     return items
 
@@ -56,8 +56,11 @@ def _accuracy(run: Run) -> Item:
     tone = verdict.headline(level, trend).tone
     if run.history is None:
         return tone, "Accuracy", "nothing has been measured yet: the first evaluation follows the first epoch"
-    text = "best mean EPE **{}** px at epoch {}, {} of the **{}** px of an all-zero flow on the same samples"
-    text = text.format(run.last.best_mean_epe, run.last.best_epoch, percent(best_ratio(run)), run.last.zero_flow_epe)
+    text = "best {} **{}** px at epoch {}, {} of the **{}** px of an all-zero flow on the same samples"
+    epe = "EPE" if run.alone else "mean EPE"
+    text = text.format(
+        epe, run.last.best_mean_epe, run.last.best_epoch, percent(best_ratio(run)), run.last.zero_flow_epe
+    )
     trouble = learning.collapse(level, str(run.last.mean_epe))
     text += f"; {trouble}" if trouble else ""
     return tone, "Accuracy", text + (_movement(run) if trend != learning.UNKNOWN else "")
@@ -128,7 +131,10 @@ def _finished_next(run: Run) -> Item:
         return "bad", "Next", advice
     if level_and_trend(run)[0] in (learning.UNKNOWN, learning.WEAK):
         return "open", "Next", LONGER
-    command = f"`python -m edgeflownas.nas.supernet_eval {shlex.quote(str(run.folder))} --random 500`"
+    command = f"`python -m edgeflownas.nas.supernet_eval {shlex.quote(str(run.folder))}"
+    if run.alone:
+        return "good", "Next", f"score it from `supernet_best`: {command}`"
+    command += " --random 500`"
     return "good", "Next", f"score any subnets from `supernet_best`: {command}"
 
 
@@ -265,10 +271,12 @@ def data_source(run: Run) -> str:
 
 
 def _data(run: Run) -> Item:
+    worth = "good for ranking subnets, no independent test result"
     synthetic = run.get("dataset.source") == "synthetic"
-    worth = "they show that a run works, not which subnet is better on real frames" if synthetic else (
-        "good for ranking subnets, no independent test result"
-    )  # fmt: skip
+    if synthetic:
+        worth = "they show that a run works, not which subnet is better on real frames"
+    elif run.alone:
+        worth = "no independent test result"
     text = "measured on {} under `{}`, trained on {}; {}".format(
         data_source(run), run.get("dataset.base_path"), run.get("dataset.train"), worth
     )

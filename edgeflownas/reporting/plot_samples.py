@@ -10,15 +10,7 @@ from edgeflownas.reporting.canvas import BLACK, DPI, WIDTH, look, png
 from edgeflownas.run.samples import Samples
 
 SHOWN = 4  # more samples than this do not fit
-_COLUMNS = (
-    "Frame 0",
-    "Frame 1",
-    "Ground truth",
-    "Best subnet\n{best}",
-    "Its error",
-    "Worst subnet\n{worst}",
-    "Its error",
-)
+COLUMNS = 7  # two frames, ground truth, flow and error of two subnets; of one alone the last two stay empty
 _LEFT, _TOP, _BOTTOM, _GAP = 0.95, 0.5, 0.75, 0.05  # inches
 
 
@@ -80,7 +72,7 @@ def _layout(samples: Samples) -> _Layout:
     from matplotlib.figure import Figure
 
     count, height, width = samples.flow[:SHOWN].shape[:3]
-    cell = (WIDTH - _LEFT - 0.05) / len(_COLUMNS) - _GAP
+    cell = (WIDTH - _LEFT - 0.05) / COLUMNS - _GAP
     tall = cell * height / width
     total = _TOP + count * (tall + _GAP) + _BOTTOM
     figure = Figure(figsize=(WIDTH, total), dpi=DPI)
@@ -106,20 +98,26 @@ def _row(layout: _Layout, samples: Samples, row: int, scale: float, error: np.nd
     layout.text(_LEFT - 0.06, layout.bottom(row) + layout.tall / 2, label, ha="right", va="center", fontsize=8.5)
     for frame in (0, 1):
         layout.image(frame, row, samples.images[row, :, :, 3 * frame : 3 * frame + 3])
-    flows = ((2, samples.flow[row]), (3, samples.prediction[0, row]), (5, samples.prediction[1, row]))
-    for column, flow in flows:
-        layout.image(column, row, flow_to_rgb(flow, scale))
-    for subnet in (0, 1):
+    layout.image(2, row, flow_to_rgb(samples.flow[row], scale))
+    for subnet in range(len(_subnets(samples))):
+        layout.image(3 + 2 * subnet, row, flow_to_rgb(samples.prediction[subnet, row], scale))
         axis = layout.image(4 + 2 * subnet, row, error[subnet], cmap="viridis", vmin=0, vmax=limit)
         box = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5}
         text = f"{float(error[subnet].mean()):.2f} px"
         axis.text(0.97, 0.05, text, transform=axis.transAxes, ha="right", color="white", fontsize=8.5, bbox=box)
 
 
-def _titles(layout: _Layout, samples: Samples) -> None:
+def _subnets(samples: Samples) -> List[str]:
+    """Titles of the subnets that are shown: the best and the worst, or the only one."""
     best, worst = ("".join(str(digit) for digit in code) for code in samples.codes)
-    for column, text in enumerate(_COLUMNS):
-        title = text.format(best=best, worst=worst)
+    return [f"Subnet\n{best}"] if best == worst else [f"Best subnet\n{best}", f"Worst subnet\n{worst}"]
+
+
+def _titles(layout: _Layout, samples: Samples) -> None:
+    titles = ["Frame 0", "Frame 1", "Ground truth"]
+    for subnet in _subnets(samples):
+        titles += [subnet, "Its error"]
+    for column, title in enumerate(titles):
         middle = layout.left(column) + layout.cell / 2
         layout.text(middle, layout.total - _TOP + 0.07, title, ha="center", va="bottom", fontsize=9.5)
 

@@ -43,7 +43,10 @@ def accuracy(run: Run) -> bytes:
             marker = dots(epochs[part])
             _spread(axis, epochs[part], mean[part], std[part], epe[part], marker)
             _best(axis, run, part)
-            axis.set(xlabel="epoch", title="Enlarged: the second half" if start else "EPE of the pool, px")
+            axis.set(
+                xlabel="epoch",
+                title="Enlarged: the second half" if start else f"EPE of the {'subnet' if run.alone else 'pool'}, px",
+            )
             epoch_axis(axis, epochs[start] if start else min(1, epochs[0]), epochs[-1])
         zero = gaps(run.numbers.zero_flow_epe)
         if len(epochs) == 1:

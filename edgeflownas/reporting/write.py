@@ -27,7 +27,7 @@ def write_report(run_folder: Folder, output: Optional[Folder] = None, now: Optio
 
     run = read_run(Path(run_folder))
     title, parts = build(run, now or datetime.datetime.now(datetime.timezone.utc))
-    return _write(Path(output) if output is not None else run.folder, REPORT, title, parts)
+    return write_document(Path(output) if output is not None else run.folder, REPORT, title, parts)
 
 
 def write_comparison(run_folders: Sequence[Folder], output: Folder) -> Path:
@@ -40,11 +40,19 @@ def write_comparison(run_folders: Sequence[Folder], output: Folder) -> Path:
     for number, folder in enumerate(resolved):
         if folder in resolved[:number]:
             raise UserError(f"{folders[number]}: this run is named twice; a comparison needs different runs")
-    title, parts = build([read_run(folder) for folder in folders])
-    return _write(Path(output), COMPARISON, title, parts)
+    runs = [read_run(folder) for folder in folders]
+    for run in runs[1:]:
+        if run.space.identity() != runs[0].space.identity():
+            raise UserError(
+                f"{run.folder} is of the search space {run.space.label}, {runs[0].folder} of {runs[0].space.label}: "
+                "their codes name other subnets; compare runs of one space"
+            )
+    title, parts = build(runs)
+    return write_document(Path(output), COMPARISON, title, parts)
 
 
-def _write(folder: Path, name: str, title: str, parts: List[Part]) -> Path:
+def write_document(folder: Path, name: str, title: str, parts: List[Part]) -> Path:
+    """Writes `name` (.md), the same as .html, and the images; returns the Markdown file's path."""
     images = folder / REPORT_IMAGES
     with os_errors(f"write the plots into {images}"):
         images.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,10 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from edgeflownas.errors import UserError
 from edgeflownas.files import atomic_write_text, fsync_path, os_errors, sha256_of, swap_link, write_text
+from edgeflownas.run.folder import CHECKPOINTS
 from edgeflownas.run.json_file import parse_object
 
+_NEWEST = "last"  # the link to the newest generation
 MODEL = "model.ckpt"
 LAST, BEST = "supernet_last.ckpt", "supernet_best.ckpt"
 STATE = "state.json"
@@ -69,6 +71,11 @@ def link_name(which: str, file: str) -> str:
     return {"last": LAST, "best": BEST}[which] + file[len(MODEL) :]
 
 
+def has_checkpoint(run_folder: str) -> bool:
+    """Whether the run in that folder has committed anything, damaged or not."""
+    return os.path.lexists(os.path.join(run_folder, CHECKPOINTS, _NEWEST))
+
+
 class CheckpointStore:
     """The folder `checkpoints/` of one run, for one writer (`folder.RunLock`). Opening it touches nothing.
 
@@ -84,7 +91,7 @@ class CheckpointStore:
     ) -> None:
         self.folder = folder
         self._generations = os.path.join(folder, "generations")
-        self._last = os.path.join(folder, "last")
+        self._last = os.path.join(folder, _NEWEST)
         self._warn = warn
         self._write_errors = write_errors
         self._current: Optional[Generation] = None

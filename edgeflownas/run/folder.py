@@ -29,6 +29,7 @@ STEPS = "train_steps.csv"
 TIMING = "timing.csv"
 FAIRNESS = "fairness_counts.json"
 SAMPLES = "eval_samples.npz"
+EPE_SAMPLES = "eval_epe_samples.npz"
 REPORT = "supernet_training_report.md"
 REPORT_HTML = "supernet_training_report.html"
 REPORT_IMAGES = "report"  # a folder
@@ -59,6 +60,7 @@ RUN_FILES = (
     TIMING,
     FAIRNESS,
     SAMPLES,
+    EPE_SAMPLES,
     REPORT,
     REPORT_HTML,
     REPORT_IMAGES,

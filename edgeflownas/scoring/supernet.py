@@ -10,22 +10,21 @@ Importing this module imports TensorFlow. A GPU is chosen the usual way, by CUDA
 """
 
 import os
+from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
-from edgeflownas.data.fc2_index import FC2Index, build_index
-from edgeflownas.data.pipeline import EvalPipeline, bn_samples
-from edgeflownas.engine.evaluate import Interrupted, Scorer, read_batches, score_codes
+from edgeflownas.data.fc2_index import FC2Index, Sample, build_index
+from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
 from edgeflownas.engine.run_state import RunState
-from edgeflownas.engine.trainer import session_config
+from edgeflownas.engine.session import evaluation_pipelines, session_config
 from edgeflownas.errors import UserError
-from edgeflownas.nas.arch_codec import parse, space_of, to_digits
-from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.arch_codec import parse, to_digits
+from edgeflownas.nas.cost import Cost, subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
-from edgeflownas.nas.search_space import SearchSpace, require_same_space
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.run.folder import CHECKPOINTS, pool_name
@@ -58,7 +57,7 @@ class Supernet:
         self, config: Config, generation: Generation, state: RunState, index: FC2Index, pool: np.ndarray
     ) -> None:
         self.config, self.generation, self.state, self.index = config, generation, state, index
-        self.space: SearchSpace = space_of(config.network)
+        self.space = state.space
         self.pool = pool  # int32 [pool_size, blocks]
         self._scorers: Dict[int, Scorer] = {}
         self._bn_batches: List[Any] = []
@@ -66,7 +65,7 @@ class Supernet:
         with self._graph.as_default():
             self._session = tf.Session(config=session_config(config))  # ahead of the graph, as in the trainer
             self._net = SupernetGraph(config.network.init_channels, self.space)
-            self._val, self._bn = self._pipelines()
+            self._val, self._bn = evaluation_pipelines(config, index)
             saver = tf.train.Saver(self._net.variables.all())
             try:
                 restore(saver, self._session, generation.prefix)
@@ -84,20 +83,19 @@ class Supernet:
         checkpoint: str = "best",
         settings: Optional[Dict[str, Any]] = None,
         progress: Optional[Callable[[int, int], None]] = None,
+        choose: Optional[Callable[[Config, FC2Index], Sequence[Sample]]] = None,
     ) -> "Supernet":
         """Opens a run's "best" or "last" checkpoint; before the first evaluation, best is the last.
 
         The configuration is the one the run was made with, but for `settings`, {"section.key": value}:
         paths, `runtime.*` and `eval.*` (how a subnet is scored) are free, every other key must have the
-        run's own value. `progress(done, total)` is told of the data check. UserError: no such run, damaged
-        checkpoint, other configuration, other data.
+        run's own value. `progress(done, total)` is told of the data check. `choose(config, index)` gives the samples to
+        score instead of the first `eval.num_samples` of the validation set. UserError: no such run, damaged checkpoint,
+        other configuration, other data.
         """
         generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
-        stored = configuration.from_dict(state.config, generation.path)
-        space = space_of(stored.network)
-        require_same_space(state.space, space, run_folder)
-        config = _with_settings(stored, settings or {}, run_folder)
+        config = _with_settings(state.config, settings or {}, run_folder)
         index = build_index(config.data, config.train.seed, progress=progress)
         if index.fingerprint != state.dataset:
             raise UserError(
@@ -105,7 +103,10 @@ class Supernet:
                 f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
                 "data with --base_path and --list_dir"
             )
-        return cls(config, generation, state, index, _pool(run_folder, stored, config, space))
+        if choose is not None:
+            index = index._replace(val=tuple(choose(config, index)))
+            config = replace(config, eval=replace(config.eval, num_samples=0))
+        return cls(config, generation, state, index, _pool(run_folder, state, config))
 
     @property
     def epoch(self) -> int:
@@ -116,6 +117,11 @@ class Supernet:
     def step(self) -> int:
         """Cycles that had been trained when the checkpoint was made."""
         return self.state.step
+
+    def cost(self, code: Any) -> Cost:
+        """Parameters of a subnet, and its multiply-adds per image pair of the run's size. ValueError: wrong code."""
+        data = self.config.data
+        return subnet_cost(code, self._net.layers, self.space, data.input_height, data.input_width)
 
     def evaluate(self, codes: Sequence[Any]) -> List[Result]:
         """Scores subnets, given in any spelling of a code; results in their order.
@@ -143,7 +149,16 @@ class Supernet:
         pooled = np.array_equal(rows, self.pool)
         size = len(rows) if pooled else CHUNK
         for first in range(0, len(rows), size):
-            yield self._score(rows[first : first + size], len(self.pool) if pooled else 1, stop, progress)
+            part = rows[first : first + size]
+            yield self._results(part, self._score(part, len(self.pool) if pooled else 1, stop, progress))
+
+    def score_alone(self, codes: Sequence[Any], stop: Callable[[], bool] = lambda: False) -> Scores:
+        """EPE of each code and sample; every code goes through the network alone, whatever stands beside it.
+
+        So a code has the same bits in any company. Errors as `evaluate`; `Interrupted` once `stop()` is true.
+        """
+        rows = np.array([parse(code, self.space) for code in codes], np.int32)
+        return self._score(rows, 1, stop, None)
 
     def close(self) -> None:
         """Frees the session; the object cannot be used any more."""
@@ -155,23 +170,6 @@ class Supernet:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pipelines(self) -> List[EvalPipeline]:
-        """Validation and BN samples, as the trainer takes them."""
-        data, evaluation = self.config.data, self.config.eval
-        val = self.index.val[: evaluation.num_samples] if evaluation.num_samples else self.index.val
-        bn = bn_samples(self.index.train, self.config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
-        return [
-            EvalPipeline(
-                samples,
-                evaluation.batch_size,
-                data.input_height,
-                data.input_width,
-                self.config.runtime.num_workers,
-                PREFETCH,
-            )
-            for samples in (val, bn)
-        ]
-
     def _scorer(self, num_paths: int) -> Scorer:
         if num_paths not in self._scorers:
             data = self.config.data
@@ -180,17 +178,16 @@ class Supernet:
 
     def _score(
         self, rows: np.ndarray, num_paths: int, stop: Callable[[], bool], progress: Optional[Callable[[int, int], None]]
-    ) -> List[Result]:
+    ) -> Scores:
         def scored(batches: int) -> None:
             if progress is not None:
                 progress(batches, self._val.num_batches)
 
-        data = self.config.data
         with self._graph.as_default():
             scorer = self._scorer(num_paths)
             if not self._bn_batches:
                 self._bn_batches = list(read_batches(self._session, self._bn))
-            scores = score_codes(
+            return score_codes(
                 self._session,
                 scorer,
                 rows,
@@ -199,8 +196,9 @@ class Supernet:
                 stop=stop,
                 progress=scored,
             )
-        size = data.input_height, data.input_width
-        costs = [subnet_cost(row, self._net.layers, self.space, *size) for row in rows]
+
+    def _results(self, rows: np.ndarray, scores: Scores) -> List[Result]:
+        costs = [self.cost(row) for row in rows]
         return [
             Result(
                 to_digits(row, self.space),
@@ -215,12 +213,12 @@ class Supernet:
         ]
 
 
-def _pool(run_folder: str, stored: Config, config: Config, space: SearchSpace) -> np.ndarray:
+def _pool(run_folder: str, state: RunState, config: Config) -> np.ndarray:
     """The run's own pool; one of another size, if the settings ask for it."""
     size = config.eval.pool_size
-    if size != stored.eval.pool_size:
-        return build_pool(config.train.arch_seed, size, space)
-    return load_pool(os.path.join(run_folder, pool_name(size)), size, space)
+    if size != state.config.eval.pool_size:
+        return build_pool(config.train.arch_seed, size, state.space)
+    return load_pool(os.path.join(run_folder, pool_name(size)), size, state.space)
 
 
 def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) -> Config:

@@ -20,9 +20,9 @@ from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
-from edgeflownas.nas.arch_codec import space_of, to_digits
+from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.random_codes import random_codes
-from edgeflownas.nas.search_space import SearchSpace, require_same_space
+from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.run.checkpoint import CheckpointStore
 from edgeflownas.run.folder import CHECKPOINTS, SCORES, find_run, run_folder
 
@@ -160,10 +160,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
     """The search space of a run, known before TensorFlow is imported."""
     generation = CheckpointStore(os.path.join(folder, CHECKPOINTS)).load(checkpoint)
-    state = RunState.from_dict(generation.state, generation.path)
-    space = space_of(configuration.from_dict(state.config, generation.path).network)
-    require_same_space(state.space, space, folder)
-    return space
+    return RunState.from_dict(generation.state, generation.path).space
 
 
 def _evaluate(

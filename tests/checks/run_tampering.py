@@ -3,6 +3,8 @@
 import json
 import os
 
+import numpy as np
+
 from edgeflownas.checks.check_manifest import run_checks
 
 
@@ -159,3 +161,16 @@ def resumed(changed, at=6):
     return manifest(
         lambda stored: stored.update(resumes=[dict(RESUME, time=stored["started"], changed=changed, global_step=at)])
     )
+
+
+def epe_of_a_sample(added, **fields):
+    """A tampering of the EPE per sample: one sample of the last evaluation is `added` px worse, or a field differs."""
+
+    def tamper(folder):
+        path = os.path.join(folder, "eval_epe_samples.npz")
+        with np.load(path) as archive:
+            values = dict(archive)
+        values["last"][7, 2] += added
+        np.savez_compressed(path, **dict(values, **fields))
+
+    return tamper

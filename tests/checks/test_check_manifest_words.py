@@ -42,6 +42,7 @@ COMPLETED = {
     "evaluations: none missing, none twice": "4 evaluations, epoch by epoch",
     "evaluations: done as configured": "bn_recal_batches=8, 5 samples",
     "evaluations: subnets and ranks": "12 codes in each of 4 evaluations",
+    "evaluations: EPE per sample": "5 samples, epochs 4 and 3",
     "evaluations: mean and std": "of 4 evaluations agree with eval_epe_per_arch.csv",
     "evaluations: zero flow": "8.25 px",
     "evaluations: best": "epoch 3, mean EPE 5.25 px",
@@ -123,12 +124,12 @@ def test_the_verdict_counts_the_checks(run, capsys):
     assert main(["--path", path]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "ok    manifest: fields: all 30 fields, of the right types"
-    assert lines[-1] == "check_manifest passed: 33 checks, " + path and len(lines) == 34 == len(CHECKS) + 1
+    assert lines[-1] == "check_manifest passed: 34 checks, " + path and len(lines) == 35 == len(CHECKS) + 1
     setting("seed", 43)(run)
     assert main(["--path", path]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[3] == "FAIL  manifest: agrees with its configuration: got seed 43, want 42"
-    assert lines[-1] == "check_manifest FAILED: 1 of 33 checks, " + path
+    assert lines[-1] == "check_manifest FAILED: 1 of 34 checks, " + path
 
 
 # ---- faults, to the word

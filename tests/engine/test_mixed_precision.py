@@ -9,7 +9,7 @@ import pytest
 from edgeflownas import config as configuration
 from edgeflownas.engine import loss_scale
 from edgeflownas.engine.loss_scale import LossScale
-from edgeflownas.engine.trainer import session_config
+from edgeflownas.engine.session import session_config
 from edgeflownas.errors import GradientNotFinite, UserError
 from edgeflownas.network import MultiScaleResNet_supernet as supernet
 from edgeflownas.tfcompat import tf

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeflownas.config import load
 from edgeflownas.engine.evaluate import Scorer
-from edgeflownas.engine.trainer import session_config
+from edgeflownas.engine.session import session_config
 from edgeflownas.nas.fair_sampler import fair_cycle
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.tfcompat import tf

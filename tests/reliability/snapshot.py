@@ -18,6 +18,7 @@ EXACT_FILES = (
     "fairness_counts.json",
     "eval_pool_3.json",
     "eval_samples.npz",
+    "eval_epe_samples.npz",
 )
 MANIFEST_KEYS = ("status", "global_step", "epoch", "best", "config_hash", "dataset", "parameter_count", "total_steps")
 

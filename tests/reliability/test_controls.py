@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 
 from edgeflownas.engine import trainer as trainer_module
+from edgeflownas.engine.early_stop import EarlyStop
 from edgeflownas.engine.run_state import EpochSums, RunState
 from edgeflownas.engine.trainer import Trainer
 from edgeflownas.nas.fair_sampler import FairnessCounts
@@ -89,9 +90,9 @@ CONTROLS = {  # what is not restored: (the fault, a part of the run in which tha
     ),
     "moving averages": (lambda: tensors_without(lambda name: name.endswith("/moving_mean:0")), "last tensors"),
     "sums of the epoch": (lambda: state_without(sums=EpochSums), "eval_epe_history.csv"),
-    "early stop": (lambda: state_without(early_stop=dict), "eval_epe_history.csv"),
+    "early stop": (lambda: state_without(early_stop=lambda: EarlyStop(15, 0.002)), "eval_epe_history.csv"),
     "best": (lambda: state_without(best=lambda: None), "eval_epe_history.csv"),
-    "fairness counts": (lambda: state_without(fairness=lambda: FairnessCounts(V1).as_dict()), "fairness_counts.json"),
+    "fairness counts": (lambda: state_without(fairness=lambda: FairnessCounts(V1)), "fairness_counts.json"),
     "sampler's step": (sampler_restarts, "debug_trace.jsonl"),
     "place in the epoch": (epoch_restarts, "debug_trace.jsonl"),
     "step of the learning rate": (first_lr, "train_steps.csv"),

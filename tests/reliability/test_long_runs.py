@@ -4,6 +4,7 @@ from unittest import mock
 
 import pytest
 
+from edgeflownas import config as configuration
 from edgeflownas import signoff, train_supernet
 from edgeflownas.command_line import parse_train
 from edgeflownas.engine.run_state import RunState
@@ -77,5 +78,8 @@ def test_a_valid_sign_off_lets_it_run(lab, tmp_path):
 def test_which_runs_are_too_long(monkeypatch, words, step, early_stopped, want):
     monkeypatch.setattr(train_supernet, "FREE_EPOCHS", 5)
     request = parse_train(words.split() + (["--resume"] if step is not None else []))[2]
-    resumed = None if step is None else RunState(step=step, early_stopped=early_stopped)
+    config = configuration.load(None)[0]
+    resumed = None if step is None else RunState(config, "", 10, step=step)
+    if resumed and early_stopped:
+        resumed.early_stop.wait = config.eval.patience
     assert train_supernet.too_long(min(200, request.max_epochs or 200), 10, resumed, request) == want

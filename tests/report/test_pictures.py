@@ -114,3 +114,27 @@ def test_pairs_of_a_wide_table_are_marked_for_narrow_pages():
 
 def test_one_name_alone():
     assert canvas.label("plain", "run 1") == "plain" and len(canvas.label("x" * 99, "run 1")) == 28
+
+
+def test_synthetic_samples_are_called_so(tmp_path):
+    from edgeflownas.reporting import facts
+
+    run = read_run(write_long_run(tmp_path / "a", epochs=2))
+    assert facts._data(run)[0] == "good" and "FC2_test" in facts.data_source(run)
+    run.manifest["dataset"]["source"] = "synthetic"
+    tone, _, text = facts._data(run)
+    assert tone == "open" and "synthetic samples, which are not FC2" in text and "good for ranking" not in text
+
+
+@pytest.mark.parametrize("words", ["--max_epochs 1", "--max_steps=30", "--max_steps 4 --max_epochs 2 --unsigned", ""])
+def test_the_advised_command_is_not_the_one_that_stops_early(tmp_path, words):
+    from edgeflownas.reporting import facts
+
+    run = read_run(write_long_run(tmp_path / "a", epochs=2, status="interrupted"))
+    run.manifest.pop("resume_command", None)
+    run.manifest["command"] = " ".join(f"python -m edgeflownas.train_supernet {words}".split())
+    advised = facts.resume_command(run).split()
+    assert advised[-1] == "--resume" and not any(word.startswith("--max") for word in advised)
+    assert ("--unsigned" in advised) == ("--unsigned" in words)
+    run.manifest["resume_command"] = "cd /x && python -m edgeflownas.train_supernet --resume"
+    assert facts.resume_command(run) == run.manifest["resume_command"]

@@ -93,6 +93,7 @@ MADE = (
     "train_manifest.json",
     "supernet_training_report.md",
     "eval_samples.npz",
+    "eval_epe_samples.npz",
     "train.log",
     "debug_trace.jsonl",
     "checkpoints/last",

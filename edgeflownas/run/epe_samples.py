@@ -1,0 +1,101 @@
+"""eval_epe_samples.npz: the EPE of every subnet of the pool on every validation sample, of the last and the best
+evaluation. With it each difference of two subnets has a paired error."""
+
+import contextlib
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from edgeflownas.errors import DataError, UserError
+from edgeflownas.nas.search_space import SearchSpace, require_same_space
+from edgeflownas.run.folder import EPE_SAMPLES
+from edgeflownas.run.json_file import parse_object
+
+
+class EpeSamples(NamedTuple):
+    """`last` and `best` are float32 [subnets, samples] in px. `best_epoch` is 0, and `best` has no row, if the best
+    evaluation is older than this file: it was lost with a run's end between this file and its checkpoint."""
+
+    codes: np.ndarray  # int32 [subnets, blocks]
+    last: np.ndarray
+    last_epoch: int
+    best: np.ndarray
+    best_epoch: int
+    names: List[str]  # of the samples
+    space: Dict[str, Any]  # of the codes, by name and digest
+
+
+def write_epe_samples(
+    folder: str, epoch: int, best_epoch: int, codes: np.ndarray, epe: np.ndarray, names: List[str], space: SearchSpace
+) -> None:
+    """Replaces the file with the evaluation of `epoch`, which is the best one if `best_epoch` says so.
+
+    Else the best one is kept from the file that stands there. UserError if the disk refuses: then the old one stays.
+    """
+    best = epe if best_epoch == epoch else _kept_best(Path(folder), best_epoch, epe.shape, space)
+    path = os.path.join(folder, EPE_SAMPLES)
+    temporary = os.path.join(folder, f".{EPE_SAMPLES}.tmp.npz")
+    values = EpeSamples(codes, epe, epoch, best, best_epoch if len(best) else 0, names, space.identity())
+    try:
+        np.savez_compressed(temporary, **dict(values._asdict(), space=json.dumps(values.space)))
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space and --resume") from error
+
+
+def _kept_best(folder: Path, best_epoch: int, shape: Any, space: SearchSpace) -> np.ndarray:
+    try:
+        found = read_epe_samples(folder, space)
+    except DataError:  # damaged: it is about to be replaced, and the best evaluation is gone
+        found = None
+    fits = found is not None and found.best_epoch == best_epoch and found.best.shape == shape
+    return found.best if found is not None and fits else np.zeros((0, shape[1]), np.float32)
+
+
+def read_epe_samples(folder: Path, space: SearchSpace) -> Optional[EpeSamples]:
+    """The file of a run folder; None if it has none (an older version wrote no such file), DataError if damaged."""
+    path = folder / EPE_SAMPLES
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(str(path)):  # fails cleanly, where NumPy 1.18 leaves a half-made object behind
+            pass
+        with np.load(str(path), allow_pickle=False) as archive:
+            found: Any = EpeSamples(*(archive[name] for name in EpeSamples._fields))
+        identity = parse_object(str(found.space).encode("utf-8"))
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path}: cannot be read: {str(error)[:160]}; it is written anew at the next evaluation"
+        ) from error
+    require_same_space(identity, space, str(path))
+    _check(path, found, len(space.blocks))
+    return found._replace(
+        last_epoch=int(found.last_epoch),
+        best_epoch=int(found.best_epoch),
+        names=[str(name) for name in found.names],
+        space=identity,
+    )
+
+
+def _check(path: Path, found: Any, blocks: int) -> None:
+    """DataError unless every array has its shape and kind."""
+    subnets, samples = found.last.shape if found.last.ndim == 2 else (0, 0)
+    wanted = (
+        ("codes", (subnets, blocks), "i"),
+        ("last", (subnets, samples), "f"),
+        ("last_epoch", (), "i"),
+        ("best", (subnets if found.best_epoch.any() else 0, samples), "f"),
+        ("best_epoch", (), "i"),
+        ("names", (samples,), "U"),
+    )
+    for name, shape, kind in wanted:
+        array = getattr(found, name)
+        if array.shape != shape or array.dtype.kind != kind or not samples:
+            raise DataError(f"{path}: {name}: expected {shape}, found {array.dtype} {array.shape}")

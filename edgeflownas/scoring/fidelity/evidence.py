@@ -1,0 +1,99 @@
+"""What the folders of a study show: scores of sound runs, and the name of every other run with the reason.
+
+Nothing is averaged in that is not done, whole and trained as planned.
+"""
+
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from edgeflownas.errors import UserError
+from edgeflownas.run.read import read_run
+from edgeflownas.scoring.fidelity import runs
+from edgeflownas.scoring.fidelity.plan import ALONE, UNSEEN, Plan, PlannedRun
+from edgeflownas.scoring.fidelity.scores import RunScores, read_scores
+
+
+class Epochs(NamedTuple):
+    """A supernet's evaluations of the study's codes: `epe` [evaluations, codes] in the plan's order."""
+
+    epoch: np.ndarray
+    lr: np.ndarray
+    epe: np.ndarray
+
+
+class SupernetEvidence(NamedTuple):
+    """A sound supernet. `epochs` is None if its evaluation pool is not the study's codes."""
+
+    run: PlannedRun
+    scores: RunScores
+    epochs: Optional[Epochs]
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.kind}, seed {self.run.seed}"
+
+
+class Alone(NamedTuple):
+    """The codes trained alone at one budget: `epe` float64 [seeds, codes, samples] of `codes`, which every seed has."""
+
+    budget: float
+    seeds: Tuple[int, ...]
+    codes: List[str]
+    epe: np.ndarray
+
+    def of(self, codes: List[str]) -> "Alone":
+        """Only these codes, in their order."""
+        return self._replace(codes=codes, epe=self.epe[:, [self.codes.index(code) for code in codes]])
+
+
+class Evidence(NamedTuple):
+    """All of it. `problems`: (run, reason)."""
+
+    plan: Plan
+    problems: List[Tuple[str, str]]
+    supernets: List[SupernetEvidence]
+    alone: Dict[float, Alone]
+
+
+def gather(plan: Plan, progress: Callable[[str], None] = lambda name: None) -> Evidence:
+    """Checks every run and reads the scores of the sound ones."""
+    problems: List[Tuple[str, str]] = []
+    sound: Dict[str, RunScores] = {}
+    for run in plan.runs:
+        progress(run.name)
+        reason = runs.problem(plan, run)
+        if reason is None:
+            try:
+                sound[run.name] = read_scores(plan, run, runs.last_checkpoint(plan, run))
+            except UserError as error:
+                reason = str(error)
+        if reason is not None:
+            problems.append((run.name, reason))
+    supernets = [
+        SupernetEvidence(run, sound[run.name], _epochs(plan, run))
+        for run in plan.runs
+        if run.kind != ALONE and run.name in sound
+    ]
+    return Evidence(plan, problems, supernets, {budget: _alone(plan, budget, sound) for budget in plan.budgets})
+
+
+def _alone(plan: Plan, budget: float, sound: Dict[str, RunScores]) -> Alone:
+    own = {(run.arch_code, run.seed): run for run in plan.of_kind(ALONE) if run.budget == budget}
+    seeds = tuple(sorted({seed for _, seed in own}))
+    codes = [code.arch_code for code in plan.codes if all(own[code.arch_code, seed].name in sound for seed in seeds)]
+    samples = plan.document["split"]["scored"]
+    epe = np.zeros((len(seeds), len(codes), samples))
+    for s, seed in enumerate(seeds):
+        for c, code in enumerate(codes):
+            epe[s, c] = sound[own[code, seed].name].epe[UNSEEN][0]
+    return Alone(budget, seeds, codes, epe)
+
+
+def _epochs(plan: Plan, run: PlannedRun) -> Optional[Epochs]:
+    found = read_run(Path(plan.run_folder(run)))
+    if found.history is None or found.subnets is None or sorted(found.subnets.codes) != sorted(plan.counted):
+        return None
+    order = [found.subnets.codes.index(code) for code in plan.counted]
+    return Epochs(found.numbers.epoch, found.numbers.lr, found.subnets.epe[:, order])

@@ -1,0 +1,1 @@
+"""A real fidelity study of three codes and two seeds, left alone and killed: `python -m tests.fidelity --help`."""
