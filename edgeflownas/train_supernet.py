@@ -248,13 +248,13 @@ def _check_gates(trainer: "Trainer", resumed: "Optional[RunState]", request: Req
     """Refuses a long run without gate 3; gives every gate's state for the manifest."""
     if too_long(trainer.last_epoch, trainer.steps_per_epoch, resumed, request):
         try:
-            signoff.require_gate(REQUIRED_GATE, signoff.project_root())
+            signoff.require_gate(REQUIRED_GATE, signoff.project_root(), trainer.space.name)
         except UserError as error:
             raise UserError(
                 f"a run of more than {FREE_EPOCHS} epochs needs gate {REQUIRED_GATE}: {error}; or train without it: "
                 "--unsigned"
             )
-    states = signoff.gate_states(signoff.project_root())
+    states = signoff.gate_states(signoff.project_root(), trainer.space.name)
     return {f"gate{gate}": state.name for gate, state in states.items()}
 
 

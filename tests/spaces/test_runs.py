@@ -11,7 +11,6 @@ from edgeflownas.nas.arch_codec import parse
 from edgeflownas.nas.cost import subnet_cost, supernet_parameters
 from edgeflownas.network.layer_table import layer_table
 from tests.nas.nas_spaces import V1, V2
-from tests.reliability import tiny
 from tests.spaces.commands import command, good, train
 
 CODE = "000022222"
@@ -127,4 +126,3 @@ def test_its_checkpoint_restores_by_name_into_the_supernet(alone_run):
         assert stored[variable.op.name] == whole[variable.op.name]
         assert np.isfinite(reader.get_tensor(variable.op.name)).all()
     assert not [name for name in stored if "/deep2/" in name or "/k7/" in name]
-    assert tiny.MATHS["network.init_channels"] == 2
