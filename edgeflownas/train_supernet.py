@@ -64,7 +64,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
         index = _index(config, request, stop)
         changed = changed_keys(resumed[1], config, index.fingerprint, request.allow_changed) if resumed else []
         weights_from = _weights_from(config, request)
-        device = _device(config, request)
+        _refuse_unsupported_gpu(config, request)
         trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps))
         try:
             gates = _check_gates(trainer, resumed and resumed[1], request)
@@ -75,7 +75,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
                     print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
             _log_to(folder, early)
             fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
-            fields.update(device=device, unsupported_gpu_allowed=request.allow_unsupported_gpu)
+            fields.update(device=_device(config), unsupported_gpu_allowed=request.allow_unsupported_gpu)
             fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
             if resumed is None:
                 manifest = Manifest.create(folder, initial_weights=weights_from and weights_from.path, **fields)
@@ -222,23 +222,32 @@ def _index(config: Config, request: Request, stop: "StopSignals") -> "FC2Index":
     return index
 
 
-def _device(config: Config, request: Request) -> str:
+def _refuse_unsupported_gpu(config: Config, request: Request) -> None:
+    """UserError for a GPU on which this TensorFlow computes wrong results, unless that is accepted."""
+    from edgeflownas import nvidia
+    from edgeflownas.tfcompat import tf
+
+    wants_gpu = not config.runtime.deterministic and asked_for(config.runtime.gpu_device)
+    if wants_gpu and tf.test.is_built_with_cuda() and not request.allow_unsupported_gpu:
+        nvidia.refuse_wrong_results(visible(), tf.__version__)
+
+
+def _device(config: Config) -> str:
     """What TensorFlow computes on, in words: said, and a warning if a GPU was asked for and none is there.
 
-    UserError for a GPU on which this TensorFlow computes wrong results, unless that is accepted.
+    Only once the trainer has its session: asking for the devices makes TensorFlow's pool of threads, for all cores.
     """
-    from edgeflownas import nvidia
-    from edgeflownas.tfcompat import device_names, tf
+    from edgeflownas.tfcompat import device_names
 
-    runtime = config.runtime
+    device, runtime = device_names(), config.runtime
     if runtime.deterministic or not asked_for(runtime.gpu_device):
-        return device_names()
-    if tf.test.is_built_with_cuda() and not request.allow_unsupported_gpu:
-        nvidia.refuse_wrong_results(visible(), tf.__version__)
-    device = device_names()
+        return device
     if device == "CPU":
-        log.warning("no GPU: --gpu_device %s is asked for and TensorFlow sees none, so this run computes on the CPU; "
-                    "see: python -m edgeflownas.doctor", runtime.gpu_device)  # fmt: skip
+        log.warning(
+            "no GPU: --gpu_device %s is asked for and TensorFlow sees none, so this run computes on the CPU; "
+            "see: python -m edgeflownas.doctor",
+            runtime.gpu_device,
+        )
     else:
         log.info("computing on %s", device)
     return device

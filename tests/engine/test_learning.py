@@ -51,9 +51,10 @@ def log_of_the_last_evaluation(run, caplog):
     """What the trainer logs after the last evaluation of a run, without training."""
     trainer = Trainer.__new__(Trainer)
     trainer.folder, trainer.config, trainer.limits = str(run.folder), configuration.load()[0], Limits()
+    trainer.state = mock.Mock(is_best=False)
     trainer.pool, trainer.progress = run.subnets.codes, mock.Mock(eta=lambda *_: "00:00:00")
     with caplog.at_level(logging.INFO, "edgeflownas"):
-        trainer._tell(run.history.values()[-1], 1.0, False)
+        trainer._tell(run.history.values()[-1], 1.0)
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 

@@ -30,6 +30,7 @@ ALLOWED = {
     "epoch": "a field of the manifest",
     "global_step": "a field of the manifest",
     "lr": "a field of the manifest",
+    "step": "a field of the state in a checkpoint",
     "loss": "a plot's name",
     "parameters": "the label of an axis",
     "rank": "the title of a column that people read",
