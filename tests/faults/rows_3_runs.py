@@ -4,6 +4,7 @@ _RUN_STATE = "edgeflownas/engine/run_state.py"
 _TRAINER = "edgeflownas/engine/trainer.py"
 _EVALUATE = "edgeflownas/engine/evaluate.py"
 _EARLY_STOP = "edgeflownas/engine/early_stop.py"
+_POOL = "edgeflownas/nas/eval_pool.py"
 
 GATE_3_RUNS = (
     (
@@ -109,7 +110,7 @@ GATE_3_RUNS = (
     ),
     (
         "pool-not-stratified",
-        "edgeflownas/nas/eval_pool.py",
+        _POOL,
         "G3.13a",
         "the pool is drawn without strata",
         "rng.permutation(size) % options for",
@@ -229,5 +230,13 @@ GATE_3_RUNS = (
         "supernet_eval ranks the worst first",
         "key=lambda i: rows[i].epe)",
         "key=lambda i: -rows[i].epe)",
+    ),
+    (
+        "pool-not-exchanged",
+        _POOL,
+        "G3.13c",
+        "the pool is not searched for the least confounding",
+        "_exchange(_balanced_table(seed, start, size, space), space) for",
+        "_balanced_table(seed, start, size, space) for",
     ),
 )

@@ -1,5 +1,6 @@
 """Planted faults for gate 4; `tests/faults/table.py` explains the columns."""
 
+_TRAINER = "edgeflownas/engine/trainer.py"
 _ENTRY = "edgeflownas/train_supernet.py"
 _MANIFEST_CHECKS = "edgeflownas/checks/manifest.py"
 _CYCLE_CHECKS = "edgeflownas/checks/cycles.py"
@@ -9,7 +10,7 @@ _STORE = "edgeflownas/run/checkpoint.py"
 GATE_4 = (
     (
         "samples-not-saved",
-        "edgeflownas/engine/trainer.py",
+        _TRAINER,
         "G4.1",
         "the run leaves no sample predictions",
         "        self._save_samples(scores)\n",
@@ -186,5 +187,77 @@ GATE_4 = (
         "the manifest says of every gate that it is signed off",
         "state.name for gate, state in states.items()",
         '"valid" for gate, state in states.items()',
+    ),
+    (
+        "report-best-for-worst",
+        "edgeflownas/reporting/key_figures.py",
+        "G4.1b",
+        "the report gives the best EPE as the worst subnet's",
+        'f"{last[order[-1]]} px',
+        'f"{last[order[0]]} px',
+    ),
+    (
+        "truth-for-prediction",
+        "edgeflownas/engine/records.py",
+        "G4.1c",
+        "the picture of the best subnet shows the true flow",
+        '("flow/best_subnet", scores.predictions[best][0])',
+        '("flow/best_subnet", truth)',
+    ),
+    (
+        "samples-of-first-and-last",
+        _TRAINER,
+        "G4.1d",
+        "the samples are those of the pool's first and last subnet",
+        "subnets = [int(np.argmin(scores.epe)), int(np.argmax(scores.epe))]",
+        "subnets = [0, len(scores.epe) - 1]",
+    ),
+    (
+        "rule-from-the-resume",
+        _ENTRY,
+        "G4.10c",
+        "the rule for long runs counts from the resume",
+        "not request.unsigned and end > FREE_EPOCHS",
+        "not request.unsigned and end - done > FREE_EPOCHS",
+    ),
+    (
+        "configs-unsigned",
+        "edgeflownas/signoff.py",
+        "G4.11a",
+        "configurations are not signed",
+        '("edgeflownas", "gates", "configs")',
+        '("edgeflownas", "gates")',
+    ),
+    (
+        "new-signature-unnoticed",
+        "edgeflownas/signoff.py",
+        "G4.11b",
+        "an earlier gate may be signed again",
+        'if record["previous"] != read_record(gate - 1, root, space)["digest"]:',
+        'if record["previous"] is None:',
+    ),
+    (
+        "gates-in-any-order",
+        "gates/controller.py",
+        "G4.11c",
+        "a gate runs whatever became of the one ahead of it",
+        "blocker = self._blocker(gate)",
+        'blocker = ""',
+    ),
+    (
+        "second-attempt-unnoticed",
+        "gates/plugin.py",
+        "G4.11d",
+        "a second attempt at a clause is not noticed",
+        "if self.attempts[clause, phase] > 1 and",
+        "if self.attempts[clause, phase] > 2 and",
+    ),
+    (
+        "statement-by-one-gate",
+        "gates/attestation.py",
+        "G4.12",
+        "one gate that passed is enough for the statement",
+        "passed = all(record",
+        "passed = any(record",
     ),
 )
