@@ -1,4 +1,4 @@
-"""The harness of the planted faults, and its table. `python -m tests.faults` takes hours, this takes seconds."""
+"""The harness of the planted faults, and its table. `python -m tests.faults` takes hours, this about a minute."""
 
 import pytest
 
