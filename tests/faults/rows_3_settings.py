@@ -178,6 +178,14 @@ GATE_3_SETTINGS = (
         "if request.verify_data and not config.train.batch_size:",
     ),
     (
+        "checksums-of-pictures-unchecked",
+        "edgeflownas/data/png_file.py",
+        "G3.35c",
+        "the checksums of a PNG's chunks are not compared",
+        "if found != expected:",
+        "if found is None:",
+    ),
+    (
         "far-flow-passes",
         _PIPELINE,
         "G3.35d",
