@@ -103,7 +103,7 @@ GATE_3_RUNS = (
     (
         "mean-per-batch",
         _EVALUATE,
-        "G3.12",
+        "G3.27d",
         "the EPE is the mean of the batches' means",
         "epe = epe_samples.astype(np.float64).mean(axis=1)",
         "epe = np.mean([part.astype(np.float64).mean(axis=1) for part in errors], axis=0)",
