@@ -7,8 +7,7 @@ Only the clause's own test runs in each copy. First the clauses run in a copy wi
     caught   the clause named in the table failed, and its message begins with its id and says what the table expects
     missed   the clause passed although the fault was there
     broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it
-    fails for
-             another reason (a command that crashes is one), or no test ran
+             fails for another reason (a command that crashes is one), or no test ran
 
 Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no network and no GPU.
 """
@@ -30,7 +29,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from gates import asserts
 from tests.faults.table import COMPARISON, FAULTS, Fault
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # What the gates need of the project.
 COPIED = (
     "edgeflownas",
@@ -56,8 +55,8 @@ class ClauseResult(NamedTuple):
     text: str
 
 
-class Verdict(NamedTuple):
-    """caught, missed or broken, and why."""
+class FaultResult(NamedTuple):
+    """What became of a fault: caught, missed or broken, and why."""
 
     outcome: str
     reason: str
@@ -99,7 +98,7 @@ def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, Clau
         "-B",
         "-m",
         "pytest",
-        f"gates/test_gate{gate}.py",
+        "gates",
         "-q",
         "--tb=short",
         "-p",
@@ -135,34 +134,34 @@ def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, Clau
     return {row["id"]: ClauseResult(row["status"], row["text"]) for row in found["clauses"] if row["id"] in clauses}
 
 
-def judge(fault: Fault, result: ClauseResult) -> Verdict:
+def fault_result(fault: Fault, result: ClauseResult) -> FaultResult:
     """What the clause's result says about the fault."""
     heading = asserts.heading(fault.clause) + ": "
     if result.status == "passed":
-        return Verdict("missed", f"{fault.clause} passed")
+        return FaultResult("missed", f"{fault.clause} passed")
     if result.status != "failed" or not result.text.startswith(heading):
-        return Verdict("broken", f"{fault.clause} {result.status}: {result.text}")
+        return FaultResult("broken", f"{fault.clause} {result.status}: {result.text}")
     said = result.text[len(heading) :]
     if fault.says not in said or (fault.says == COMPARISON and _CRASH.search(said)):
-        return Verdict("broken", f"{fault.clause} fails for another reason: {said}")
-    return Verdict("caught", said)
+        return FaultResult("broken", f"{fault.clause} fails for another reason: {said}")
+    return FaultResult("caught", said)
 
 
-def try_fault(fault: Fault, clean: Path, scratch: Path) -> Verdict:
-    """Plants the fault into a copy of the copy `clean`, runs its clause there and judges."""
+def try_fault(fault: Fault, clean: Path, scratch: Path) -> FaultResult:
+    """Plants the fault into a copy of the copy `clean`, and runs its clause there."""
     copy = scratch / ("fault-" + fault.id)
     try:
         shutil.copytree(str(clean), str(copy), symlinks=True)
         plant(fault, copy)
-        return judge(fault, run_clauses(copy, fault.gate, [fault.clause])[fault.clause])
+        return fault_result(fault, run_clauses(copy, fault.gate, [fault.clause])[fault.clause])
     except Broken as problem:
-        return Verdict("broken", str(problem))
+        return FaultResult("broken", str(problem))
     finally:
         shutil.rmtree(str(copy), ignore_errors=True)
 
 
 def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: ThreadPoolExecutor) -> Dict[str, str]:
-    """{clause: why it cannot judge} of the clauses of `faults` that do not pass in a copy without a fault."""
+    """{clause: why it proves nothing} of the clauses of `faults` that do not pass in a copy without a fault."""
     gates = sorted({fault.gate for fault in faults})
 
     def one_gate(gate: int) -> Dict[str, str]:
@@ -185,7 +184,7 @@ def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: Th
     return unfit
 
 
-def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, Verdict]]:
+def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, FaultResult]]:
     """Tries every fault, `jobs` at a time, and prints a line for each as it ends."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ThreadPoolExecutor(jobs) as pool:
         scratch = Path(folder)
@@ -198,19 +197,21 @@ def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, Verdict]]:
             flush=True,
         )
 
-        def one(fault: Fault) -> Tuple[Fault, Verdict]:
+        def one(fault: Fault) -> Tuple[Fault, FaultResult]:
             started = time.monotonic()
-            verdict = (
-                Verdict("broken", unfit[fault.clause]) if fault.clause in unfit else try_fault(fault, clean, scratch)
+            result = (
+                FaultResult("broken", unfit[fault.clause])
+                if fault.clause in unfit
+                else try_fault(fault, clean, scratch)
             )
             print(
-                f"{verdict.outcome:<7} {fault.clause:<6} {fault.id:<32} {time.monotonic() - started:>5.0f} s  "
+                f"{result.outcome:<7} {fault.clause:<6} {fault.id:<32} {time.monotonic() - started:>5.0f} s  "
                 f"{fault.sentence}",
                 flush=True,
             )
-            if verdict.outcome != "caught":
-                print(f"        {verdict.reason}", flush=True)
-            return fault, verdict
+            if result.outcome != "caught":
+                print(f"        {result.reason}", flush=True)
+            return fault, result
 
         return list(pool.map(one, faults))
 
@@ -269,21 +270,16 @@ def main(argv: Optional[List[str]] = None) -> int:
         return 0
     if not faults or arguments.jobs < 1:
         parser.error("no fault is selected" if not faults else "--jobs: at least 1")
-    verdicts = run(faults, arguments.jobs)
+    results = run(faults, arguments.jobs)
     counts = {
-        outcome: sum(verdict.outcome == outcome for _, verdict in verdicts)
-        for outcome in ("caught", "missed", "broken")
+        outcome: sum(result.outcome == outcome for _, result in results) for outcome in ("caught", "missed", "broken")
     }
-    for fault, verdict in verdicts:
-        if verdict.outcome != "caught":
-            print(f"{verdict.outcome.upper()}: {fault.id} ({fault.clause}): {verdict.reason}")
+    for fault, result in results:
+        if result.outcome != "caught":
+            print(f"{result.outcome.upper()}: {fault.id} ({fault.clause}): {result.reason}")
     print(
         "faults: {} of {} caught, {} missed, {} broken".format(
-            counts["caught"], len(verdicts), counts["missed"], counts["broken"]
+            counts["caught"], len(results), counts["missed"], counts["broken"]
         )
     )
-    return 0 if counts["caught"] == len(verdicts) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return 0 if counts["caught"] == len(results) else 1

@@ -1,16 +1,21 @@
 """The planted faults as data: what is broken where, and the clause that must fail because of it.
 
 A row is (id, file, clause, sentence, exact old text, new text) and, where the clause must fail otherwise than by
-comparing
-a value (a fault that stops the program), the words that its failure must contain. The old text occurs exactly once.
-`python -m tests.faults` plants them one at a time; `tests/test_faults_harness.py` checks the table itself.
+comparing a value (a fault that stops the program), the words that its failure must contain. The old text occurs exactly
+once. `python -m tests.faults` plants them one at a time; `tests/faults/test_harness.py` checks the table itself.
 """
 
 from typing import NamedTuple, Tuple
 
-from tests.faults.rows_12 import GATE_1, GATE_2
-from tests.faults.rows_34 import GATE_3, GATE_4
+from tests.faults.rows_1 import GATE_1
+from tests.faults.rows_2 import GATE_2
+from tests.faults.rows_3_cycles import GATE_3_CYCLES
+from tests.faults.rows_3_runs import GATE_3_RUNS
+from tests.faults.rows_3_settings import GATE_3_SETTINGS
+from tests.faults.rows_3_stops import GATE_3_STOPS
+from tests.faults.rows_4 import GATE_4
 
+GATE_3 = GATE_3_CYCLES + GATE_3_SETTINGS + GATE_3_RUNS + GATE_3_STOPS
 COMPARISON = ", want "  # what a comparison of the gates says
 
 
@@ -30,4 +35,4 @@ class Fault(NamedTuple):
         return int(self.clause[1:].split(".")[0])
 
 
-FAULTS: Tuple[Fault, ...] = tuple(Fault(*row) for row in GATE_1 + GATE_2 + GATE_3 + GATE_4)  # type: ignore
+FAULTS: Tuple[Fault, ...] = tuple(Fault(*row) for row in GATE_1 + GATE_2 + GATE_3 + GATE_4)

@@ -1,10 +1,10 @@
-"""The harness of the planted faults, and its table: `python -m tests.faults` itself takes minutes, this takes
-seconds."""
+"""The harness of the planted faults, and its table. `python -m tests.faults` takes hours, this about a minute."""
 
 import pytest
 
-from gates import asserts, clauses, faults
-from tests.faults import ClauseResult, judge
+from gates import asserts, clauses
+from tests.faults import harness
+from tests.faults.harness import ClauseResult, fault_result
 from tests.faults.table import FAULTS, Fault
 
 KERNELS = "edgeflownas/nas/search_space.py", "_KERNELS = (7, 5, 3)"
@@ -34,18 +34,18 @@ def test_ids_and_sentences_are_one_of_a_kind():
 
 @pytest.mark.parametrize("each", FAULTS, ids=lambda each: each.id)
 def test_a_fault_fits_the_present_source(each):
-    assert (faults.ROOT / each.file).read_text(encoding="utf-8").count(each.old) == 1
+    assert (harness.ROOT / each.file).read_text(encoding="utf-8").count(each.old) == 1
     assert each.new != each.old and each.says
-    assert each.file.split("/")[0] in faults.COPIED
+    assert each.file.split("/")[0] in harness.COPIED
 
 
 @pytest.mark.parametrize("each", [each for each in FAULTS if each.file.endswith(".py")], ids=lambda each: each.id)
 def test_a_planted_fault_is_still_a_program(each):
-    text = (faults.ROOT / each.file).read_text(encoding="utf-8").replace(each.old, each.new)
+    text = (harness.ROOT / each.file).read_text(encoding="utf-8").replace(each.old, each.new)
     compile(text, each.file, "exec")
 
 
-# ---- the verdict
+# ---- what becomes of a fault
 
 
 @pytest.mark.parametrize(
@@ -77,27 +77,27 @@ def test_a_planted_fault_is_still_a_program(each):
     ],
 )
 def test_only_the_named_clause_failing_for_the_named_reason_counts(status, text, want):
-    assert judge(fault(), ClauseResult(status, text)).outcome == want
+    assert fault_result(fault(), ClauseResult(status, text)).outcome == want
 
 
 def test_a_fault_that_stops_the_program_names_the_words():
     result = ClauseResult("failed", HEADING + "ValueError: upsample: 3x3 cannot become 5x5")
-    assert judge(fault(says="ValueError: upsample:"), result).outcome == "caught"
-    assert judge(fault(says="ValueError: images:"), result).outcome == "broken"
+    assert fault_result(fault(says="ValueError: upsample:"), result).outcome == "caught"
+    assert fault_result(fault(says="ValueError: images:"), result).outcome == "broken"
 
 
 @pytest.mark.parametrize("old,times", [("no such text", 0), ("Block(", 10)])
 def test_a_text_that_is_not_there_once_is_broken(tmp_path, old, times):
     (tmp_path / "table.py").write_text("Block(\n" * times)
-    with pytest.raises(faults.Broken, match=f"occurs {times} times"):
-        faults.plant(fault(old=old, file="table.py"), tmp_path)
+    with pytest.raises(harness.Broken, match=f"occurs {times} times"):
+        harness.plant(fault(old=old, file="table.py"), tmp_path)
 
 
 # ---- the whole of it, on a clause that needs a second
 
 
 @pytest.fixture(scope="module")
-def verdicts():
+def results():
     planted = [
         fault("caught"),
         fault("harmless", new="_KERNELS = (7, 5, 3)  # a comment"),
@@ -105,7 +105,7 @@ def verdicts():
         fault("another-reason", says="the wrong words"),
         fault("gone", old="no such text"),
     ]
-    return {each.id: verdict for each, verdict in faults.run(planted, jobs=2)}
+    return {each.id: result for each, result in harness.run(planted, jobs=2)}
 
 
 @pytest.mark.parametrize(
@@ -118,16 +118,16 @@ def verdicts():
         ("gone", "broken", "occurs 0 times"),
     ],
 )
-def test_outcomes_of_planted_faults(verdicts, name, outcome, reason):
-    assert verdicts[name].outcome == outcome
-    assert reason in verdicts[name].reason
+def test_outcomes_of_planted_faults(results, name, outcome, reason):
+    assert results[name].outcome == outcome
+    assert reason in results[name].reason
 
 
 def test_a_clause_that_fails_anyway_judges_nothing(monkeypatch, capsys):
-    copy = faults.copy_project
-    monkeypatch.setattr(faults, "copy_project", lambda target: (copy(target), faults.plant(fault(), target))[0])
-    [(_, verdict)] = faults.run([fault(old="_DEPTHS = (1, 2, 3)", new="_DEPTHS = (0, 1, 2)")], jobs=1)
-    assert verdict.outcome == "broken" and verdict.reason.startswith("without a fault, too: failed")
+    copy = harness.copy_project
+    monkeypatch.setattr(harness, "copy_project", lambda target: (copy(target), harness.plant(fault(), target))[0])
+    [(_, result)] = harness.run([fault(old="_DEPTHS = (1, 2, 3)", new="_DEPTHS = (0, 1, 2)")], jobs=1)
+    assert result.outcome == "broken" and result.reason.startswith("without a fault, too: failed")
     assert "1 do not pass" in capsys.readouterr().out
 
 
@@ -137,13 +137,13 @@ def test_a_clause_that_fails_anyway_judges_nothing(monkeypatch, capsys):
 def test_exit_code_and_last_line(monkeypatch, capsys):
     for outcome, code in (("caught", 0), ("missed", 1), ("broken", 1)):
         monkeypatch.setattr(
-            faults,
+            harness,
             "run",
             lambda chosen, jobs, outcome=outcome: [
-                (each, faults.Verdict(outcome if each is chosen[0] else "caught", "why")) for each in chosen
+                (each, harness.FaultResult(outcome if each is chosen[0] else "caught", "why")) for each in chosen
             ],
         )
-        assert faults.main(["--gate", "1"]) == code
+        assert harness.main(["--gate", "1"]) == code
         lines = capsys.readouterr().out.splitlines()
         count = sum(each.gate == 1 for each in FAULTS)
         assert lines[-1].startswith(f"faults: {count - code} of {count} caught")
@@ -151,11 +151,11 @@ def test_exit_code_and_last_line(monkeypatch, capsys):
 
 
 def test_selection(capsys):
-    assert [each.id for each in faults.select(None, ["exit-code"])] == ["exit-code"]
-    assert {each.clause for each in faults.select(2, ["G2.6", "G1.1"])} == {"G2.6"}
-    assert faults.main(["--list"]) == 0
+    assert [each.id for each in harness.select(None, ["exit-code"])] == ["exit-code"]
+    assert {each.clause for each in harness.select(2, ["G2.6", "G1.1"])} == {"G2.6"}
+    assert harness.main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(FAULTS)
     for wrong in (["--only", "no-such-fault"], ["--gate", "5"], ["--gate", "1", "--only", "G2.6"], ["--jobs", "0"]):
         with pytest.raises(SystemExit) as stopped:
-            faults.main(wrong)
+            harness.main(wrong)
         assert stopped.value.code == 2
