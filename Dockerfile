@@ -1,4 +1,4 @@
-# The environment of the GPU runner: Python 3.7, tensorflow-gpu 1.15.5, CUDA 10.0, cuDNN 7. The code is mounted, not copied:
+# The environment of a GPU runner with a GPU up to Turing (later ones: Dockerfile.tf2): Python 3.7, tensorflow-gpu 1.15.5, CUDA 10.0, cuDNN 7. The code is mounted, not copied:
 #   docker build -t edgeflownas .
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/edgeflownas" edgeflownas pytest gates --require_gpu
 # NOT BUILT in this project's own checks: they have no Docker engine. The GPU job of .github/workflows/gpu.yml builds it.
@@ -18,6 +18,7 @@ ENV PATH=/opt/venv/bin:$PATH HOME=/tmp
 WORKDIR /build
 COPY pyproject.toml LICENSE ./
 COPY constraints constraints
+COPY configs configs
 COPY edgeflownas edgeflownas
 # pip 24.0 is the last for Python 3.7. The package itself is taken from the mounted checkout, the working directory.
 RUN python3.7 -m venv /opt/venv \

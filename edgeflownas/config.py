@@ -335,11 +335,6 @@ def _build(values: Dict[str, Any]) -> Config:
     for name in (key.name for key in KEYS.values() if key.details.get("path")):
         check_utf8(os.path.abspath(values[name]), name)  # with the present folder's name
     config = Config(**sections)
-    if config.network.arch_code and config.eval.pool_size > 1:
-        raise UserError(
-            f"eval.pool_size: network.arch_code leaves one subnet, found a pool of {config.eval.pool_size}; "
-            "set --eval_pool_size 1"
-        )
     micro, batch = config.train.micro_batch_size, config.train.batch_size
     if micro and batch % micro:
         raise UserError(

@@ -14,8 +14,8 @@ _IDENTIFIER = re.compile(r"(GPU|MIG)-\S+")
 def choose_device(gpu_device: str, deterministic: bool = False) -> None:
     """Makes only GPU `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode.
 
-    Deterministic mode also leaves oneDNN's kernels out. A number counts within what CUDA_VISIBLE_DEVICES shows already, as a queue sets it: with "3,5", number 1 is GPU 5.
-    UserError if there is no such number.
+    A number counts within what CUDA_VISIBLE_DEVICES shows already, as a queue sets it: with "3,5", number 1 is GPU 5.
+    Deterministic mode also leaves oneDNN's kernels out. UserError if there is no such number.
     """
     wanted = asked_for(gpu_device)
     if deterministic:

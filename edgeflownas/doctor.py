@@ -180,7 +180,9 @@ def check_data(patient: Patient) -> Iterator[Finding]:
         return
     patient.train_samples = len(index.train)
     found = "{} training and {} validation samples by {}, headers and file sizes are right".format(
-        len(index.train), len(index.val), "list files" if index.source == "lists" else "folders"
+        len(index.train),
+        len(index.val),
+        {"lists": "list files", "folders": "folders", "synthetic": "a synthetic set"}[index.source],
     )
     yield Finding(OK, "data", found)
     if len(index.train) < patient.config.train.batch_size:
@@ -305,7 +307,7 @@ def check_gates(patient: Patient) -> Iterator[Finding]:
     # A resume counts as a new run here: what it has trained already is in a checkpoint that is not looked into.
     long = too_long(last_epoch, max(1, patient.train_samples // train.batch_size), None, patient.request)
     try:
-        signoff.require_gate(3, signoff.project_root())
+        signoff.require_gate(3, signoff.project_root(), patient.config.network.space)
     except UserError as error:
         found = f"a run of more than {FREE_EPOCHS} epochs is refused: {error}"
         yield Finding(FAIL if long else WARN, "gates", found, "or --unsigned")

@@ -9,6 +9,7 @@ from typing import List, Optional
 from edgeflownas.arguments import Parser
 from edgeflownas.errors import run_cli
 from edgeflownas.reporting.write import write_comparison, write_report
+from edgeflownas.run.folder import find_run
 
 __all__ = ["main", "write_comparison", "write_report"]
 
@@ -24,17 +25,18 @@ def main(argv: Optional[List[str]] = None) -> int:
         "only "
         "the files of the run folders; TensorFlow is not needed.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, for example outputs/supernet/my_experiment")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or an experiment's name")
     parser.add_argument(
         "--output",
         metavar="DIR",
         help="folder to write into (default: the run's own folder; for a comparison " + COMPARISON_FOLDER + ")",
     )
     arguments = parser.parse_args(argv)
-    if len(arguments.runs) == 1:
-        path = write_report(arguments.runs[0], arguments.output)
+    runs = [find_run(name) for name in arguments.runs]
+    if len(runs) == 1:
+        path = write_report(runs[0], arguments.output)
     else:
-        path = write_comparison(arguments.runs, arguments.output or COMPARISON_FOLDER)
+        path = write_comparison(runs, arguments.output or COMPARISON_FOLDER)
     print("{}\n{}".format(path, path.with_suffix(".html")))
     return 0
 

@@ -1,8 +1,8 @@
 """Sign-offs of the gates: the records `outputs/gates/gateN.json`, what makes one valid, and who may rely on it.
 
-A record says that gate N passed, completely, on exactly this source. It is plain JSON. Its digest and the link to the
-record before it guard against accident (an edit, a stale or mixed-up file); they are not a signature and stop no
-forger.
+A record says that gate N passed, completely, on exactly this source and for one search space. It is plain JSON. Its
+digest and the link to the record before it guard against accident (an edit, a stale or mixed-up file); they are not a
+signature and stop no forger.
 Needs neither TensorFlow nor pytest: the trainer reads records here, the gate runner writes them.
 """
 
@@ -20,6 +20,7 @@ GATES = (1, 2, 3, 4)
 SOURCE_FOLDERS = ("edgeflownas", "gates", "configs")
 RECORDS_VARIABLE = "EDGEFLOWNAS_GATE_RECORDS"  # another folder for the records, for tests of the gates themselves
 FORMAT = 1
+DEFAULT_SPACE = "edgeflownet_v1"  # its records lie in the folder itself, those of another space in a folder of its name
 
 Record = Dict[str, Any]
 
@@ -54,9 +55,10 @@ def project_root() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
-def record_path(gate: int, root: Path) -> Path:
-    folder = os.environ.get(RECORDS_VARIABLE)
-    return (Path(folder) if folder else Path(root) / "outputs" / "gates") / f"gate{gate}.json"
+def record_path(gate: int, root: Path, space: str = DEFAULT_SPACE) -> Path:
+    given = os.environ.get(RECORDS_VARIABLE)
+    folder = Path(given) if given else Path(root) / "outputs" / "gates"
+    return (folder if space == DEFAULT_SPACE else folder / space) / f"gate{gate}.json"
 
 
 def source_files(root: Path) -> Dict[str, str]:
@@ -97,17 +99,23 @@ def digest(record: Record) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode("ascii")).hexdigest()
 
 
-def read_record(gate: int, root: Path) -> Record:
+def read_record(gate: int, root: Path, space: str = DEFAULT_SPACE) -> Record:
     """The gate's record as it stands, unverified. Raises `OSError` if there is none, `ValueError` if it is no JSON
     object."""
-    record = json.loads(record_path(gate, root).read_text(encoding="utf-8"))
+    record = json.loads(record_path(gate, root, space).read_text(encoding="utf-8"))
     if not isinstance(record, dict):
         raise ValueError(f"a record is a JSON object, found {type(record).__name__}")
     return record
 
 
 def write_record(
-    gate: int, root: Path, outcome: str, clauses: List[Dict[str, Any]], environment: Environment, files: Dict[str, str]
+    gate: int,
+    root: Path,
+    outcome: str,
+    clauses: List[Dict[str, Any]],
+    environment: Environment,
+    files: Dict[str, str],
+    space: str = DEFAULT_SPACE,
 ) -> Path:
     """Writes the record of a complete run of `gate`, atomically, in place of the one before.
 
@@ -119,72 +127,79 @@ def write_record(
     record: Record = {
         "format": FORMAT,
         "gate": gate,
+        "space": space,
         "outcome": outcome,
         "time": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "fingerprint": fingerprint(files),
         "files": files,
         "clauses": clauses,
-        "previous": _previous_digest(gate, root),
+        "previous": _previous_digest(gate, root, space),
     }
     record.update(environment._asdict())
     record["digest"] = digest(record)
-    path = record_path(gate, root)
+    path = record_path(gate, root, space)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_json(str(path), record)
     return path
 
 
-def _previous_digest(gate: int, root: Path) -> Optional[str]:
+def _previous_digest(gate: int, root: Path, space: str) -> Optional[str]:
     if gate == GATES[0]:
         return None
     try:
-        return read_record(gate - 1, root).get("digest")
+        return read_record(gate - 1, root, space).get("digest")
     except (OSError, ValueError):
         return None
 
 
-def verify(gate: int, root: Path, files: Optional[Dict[str, str]] = None) -> State:
-    """What the record of `gate` is worth for the present source. `files` = `source_files(root)`, if already known."""
+def verify(gate: int, root: Path, files: Optional[Dict[str, str]] = None, space: str = DEFAULT_SPACE) -> State:
+    """What the record of `gate` on `space` is worth for the present source. `files` = `source_files(root)`, if already
+    known."""
     try:
-        record = read_record(gate, root)
+        record = read_record(gate, root, space)
     except FileNotFoundError:
-        return State("missing", f"there is no record {record_path(gate, root)}")
+        return State("missing", f"there is no record {record_path(gate, root, space)}")
     except (OSError, ValueError) as error:
         return State("edited", f"the record cannot be read: {error}")
     if record.get("digest") != digest(record):
         return State("edited", "the record does not match its digest")
     if (record.get("format"), record.get("gate")) != (FORMAT, gate):
         return State("edited", "the record is of gate {}, format {}".format(record.get("gate"), record.get("format")))
+    if record.get("space", DEFAULT_SPACE) != space:
+        return State("edited", f"the record is of the search space {record['space']}")
     if record["outcome"] != "passed":
         return State("failed", "the gate failed at {}".format(record["time"]))
     present = source_files(root) if files is None else files
     if record["fingerprint"] != fingerprint(present):
         return State("stale", "since the sign-off {}".format(first_difference(record["files"], present)))
-    return _verify_chain(gate, root, record, present)
+    return _verify_chain(gate, root, record, present, space)
 
 
-def _verify_chain(gate: int, root: Path, record: Record, files: Dict[str, str]) -> State:
+def _verify_chain(gate: int, root: Path, record: Record, files: Dict[str, str], space: str) -> State:
     if gate != GATES[0]:
-        before = verify(gate - 1, root, files)
+        before = verify(gate - 1, root, files, space)
         if not before.valid:
             return State("broken", f"gate {gate - 1} is {before.name}: {before.reason}")
-        if record["previous"] != read_record(gate - 1, root)["digest"]:
+        if record["previous"] != read_record(gate - 1, root, space)["digest"]:
             return State("broken", f"gate {gate - 1} was signed again after this gate")
     return State("valid", "signed at {}, commit {}".format(record["time"], str(record["commit"])[:12]))
 
 
-def gate_states(root: Path) -> Dict[int, State]:
+def gate_states(root: Path, space: str = DEFAULT_SPACE) -> Dict[int, State]:
     """The state of every gate, for the manifest and for `python -m gates status`."""
     files = source_files(root)
-    return {gate: verify(gate, root, files) for gate in GATES}
+    return {gate: verify(gate, root, files, space) for gate in GATES}
 
 
-def require_gate(gate: int, root: Path) -> None:
-    """Raises `UserError`, one line with the command to run, unless `gate` has a valid sign-off for the present
-    source."""
-    state = verify(gate, root)
+def require_gate(gate: int, root: Path, space: str = DEFAULT_SPACE) -> None:
+    """Raises `UserError`, one line with the command to run, unless `gate` has a valid sign-off for the present source
+    and this search space."""
+    if not (root / "gates" / "__main__.py").is_file():
+        raise UserError(f"gate {gate} cannot be run in an installed package; train from a checkout of the project")
+    state = verify(gate, root, space=space)
     if not state.valid:
+        on = "" if space == DEFAULT_SPACE else f" --space {space}"
         raise UserError(
             f"gate {gate} has no valid sign-off for this source ({state.name}: {state.reason}); run: python -m pytest "
-            f"gates -m gate{gate}"
+            f"gates -m gate{gate}{on}"
         )

@@ -55,6 +55,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
     from edgeflownas.engine.trainer import Limits, Trainer
     from edgeflownas.run.folder import RunLock, archive_previous
     from edgeflownas.run.manifest import Manifest
+    from edgeflownas.run.provenance import machine, write_config
 
     folder, early = run_folder(config), _log_to_terminal()
     with StopSignals() as stop, RunLock(folder):
@@ -75,6 +76,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
             _log_to(folder, early)
             fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
             fields.update(device=device, unsupported_gpu_allowed=request.allow_unsupported_gpu)
+            fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
             if resumed is None:
                 manifest = Manifest.create(folder, initial_weights=weights_from and weights_from.path, **fields)
                 trainer.start(weights_from)
@@ -246,13 +248,13 @@ def _check_gates(trainer: "Trainer", resumed: "Optional[RunState]", request: Req
     """Refuses a long run without gate 3; gives every gate's state for the manifest."""
     if too_long(trainer.last_epoch, trainer.steps_per_epoch, resumed, request):
         try:
-            signoff.require_gate(REQUIRED_GATE, signoff.project_root())
+            signoff.require_gate(REQUIRED_GATE, signoff.project_root(), trainer.space.name)
         except UserError as error:
             raise UserError(
                 f"a run of more than {FREE_EPOCHS} epochs needs gate {REQUIRED_GATE}: {error}; or train without it: "
                 "--unsigned"
             )
-    states = signoff.gate_states(signoff.project_root())
+    states = signoff.gate_states(signoff.project_root(), trainer.space.name)
     return {f"gate{gate}": state.name for gate, state in states.items()}
 
 
@@ -267,20 +269,29 @@ def too_long(last_epoch: int, steps_per_epoch: int, resumed: "Optional[RunState]
     return not over and not request.unsigned and end > FREE_EPOCHS * steps_per_epoch
 
 
+def _resume_command(config_path: str, request: Request) -> str:
+    """What goes on with this run, from anywhere on this machine, to the end of its schedule."""
+    words = ["python", "-m", "edgeflownas.train_supernet", "--config", config_path, "--resume"]
+    words += ["--unsigned"] if request.unsigned else []
+    words += ["--allow_unsupported_gpu"] if request.allow_unsupported_gpu else []
+    return "cd {} && {}".format(shlex.quote(os.getcwd()), " ".join(shlex.quote(word) for word in words))
+
+
 def _manifest_fields(
     config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer", command: str, gates: Dict[str, Any]
 ) -> Dict[str, Any]:
-    from edgeflownas.run.provenance import git_state, versions
+    from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 
-    commit, dirty = git_state(str(signoff.project_root()))
+    source_fields, warning = source()
+    if warning:
+        log.warning("%s", warning)
     train = config.train
     return {
         "seed": train.seed,
         "arch_seed": train.arch_seed,
         "config_hash": config_hash(config),
-        "git_commit": commit,
-        "git_dirty": dirty,
+        **source_fields,
         "input_shape": [config.data.input_height, config.data.input_width, 6],
         "optimizer": train.optimizer,
         "lr_schedule": train.lr_schedule,

@@ -11,8 +11,8 @@ MEANINGS = {
     "passed": "every clause ran and passed; the gate is signed off",
     "failed": "a clause failed; the gate loses its sign-off if the run was complete",
     "empty": "no clause ran",
-    "partial": "all that ran passed, but a clause did not, or the run was narrowed (-k, a node id, -x ...): nothing "
-    "is signed",
+    "partial": "all that ran passed, but a clause did not, or the run was narrowed (-k, a node id, -x, another attempt "
+    "at a clause ...): nothing is signed",
     "blocked": "an earlier gate did not pass, so this one was not run",
     "stale": "the source changed while the gate ran: nothing is signed",
 }

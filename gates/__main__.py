@@ -7,23 +7,32 @@ from typing import List, Optional
 
 from edgeflownas import signoff
 from edgeflownas.errors import run_cli
-from gates import EXIT_CODES, MEANINGS, STATE_CODES
+from gates import EXIT_CODES, MEANINGS, STATE_CODES, attestation, spaces
 from gates.clauses import GATE_TITLES, TABLE
 
 
-def status(root: Path) -> int:
+def status(root: Path, space: str) -> int:
     """Prints the state of every gate; always 0."""
-    for gate, state in signoff.gate_states(root).items():
+    for gate, state in signoff.gate_states(root, space).items():
         print(f"gate {gate}  {state.name:<8} {GATE_TITLES[gate]}  ({state.reason})")
     return 0
 
 
-def verify(root: Path) -> int:
-    """Prints the first gate without a valid sign-off and returns its state's code; 0 if all are valid."""
-    for gate, state in signoff.gate_states(root).items():
-        if not state.valid:
-            print(f"gate {gate} is {state.name}: {state.reason}")
-            return STATE_CODES[state.name]
+def verify(root: Path, space: str, statement: Optional[Path] = None) -> int:
+    """Prints the first gate without a valid sign-off and returns its state's code; 0 if all are valid.
+
+    Writes the sign-off as a `statement` if all gates are valid, or if they ran on this source and one failed.
+    """
+    states = signoff.gate_states(root, space)
+    bad = {gate: state for gate, state in states.items() if not state.valid}
+    present = all(state.name != "missing" for state in states.values())
+    first = next(iter(bad.items()), None)
+    if statement and (not bad or (present and first and first[1].name == "failed")):
+        attestation.write(statement, root, space)
+        print(f"statement {statement}")
+    if first:
+        print(f"gate {first[0]} is {first[1].name}: {first[1].reason}")
+        return STATE_CODES[first[1].name]
     print("all gates are signed off for the present source")
     return 0
 
@@ -65,12 +74,19 @@ def main(argv: Optional[List[str]] = None) -> int:
     for name, text in (("status", "table of the four gates"), ("verify", "0 only if all four gates are signed off")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--root", type=Path, default=signoff.project_root(), help="project folder")
+        command.add_argument("--space", choices=sorted(spaces.SPACES), default=spaces.DEFAULT, help="search space")
+        if name == "verify":
+            command.add_argument(
+                "--attestation", type=Path, metavar="FILE", help="write the sign-off as an in-toto statement (JSON)"
+            )
     table = commands.add_parser("clauses", help="the clause table")
     table.add_argument("--markdown", action="store_true", help="as Markdown, for the docs")
     arguments = parser.parse_args(argv)
     if arguments.command == "clauses":
         return clauses(arguments.markdown)
-    return status(arguments.root) if arguments.command == "status" else verify(arguments.root)
+    if arguments.command == "status":
+        return status(arguments.root, arguments.space)
+    return verify(arguments.root, arguments.space, arguments.attestation)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The runs of gate 3: one uninterrupted, one stopped between epochs, one stopped twice in mid-run, and the three
-commands.
+"""The runs of gate 3: one uninterrupted, one stopped between epochs, one stopped and killed in mid-run, the three
+commands of the specification, and variants of the first.
 
 Each chain of commands works in a folder of its own, with copies of the run taken between the commands. All are
 deterministic and keep a checkpoint of every step (the last two stay), so that single updates can be looked at.
@@ -9,18 +9,20 @@ import hashlib
 import itertools
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from gates import oracles, runs
+from gates import dataset, oracles, runs, spaces
 from gates.asserts import assert_close, assert_equal
 from gates.commands import assert_succeeded
+from gates.keys import CHANGED
 
 RUN = Path("outputs") / "supernet"
-EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP = 5, 3, 5  # step 5 lies in the second epoch of 3 steps
+EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP = 5, 3, 5  # step 5 lies in the second epoch of 4 steps
 STEPS, TOTAL_STEPS = EPOCHS * runs.STEPS_PER_EPOCH, runs.NUM_EPOCHS * runs.STEPS_PER_EPOCH
 EXACT_FILES = (
     "eval_epe_history.csv",
@@ -31,6 +33,8 @@ EXACT_FILES = (
     "fairness_counts.json",
 )
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
+# An epoch and its evaluation at the first weights: an update by this rate is lost in rounding.
+STANDSTILL, ONE_EPOCH = {"train.lr": 1e-30}, f"--max_steps {runs.STEPS_PER_EPOCH}"
 
 
 def make_whole(folder: Path, data: Path) -> None:
@@ -46,28 +50,138 @@ def make_resumed(folder: Path, data: Path) -> None:
 
 
 def make_midway(folder: Path, data: Path) -> None:
-    """Stops by --max_steps in mid-epoch, then by SIGTERM wherever it falls, then goes on to the end."""
-    steps = folder / RUN / "train_steps.csv"
+    """Stops by --max_steps in mid-epoch; is killed two steps later, when nothing was committed since; stops by SIGTERM
+    wherever it falls; goes on to the end."""
+    onwards = f"{_train(data)} --resume --max_epochs {EPOCHS}"
     assert_succeeded(runs.logged(folder, f"{_train(data)} --max_steps {MID_EPOCH_STEP}"))
     runs.snapshot(folder / RUN, folder / "mid_epoch")
+    seldom = onwards + " --set runtime.save_every_steps=0"
+    runs.logged_until(folder, seldom, lambda: _rows(folder) > MID_EPOCH_STEP, signal.SIGKILL)
+    runs.snapshot(folder / RUN, folder / "killed")
+    runs.logged_until(folder, onwards, lambda: _rows(folder) > MID_EPOCH_STEP + 4, signal.SIGTERM)
+    runs.snapshot(folder / RUN, folder / "terminated")
+    runs.logged(folder, onwards)
+
+
+def make_signalled(folder: Path, data: Path) -> None:
+    """SIGINT within the first epoch, SIGUSR1 within the second; meanwhile another run wants the folder."""
+    command = f"{runs.small_train(data)} --deterministic --debug_trace --max_epochs {EPOCHS}"
     runs.logged_until(
-        folder,
-        f"{_train(data)} --resume --max_epochs {EPOCHS}",
-        lambda: steps.exists() and len(runs.table(steps)) > MID_EPOCH_STEP,
-        signal.SIGTERM,
+        folder, command, lambda: _rows(folder) > 0, signal.SIGINT, lambda: runs.logged(folder, command) and None
     )
-    runs.logged(folder, f"{_train(data)} --resume --max_epochs {EPOCHS}")
+    runs.snapshot(folder / RUN, folder / "after_130")
+    at = _rows(folder)
+    runs.logged_until(folder, command + " --resume", lambda: _rows(folder) > at, signal.SIGUSR1)
+    runs.snapshot(folder / RUN, folder / "after_138")
 
 
-def _train(data: Path) -> str:
-    return f"{runs.small_train(data)} {FLAGS}"
+def _rows(folder: Path) -> int:
+    steps = folder / RUN / "train_steps.csv"
+    return len(runs.table(steps)) if steps.exists() else 0
+
+
+def _train(data: Path, **changed: Any) -> str:
+    return f"{runs.small_train(data, **changed)} {FLAGS}"
+
+
+def make_variants(folder: Path, data: Path) -> None:
+    """The same training with one thing changed, each in the output folder of its name."""
+    other = spaces.chosen().fair_codes(1)[0]
+    only = "".join(map(str, other))
+    variants: Dict[str, Tuple[str, Dict[str, Any]]] = {
+        "fast": (f"--fast_mode --num_workers 1 --prefetch_batches 1 --max_epochs {FIRST_EPOCHS}", {}),
+        "other_evaluation": (
+            f"--eval_pool_size 6 --bn_recal_batches 2 --eval_num_samples 1 --max_epochs {FIRST_EPOCHS}",
+            {"eval.batch_size": 2},
+        ),
+        "first": (f"{ONE_EPOCH} --verify_data", STANDSTILL),
+        "seed": (f"{ONE_EPOCH} --seed 43", STANDSTILL),
+        "arch_seed": (f"{ONE_EPOCH} --arch_seed 43", STANDSTILL),
+        "sequential": (f"--cycle_mode sequential --max_steps {MID_EPOCH_STEP}", {}),
+        "pieces": ("--micro_batch_size 1 --cycle_mode sequential --max_steps 3", {"train.batch_size": 3}),
+        "alone": (f"--arch_code {only} --eval_pool_size 1 --max_steps {MID_EPOCH_STEP}", {}),
+    }
+    commands = [
+        f"{_train(data, **settings)} --output_dir {name} {words}" for name, (words, settings) in variants.items()
+    ]
+    runs.batch(folder, commands)
+
+
+def make_changed(folder: Path) -> None:
+    """The run with every key changed; a second one from its weights; and one from weights that do not exist."""
+    dataset.make(folder / "there" / "FlyingChairs2", 10, 2, seed=5, lists=folder / "lists", size=(68, 72))
+    words = f"{runs.TRAIN} --config {runs.CONFIG}{spaces.flag()}"
+    parent = CHANGED["runtime.experiment_name"]
+    fused = {"train.supernet_mode": "strict_fairness", "train.cycle_mode": "fused"}  # quicker to build
+    child = dict(CHANGED, **STANDSTILL, **fused, **{"runtime.experiment_name": "child"})
+    lost = dict(child, **{"runtime.output_dir": "nowhere"})
+    runs.batch(
+        folder,
+        [
+            f"{words} {runs.flags(CHANGED)}",
+            f"{words} {runs.flags(child)} --load_checkpoint --resume_experiment_name {parent} --max_steps 1",
+            f"{words} {runs.flags(lost)} --load_checkpoint --resume_experiment_name nobody --max_steps 1",
+        ],
+    )
+
+
+def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
+    """Copies of the uninterrupted run whose newest checkpoint is damaged, or which is finished; the other layout of the
+    data; a learning rate at which the loss is soon not finite; and a run that has not begun."""
+    for name in ("damaged", "ruined"):
+        runs.snapshot(whole, folder / name)
+    newest = runs.generations(folder / "damaged")[-1][1]
+    for prefix in [newest] + [prefix for _, prefix in runs.generations(folder / "ruined")]:
+        damage(next(Path(prefix).parent.glob("model.ckpt.data-*")))
+    folders = dataset.as_folders(dataset.found(data), folder / "folders")
+    onwards, once = f"{_train(data)} --resume --max_epochs {EPOCHS} --output_dir", {"train.num_epochs": 1}
+    runs.batch(
+        folder,
+        [
+            f"{onwards} damaged",
+            f"{onwards} ruined",
+            f"{onwards} nothing",
+            f"{_train(folders.folder, **STANDSTILL)} {ONE_EPOCH} --output_dir layout",
+            f"{_train(data, train__lr=1e30)} --output_dir diverging --max_epochs 2",
+            f"{_train(data, **once)} --output_dir finished",
+            f"{_train(data, **once)} --output_dir finished --resume",
+            f"{_train(data, **once)} --output_dir finished --resume --wd 0.5 --grad_clip 3",
+            f"{_train(folders.folder, **once)} --output_dir finished --resume",
+        ],
+    )
+
+
+def damage(path: Path) -> None:
+    """Flips a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def make_scores(folder: Path, whole: Path) -> None:
+    """`supernet_eval` on a copy of the uninterrupted run, in all its ways to name codes."""
+    runs.snapshot(whole, folder / "run")
+    codes = ["".join(map(str, code)) for code in spaces.chosen().fair_codes(4)[:2]]
+    (folder / "codes.txt").write_text("\n".join([",".join(codes[1]), codes[0]]) + "\n")
+    command = f"{runs.EVALUATE} --output_dir run --deterministic --eval_only"
+    runs.batch(
+        folder,
+        [
+            f"{command} --checkpoint last --output pool.csv",
+            f"{command} --codes {','.join(codes)} --output codes.csv --checkpoint best",
+            f"{command} --codes_file codes.txt --output file.csv --checkpoint last",
+            f"{command} --random 3 --random_seed 1 --output random.csv --checkpoint last",
+            f"{command} --random 3 --random_seed 2 --output other.csv --checkpoint last --bn_recal_batches 3",
+        ],
+    )
 
 
 def make_three_commands(folder: Path) -> None:
     """The three commands of the execution gates, section 5, as they stand there but for names, data and size."""
-    data = runs.small_data(folder / "data", train=30, test=2)
-    size = dict(runs.SIZE, **{"train.batch_size": 1})
-    small = f"--config {runs.CONFIG} --base_path {data} {runs.flags(size)}"
+    data = dataset.make(folder / "data", 30, 2).folder
+    size = runs.small_settings(train__batch_size=1)
+    size.pop("train.num_epochs")
+    small = f"--config {runs.CONFIG} --base_path {shlex.quote(str(data))} {runs.flags(size)}"
     runs.logged(folder, f"{runs.TRAIN} {small} --max_epochs 1 --max_steps 30 --debug_trace")
     runs.snapshot(folder / RUN, folder / "after_train")
     runs.logged(folder, f"{runs.EVALUATE} {small} --eval_only --bn_recal_batches 8")

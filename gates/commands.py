@@ -1,6 +1,7 @@
 """Runs the project's commands as a user would: each in a process of its own, in a folder that is not the project's."""
 
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -54,6 +55,12 @@ def run_all(commands: Sequence[str], folder: Path, environment: Optional[Dict[st
 def run(command: str, folder: Path, environment: Optional[Dict[str, str]] = None) -> Done:
     """Runs one command."""
     return run_all([command], folder, environment)[0]
+
+
+def children_seconds() -> float:
+    """Processor time of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def assert_succeeded(done: Done) -> None:

@@ -6,6 +6,7 @@ Imports of the
 package stand in the fixtures: an error in it is to fail clauses, not to keep pytest from starting.
 """
 
+import importlib
 import json
 import shutil
 
@@ -19,50 +20,72 @@ settings.load_profile("gates")
 # ---- gate 3
 
 
+def _shared(name, make, *needs, module="chains"):
+    """A session fixture: the folder that `<module>.<make>` fills for the gate run, from the folders of `needs`."""
+
+    def fixture(request, tmp_path_factory):
+        from gates import runs
+
+        given = [request.getfixturevalue(need) for need in needs]
+        maker = getattr(importlib.import_module("gates." + module), make)
+        return runs.once(tmp_path_factory, name, lambda folder: maker(folder, *given))
+
+    return pytest.fixture(scope="session", name=name)(fixture)
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """The data set of the small runs."""
-    from gates import runs
+    from gates import dataset, runs
 
-    return runs.once(tmp_path_factory, "gate3_data", lambda folder: runs.small_data(folder / "data")) / "data"
+    made = runs.once(
+        tmp_path_factory, "gate3_data", lambda folder: dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION)
+    )
+    return made / "data"
 
 
 @pytest.fixture(scope="session")
-def whole(data, tmp_path_factory):
+def samples(data):
+    """Its names, in the order of its lists."""
+    from gates import dataset
+
+    return dataset.found(data)
+
+
+@pytest.fixture(scope="session")
+def whole(whole_chain):
     """The run folder of the uninterrupted run."""
-    from gates import chains, runs
+    from gates import chains
 
-    return runs.once(tmp_path_factory, "gate3_whole", lambda folder: chains.make_whole(folder, data)) / chains.RUN
+    return whole_chain / chains.RUN
 
 
 @pytest.fixture(scope="session")
-def resumed(data, tmp_path_factory):
+def resumed(resumed_chain):
     """The run folder of three epochs and a resume to five."""
-    from gates import chains, runs
+    from gates import chains
 
-    return runs.once(tmp_path_factory, "gate3_resumed", lambda folder: chains.make_resumed(folder, data)) / chains.RUN
+    return resumed_chain / chains.RUN
 
 
 @pytest.fixture(scope="session")
-def after_three(resumed):
+def after_three(resumed_chain):
     """That run folder as it was after the three epochs."""
-    return resumed.parents[1] / "after_three"
+    return resumed_chain / "after_three"
 
 
-@pytest.fixture(scope="session")
-def midway(data, tmp_path_factory):
-    """The folder of the run that was stopped twice in mid-run."""
-    from gates import chains, runs
-
-    return runs.once(tmp_path_factory, "gate3_midway", lambda folder: chains.make_midway(folder, data))
-
-
-@pytest.fixture(scope="session")
-def commands(tmp_path_factory):
-    """The folder in which the specification's three commands ran."""
-    from gates import chains, runs
-
-    return runs.once(tmp_path_factory, "gate3_commands", chains.make_three_commands)
+whole_chain = _shared("whole_chain", "make_whole", "data")
+resumed_chain = _shared("resumed_chain", "make_resumed", "data")
+midway = _shared("midway", "make_midway", "data")
+signalled = _shared("signalled", "make_signalled", "data")
+variants = _shared("variants", "make_variants", "data")
+changed = _shared("changed", "make_changed")
+odd_ends = _shared("odd_ends", "make_odd_ends", "data", "whole")
+scores = _shared("scores", "make_scores", "whole")
+commands = _shared("commands", "make_three_commands")
+bad_starts = _shared("bad_starts", "make_starts", "data", module="bad_data")
+bad_lists = _shared("bad_lists", "make_lists", "data", module="bad_data")
+bad_contents = _shared("bad_contents", "make_contents", "data", module="bad_data")
 
 
 @pytest.fixture(scope="session")
@@ -71,14 +94,6 @@ def training():
     from gates import in_process
 
     return in_process.training_graph()
-
-
-@pytest.fixture(scope="session")
-def evaluated(data, whole, tmp_path_factory):
-    """One evaluation of the uninterrupted run's last checkpoint."""
-    from gates import in_process
-
-    return in_process.evaluate_again(data, whole, tmp_path_factory.mktemp("evaluation"))
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +129,9 @@ def long_run(tmp_path_factory):
     from gates import deliveries, runs
 
     return runs.once(tmp_path_factory, "gate4_long_run", deliveries.make_long_run)
+
+
+long_rule = _shared("long_rule", "make_long_rule", module="deliveries")
 
 
 @pytest.fixture

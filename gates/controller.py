@@ -38,6 +38,14 @@ SELECTING = (
     ("setupplan", "--setup-plan"),
     ("inifilename", "-c"),
 )
+# Options of plugins that run a test again, until it passes or for its own sake: (attribute, as typed).
+REPEATING = (
+    ("reruns", "--reruns"),
+    ("force_flaky", "--force-flaky"),
+    ("count", "--count"),
+    ("flake_finder_enable", "--flake-finder"),
+)
+ONE_ATTEMPT = {"count": 1}  # the value that asks for no repeat, if it is not "nothing"
 LISTING = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow", "collectonly")
 
 
@@ -56,7 +64,7 @@ class Plan(NamedTuple):
     """What a command line asks for: the gates, and why nothing may be signed (empty: a complete run).
 
     `selecting` are the ways in which tests are left out, so that the order of the gates says nothing;
-    `stopping` those that only end the run early.
+    `stopping` those that only end the run early, or give a test another attempt.
     """
 
     requested: List[int]
@@ -95,6 +103,11 @@ def make_plan(config: Any, table: Table) -> Plan:
     # pytest 9 keeps --strict-markers here too; every other override may hide tests or swap the clause table
     selecting += ["-o " + value for value in config.getoption("override_ini") or [] if not value.startswith("strict")]
     stopping = ["-x or --maxfail"] if config.getoption("maxfail", 0) else []
+    stopping += [
+        typed
+        for name, typed in REPEATING
+        if config.getoption(name, None) not in (None, False, 0, ONE_ATTEMPT.get(name))
+    ]
     expression = config.option.markexpr.strip()
     single = re.match(r"gate(\d+)$", expression)
     if single:
@@ -128,6 +141,8 @@ def judge(
         status: [row["id"] for row in rows if row["status"] == status]
         for status in ("passed", "failed", "skipped", "not run")
     }
+    repeated = report.get("repeated", [])
+    narrowing = narrowing + ([f"more than one attempt at {', '.join(repeated)}"] if repeated else [])
     missing = by_status["not run"] + [row for row in by_status["skipped"] if row not in skips]
     if report["problems"]:
         outcome, reason = "error", "; ".join(report["problems"])
@@ -155,6 +170,7 @@ class Run:
         self.config = config
         self.table = table
         self.root = config.rootpath
+        self.space = config.option.space
         self.plan = make_plan(config, table)
         self.narrowing = self.plan.selecting + self.plan.stopping
         self.legs: Dict[int, Leg] = {}
@@ -185,7 +201,7 @@ class Run:
 
     def _one(self, gate: int, scratch: Path) -> Leg:
         if gate not in self.plan.requested:
-            state = signoff.verify(gate, self.root)
+            state = signoff.verify(gate, self.root, space=self.space)
             if state.valid:
                 print(f"gate {gate}: {state.reason}; it is not run again", flush=True)
                 return Leg(gate, "passed", state.reason)
@@ -198,6 +214,7 @@ class Run:
             leg.outcome == "partial"
             and not self.plan.selecting
             and all(row["status"] == "passed" for row in leg.clauses)
+            and "more than one attempt" not in leg.reason
         ):
             self.cleared.add(gate)
         return leg
@@ -209,22 +226,24 @@ class Run:
             if leg and leg.outcome not in ("passed", "partial", "empty"):
                 return f"gate {earlier} is {leg.outcome} ({leg.reason})"
             if not self.plan.selecting and earlier not in self.cleared:
-                state = signoff.verify(earlier, self.root)
+                state = signoff.verify(earlier, self.root, space=self.space)
                 if not state.valid:
                     return f"gate {earlier} has no valid sign-off ({state.name}: {state.reason})"
         return ""
 
     def _run_session(self, gate: int, scratch: Path) -> Leg:
         title = GATE_TITLES.get(gate, "")
-        print(f"\ngate {gate}: {title}", flush=True)
+        on = "" if self.space == signoff.DEFAULT_SPACE else f" (on {self.space})"
+        print(f"\ngate {gate}: {title}{on}", flush=True)
         report_path, xml = scratch / f"gate{gate}.json", scratch / f"gate{gate}.xml"
         before = signoff.source_files(self.root)
         code = self._pytest(gate, report_path, xml)
         changed = signoff.first_difference(before, signoff.source_files(self.root))
         report = json.loads(report_path.read_text(encoding="utf-8")) if report_path.exists() else None
         leg = judge(gate, code, report, self.narrowing, self.table.skips, changed, xml if xml.exists() else None)
-        if leg.outcome in ("passed", "failed") and not self.narrowing:
-            path = signoff.write_record(gate, self.root, leg.outcome, leg.clauses, self.environment, before)
+        repeated = bool(report and report.get("repeated"))
+        if leg.outcome in ("passed", "failed") and not self.narrowing and not repeated:
+            path = signoff.write_record(gate, self.root, leg.outcome, leg.clauses, self.environment, before, self.space)
             print(
                 "gate {} {}: {}".format(gate, "is signed off" if leg.outcome == "passed" else "has no sign-off", path)
             )
@@ -260,7 +279,7 @@ class Run:
         if self.narrowing and not demanded:
             return signoff.Environment(None, None, {}, "", False, None)  # nothing will be signed: not worth seconds
         found = subprocess.run(
-            [sys.executable, "-m", "gates.probe", CONFIG],
+            [sys.executable, "-m", "gates.probe", CONFIG, self.space],
             cwd=str(self.root),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

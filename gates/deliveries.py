@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from edgeflownas import signoff
 from edgeflownas.data.synthetic import make_dataset
-from gates import runs
+from gates import dataset, runs, spaces
 from gates.commands import ROOT
 
 RUN = Path("outputs") / "supernet"
@@ -16,6 +16,24 @@ SMOKE = (
     f"{runs.TRAIN} --gpu_device 0 --num_epochs 2 --batch_size 32 --lr 1e-4 --config {runs.CONFIG} --fast_mode "
     "--base_path data"
 )
+# Invocations of a run of six epochs of four steps, and whether they may go ahead without gate 3. In order: the first
+# four would begin in a fresh folder, the fifth does one epoch, the others would go on from there.
+LONG_RULE = (
+    ("--output_dir fresh --max_steps 24", False),
+    ("--output_dir fresh --max_steps 21", False),
+    ("--output_dir fresh --max_epochs 6 --max_steps 1000", False),
+    ("--output_dir fresh", False),
+    ("--max_epochs 1", True),
+    ("--resume", False),
+    ("--resume --max_epochs 6", False),
+    ("--resume --max_steps 21", False),
+    ("--resume --max_steps 4 --max_epochs 6", True),
+)
+
+
+def smoke_command() -> str:
+    """The specification's command, on the space under test."""
+    return SMOKE + spaces.flag()
 
 
 def git(*words: str) -> List[str]:
@@ -29,15 +47,24 @@ def make_smoke(folder: Path) -> None:
     """The specification's command on synthetic frames of 384x512, as FC2's."""
     make_dataset(str(folder / "data"), 32, 8, 1)
     before = git("rev-parse", "HEAD")
-    runs.logged(folder, SMOKE)
+    runs.logged(folder, smoke_command())
     # HEAD when the run began; and, should someone commit meanwhile, what it became.
     (folder / "heads").write_text(" ".join(before + git("rev-list", f"{before[0]}..HEAD")))
 
 
-def write_record(gate: int, outcome: str, files: Optional[Dict[str, str]] = None) -> None:
-    """A gate's record for `files`, the present source if None, without any clause."""
+def write_record(
+    gate: int,
+    outcome: str,
+    files: Optional[Dict[str, str]] = None,
+    root: Path = ROOT,
+    clauses: Sequence[Dict[str, Any]] = (),
+) -> None:
+    """A gate's record for `files`, the present source of `root` if None; of the project itself, for the space under
+    test."""
     environment = signoff.Environment("0" * 40, False, {}, "CPU", False, None)
-    signoff.write_record(gate, ROOT, outcome, [], environment, files or signoff.source_files(ROOT))
+    space = spaces.chosen().name if root == ROOT and not clauses else signoff.DEFAULT_SPACE
+    files = signoff.source_files(root) if files is None else files
+    signoff.write_record(gate, root, outcome, list(clauses), environment, files, space)
 
 
 def _present_records(folder: Path) -> None:
@@ -55,7 +82,7 @@ def _present_records(folder: Path) -> None:
 
 def make_long_run(folder: Path) -> None:
     """Refused first; then the same with --unsigned."""
-    data, source = runs.small_data(folder / "data"), signoff.source_files(ROOT)
+    data, source = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder, signoff.source_files(ROOT)
     _present_records(folder / "records")
     environment = {signoff.RECORDS_VARIABLE: str(folder / "records")}
     runs.logged(folder, runs.small_train(data), environment)
@@ -63,3 +90,12 @@ def make_long_run(folder: Path) -> None:
     runs.logged(folder, runs.small_train(data) + " --unsigned", environment)
     changed = signoff.first_difference(source, signoff.source_files(ROOT))
     (folder / "gate1").write_text("stale" if changed else "valid")
+
+
+def make_long_rule(folder: Path) -> None:
+    """The invocations of `LONG_RULE`, without any gate's record; one subnet alone, for that is quickly built."""
+    data = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder
+    one = "".join(map(str, spaces.chosen().baseline))
+    command = f"{runs.small_train(data)} --arch_code {one} --eval_pool_size 1"
+    commands = [f"{command} {words}" for words, _ in LONG_RULE]
+    runs.batch(folder, commands, {signoff.RECORDS_VARIABLE: str(folder / "records")})

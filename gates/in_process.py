@@ -1,24 +1,128 @@
-"""The trainer's own parts in this process, watched from outside: single cycles, one evaluation, a run with scripted
-scores.
+"""Where the gates reach into the package's own objects: networks, single cycles, a run on scripted scores.
 
-What they compute is computed again in NumPy, on weights from checkpoints and on crops read from the files.
+Everything else in `gates/` speaks to commands and files. What these objects compute is computed again in NumPy.
+Imports of the package stand in the functions: an error in it is to fail clauses, not to keep pytest from starting.
 """
 
 import itertools
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
-from unittest import mock
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from edgeflownas import config as configuration
-from gates import oracles, runs
-from gates.asserts import assert_equal
+from gates import oracles, runs, spaces
 from gates.commands import ROOT
 
 
-def small_config(**settings_given):
-    return configuration.load(str(ROOT / runs.CONFIG), dict(runs.SMALL, **settings_given))[0]
+def package_space() -> Any:
+    """The package's object for the space under test."""
+    from edgeflownas.nas.search_space import get_space
+
+    return get_space(spaces.chosen().name)
+
+
+def small_config(**settings_given: Any) -> Any:
+    """The configuration of the small runs."""
+    from edgeflownas import config as configuration
+
+    settings = dict(runs.small_settings(), **settings_given)
+    return configuration.load(str(ROOT / runs.CONFIG), settings)[0]
+
+
+# ---- the network
+
+
+def images(seed: int, height: int, width: int) -> np.ndarray:
+    """uint8 [2, H, W, 6]."""
+    return np.random.RandomState(seed).randint(0, 256, (2, height, width, 6)).astype(np.uint8)
+
+
+class Subnets:
+    """Single subnets of one supernet at several input sizes; batch norm's gamma and beta are random, so that they
+    count."""
+
+    def __init__(self, init_channels: int, sizes: Sequence[Tuple[int, int]], seed: int = 5) -> None:
+        from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
+        from edgeflownas.tfcompat import tf
+
+        with tf.Graph().as_default():
+            self.net = SupernetGraph(init_channels, package_space())
+            self.code = tf.placeholder(tf.int32, [1, len(spaces.chosen().blocks)])
+            self._images = {size: tf.placeholder(tf.uint8, (2,) + size + (6,)) for size in sizes}
+            self._outputs = {size: self._forward(fed) for size, fed in self._images.items()}
+            self.session = tf.Session()
+            self.first = self.initial(seed)
+            self._randomise_affine()
+
+    def initial(self, seed: int) -> Dict[str, np.ndarray]:
+        """Sets and gives the first values of every variable, moving averages included."""
+        self.net.variables.initialize(self.session, seed)
+        return self.session.run({variable.op.name: variable for variable in self.net.variables.all()})
+
+    def _forward(self, fed: Any) -> Any:
+        from edgeflownas.network.layers import BatchStatistics
+        from edgeflownas.network.routing import SinglePath
+        from edgeflownas.tfcompat import tf
+
+        route = SinglePath(self.code, package_space())
+        return self.net.forward(tf.cast(fed, tf.float32) / 127.5 - 1, route, BatchStatistics(self.net.variables))
+
+    def _randomise_affine(self) -> None:
+        draw = np.random.RandomState(8)
+        affine = [variable for name, variable in self.net.variables.trained.items() if not name.endswith("/kernel")]
+        feed = {variable.initial_value: draw.uniform(0.5, 1.5, variable.shape.as_list()) for variable in affine}
+        self.session.run([variable.initializer for variable in affine], feed)
+
+    def run(self, code: Sequence[int], pixels: np.ndarray) -> List[np.ndarray]:
+        """The three outputs [B, h, w, 4] of one code, from coarse to fine."""
+        size = pixels.shape[1:3]
+        feed = {self._images[size]: pixels, self.code: [code]}
+        return [paths[0] for paths in self.session.run(self._outputs[size], feed)]
+
+    def weights(self) -> Dict[str, np.ndarray]:
+        """{name: array} of every trained variable."""
+        return self.session.run(dict(self.net.variables.trained))
+
+
+def variables_with_code_built_in(code: Sequence[int], init_channels: int) -> List[Tuple[str, Tuple[int, ...]]]:
+    """Sorted (name, shape) of all variables of a graph with a constant code."""
+    from edgeflownas.network.layers import BatchStatistics
+    from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
+    from edgeflownas.network.routing import SinglePath
+    from edgeflownas.tfcompat import tf
+
+    with tf.Graph().as_default():
+        net = SupernetGraph(init_channels, package_space())
+        route = SinglePath(tf.constant([code]), package_space())
+        net.forward(tf.placeholder(tf.float32, [1, 64, 65, 6]), route, BatchStatistics(net.variables))
+        return sorted((variable.op.name, tuple(variable.shape.as_list())) for variable in tf.global_variables())
+
+
+def variables_of(space: str, init_channels: int) -> Tuple[List[Any], List[Tuple[str, Tuple[int, ...]]]]:
+    """([(block, kind, labels of its options)], sorted (name, shape) of all variables) of a named space."""
+    from edgeflownas.nas.search_space import get_space
+    from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
+    from edgeflownas.tfcompat import tf
+
+    named = get_space(space)
+    blocks = [(block.name, block.kind, [block.label(i) for i in block.values]) for block in named.blocks]
+    with tf.Graph().as_default():
+        SupernetGraph(init_channels, named)
+        return blocks, sorted((made.op.name, tuple(made.shape.as_list())) for made in tf.global_variables())
+
+
+# ---- single cycles
+
+
+class Counting:
+    """A session that counts its runs."""
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.runs = session, 0
+
+    def run(self, *arguments: Any, **named: Any) -> Any:
+        self.runs += 1
+        return self.session.run(*arguments, **named)
 
 
 class Cycles(NamedTuple):
@@ -27,193 +131,94 @@ class Cycles(NamedTuple):
     graph: Any
     session: Any
 
-    def values(self, variables):
+    def values(self, variables: Any) -> Dict[str, np.ndarray]:
         """{name: value} of variables in the order of the trained ones."""
         return self.session.run(dict(zip(self.graph.net.variables.trained, variables)))
 
-    def slots(self):
+    def everything(self) -> Dict[str, np.ndarray]:
+        """{name: value} of every variable that a checkpoint holds."""
+        return self.session.run({variable.op.name: variable for variable in self.graph.saved})
+
+    def slots(self) -> List[Dict[str, np.ndarray]]:
         """Adam's first and second moments."""
         trained = self.graph.net.variables.trained.items()
         return self.session.run(
             [{name: self.graph.adam.get_slot(weight, slot) for name, weight in trained} for slot in ("m", "v")]
         )
 
-    def load(self, variables, values):
+    def load(self, variables: Any, values: Any) -> None:
         """Sets variables, in one run."""
         feed = {variable.initializer.inputs[1]: value for variable, value in zip(variables, values)}
         self.session.run([variable.initializer for variable in variables], feed)
 
+    def cycle(self, codes: np.ndarray, batch: Any, lr: float) -> Tuple[Any, int]:
+        """One cycle, and how many runs of the session it took."""
+        counting = Counting(self.session)
+        return self.graph.run(counting, codes, batch[0], batch[1], lr), counting.runs
 
-def training_graph():
+
+def training_graph(**settings: Any) -> Cycles:
     """The training graph of the small configuration."""
     from edgeflownas.engine.cycle import CycleGraph
     from edgeflownas.tfcompat import tf
 
     with tf.Graph().as_default():
-        graph = CycleGraph(small_config())
+        graph = CycleGraph(small_config(**settings), package_space())
         session = tf.Session()
     return Cycles(graph, session)
 
 
-def noise_batch(seed):
+def noise_batch(seed: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Images and a flow of which a fifth lies beyond the training clip."""
     draw = np.random.RandomState(seed)
     shape = (runs.BATCH, runs.HEIGHT, runs.WIDTH)
-    return draw.randint(0, 256, shape + (6,)).astype(np.uint8), draw.normal(0, 9, shape + (2,)).astype(np.float32)
+    return draw.randint(0, 256, shape + (6,)).astype(np.uint8), draw.normal(0, 40, shape + (2,)).astype(np.float32)
 
 
-def flat(values):
+def flat(values: Dict[str, np.ndarray]) -> np.ndarray:
     """All values of {name: array} as one vector."""
     return np.concatenate([value.ravel() for value in values.values()])
 
 
-def noise_of_norm(draw, like, norm):
+def noise_of_norm(draw: np.random.RandomState, like: Dict[str, np.ndarray], norm: float) -> Dict[str, np.ndarray]:
     """{name: float32 noise of the shape of `like[name]`}, all of it together of length `norm`."""
     noise = {name: draw.normal(0, 1, value.shape) for name, value in like.items()}
     length = np.linalg.norm(flat(noise))
     return {name: (value * norm / length).astype(np.float32) for name, value in noise.items()}
 
 
-FAIR = np.array([[0, 1, 2, 0, 1, 2, 0, 1, 2], [1, 2, 0, 2, 0, 1, 1, 2, 0], [2, 0, 1, 1, 2, 0, 2, 0, 1]], np.int32)
+def slope(
+    weights: Dict[str, np.ndarray], direction: Dict[str, np.ndarray], codes: Any, batch: Any, piece: int = 0, **how: Any
+) -> float:
+    """Derivative of the mean loss of `codes` along `direction` {name: array}, by central differences in float64.
 
-
-def slope(weights, direction, codes, images, flow):
-    """Derivative of the mean loss of `codes` along `direction` {name: array}, by central differences in float64."""
-    size, losses = 1e-6, []
+    Over a length of 2e-6 in all: the loss has kinks (ReLU, the absolute value), and a longer way crosses some.
+    """
+    size, losses = 1e-6 / np.linalg.norm(flat(direction)), []
     for sign in (1, -1):
         moved = dict(weights, **{name: weights[name] + sign * size * part for name, part in direction.items()})
-        losses.append(sum(oracles.loss(oracles.Network(moved, code).forward(images), flow) for code in codes) / 3)
-    return (losses[0] - losses[1]) / (2 * size)
+        losses.append(np.mean([oracles.path_loss(moved, code, *batch, piece=piece, **how) for code in codes]))
+    return float((losses[0] - losses[1]) / (2 * size))
 
 
-def parts_of_the_network(names):
+def applied_gradient_sum(training: Cycles, weights: Dict[str, np.ndarray], result: Any, wd: float) -> Dict[str, Any]:
+    """The averaged gradient of the data, out of Adam's first moment after its first step, clip and decay undone."""
+    scale = result.grad_norm_before / result.grad_norm_after
+    decay = {name: wd * value if name.endswith("/kernel") else 0.0 for name, value in weights.items()}
+    return {name: moment.astype(np.float64) * 10 * scale - decay[name] for name, moment in training.slots()[0].items()}
+
+
+def parts_of_the_network(names: Any) -> Dict[str, List[str]]:
     """{part: names of its weights}: every option of every block, and what all paths share."""
+    scopes = {f"{block.name}/{block.scope(i)}" for block in spaces.chosen().blocks for i in range(len(block.options))}
     parts: Dict[str, List[str]] = {}
     for name in names:
-        words = name.split("/")
-        option = words[1] + "/" + words[2] if words[2].startswith(("deep", "k")) else "shared"
-        parts.setdefault(option, []).append(name)
+        option = "/".join(name.split("/")[1:3])
+        parts.setdefault(option if option in scopes else "shared", []).append(name)
     return parts
 
 
-class Evaluated(NamedTuple):
-    """One evaluation of the uninterrupted run's last checkpoint, watched from outside and done again in NumPy."""
-
-    codes: List[str]
-    epe: np.ndarray  # [12] what the trainer's evaluation gave
-    before: List[np.ndarray]  # every saved variable, and after the evaluation
-    after: List[np.ndarray]
-    used: Dict[str, List[Any]]  # layer -> (mean, variance) of each application, as fed for scoring
-    batches_estimated: int  # batches that were run for re-estimation
-    epe_of_predictions: np.ndarray  # [12] NumPy on the predictions and the flow files
-    plain_statistics: List[oracles.Statistics]  # per code: the plain mean over eight batches, by NumPy
-    plain_epe: np.ndarray  # [12] EPE of NumPy's network with them
-
-
-def watched_evaluation(trainer):
-    """Runs the trainer's own evaluation; (scores, statistics fed, batches re-estimated)."""
-    fed, estimated = [], []
-    errors, batch_statistics = trainer.scorer.errors, trainer.scorer.batch_statistics
-
-    def watch_errors(session, codes, statistics, batch):
-        fed.append(statistics)
-        return errors(session, codes, statistics, batch)
-
-    def watch_statistics(session, codes, images):
-        estimated.append(images)
-        return batch_statistics(session, codes, images)
-
-    trainer.scorer.errors, trainer.scorer.batch_statistics = watch_errors, watch_statistics
-    scores = trainer.score_pool()
-    return scores, fed[0], estimated
-
-
-def by_layer(vector, applications, channels):
-    """Takes the vector of statistics apart: layer -> [(mean, variance)] of its applications."""
-    used, start = {}, 0
-    for name, times in applications.items():
-        size = channels[name]
-        pieces = [vector[start + i * size : start + (i + 1) * size] for i in range(2 * times)]
-        used[name] = list(zip(pieces[::2], pieces[1::2]))
-        start += 2 * times * size
-    assert_equal(what="length of the statistics", got=len(vector), want=start)
-    return used
-
-
-def evaluate_again(data: Path, run_folder: Path, scratch: Path):
-    """Evaluates the last checkpoint of `run_folder` with a trainer's own graph, and in NumPy."""
-    trainer, applications = watched_trainer(data, scratch)
-    names = [[f"train/{runs.SAMPLES + i:07d}" for i in part] for part in ((0, 1), (2,))]
-    truth = [runs.centre_crops(data, part) for part in names]
-    flow = np.concatenate([batch.flow for batch in truth])
-    try:
-        trainer.saver.restore(trainer.session, runs.prefix(run_folder, "last"))
-        # Away from where the run's evaluations may have left them: one that overwrote them would write the same values
-        # again.
-        moving = list(trainer.graph.net.variables.moving.values())
-        Cycles(trainer.graph, trainer.session).load(moving, [value + 1 for value in trainer.session.run(moving)])
-        before = trainer.session.run(trainer.graph.saved)
-        scores, vector, estimated = watched_evaluation(trainer)
-        after = trainer.session.run(trainer.graph.saved)
-        predicted = [trainer.scorer.predict(trainer.session, trainer.pool, vector, batch.images) for batch in truth]
-        bn = [runs.centre_crops(data, [sample.name for sample, _, _ in trainer.bn_pipeline.batch(i)]) for i in range(8)]
-    finally:
-        trainer.close()
-    assert_equal(what="images of the re-estimation", got=np.stack(estimated[:8]), want=np.stack([b.images for b in bn]))
-    pool = [list(map(int, code)) for code in trainer.pool]
-    statistics, plain_epe = plain_evaluation(
-        runs.weights_of(runs.tensors(runs.prefix(run_folder, "last"))), pool, bn, truth
-    )
-    return Evaluated(
-        ["".join(map(str, code)) for code in pool],
-        scores.epe,
-        before,
-        after,
-        by_layer(vector, applications, trainer.graph.net.variables.norms),
-        len(estimated),
-        np.array([oracles.epe(path, flow) for path in np.concatenate(predicted, axis=1)]),
-        statistics,
-        plain_epe,
-    )
-
-
-def watched_trainer(data: Path, folder: Path):
-    """A trainer of the small configuration, and how often its pool graph applies each layer: the layout of the
-    statistics."""
-    from edgeflownas.data.fc2_index import build_index
-    from edgeflownas.engine import evaluate
-    from edgeflownas.engine.trainer import Limits, Trainer
-
-    applications: Dict[str, int] = {}
-
-    class Watched(evaluate.StoredStatistics):
-        def __init__(self, variables, vector, times):
-            applications.update(times)
-            super().__init__(variables, vector, times)
-
-    config = small_config(**{"data.base_path": str(data), "runtime.deterministic": True})
-    with mock.patch.object(evaluate, "StoredStatistics", Watched):
-        return Trainer(config, str(folder), build_index(config.data, 42), Limits()), applications
-
-
-def plain_evaluation(weights, pool, bn, truth):
-    """NumPy alone: statistics of each code as the plain mean over the batches, and its EPE with them."""
-    statistics, epe = [], []
-    for code in pool:
-        noted = []
-        for batch in bn:
-            network = oracles.Network(weights, code)
-            network.forward(batch.images)
-            noted.append(network.noted)
-        mean = {
-            name: tuple(np.mean([one[name][part] for one in noted], axis=0) for part in (0, 1)) for name in noted[0]
-        }
-        statistics.append(mean)
-        flows = [
-            oracles.residual_sums(oracles.Network(weights, code, mean).forward(batch.images))[-1] for batch in truth
-        ]
-        epe.append(oracles.epe(np.concatenate(flows)[..., :2], np.concatenate([batch.flow for batch in truth])))
-    return statistics, np.array(epe)
-
+# ---- a run on scripted scores
 
 # Epoch 3 is the best, although it counts for no improvement; then nothing more, and the patience of 3 ends it after
 # epoch 5.

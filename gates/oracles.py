@@ -1,15 +1,14 @@
 """Plain NumPy in float64 that says what the graph must compute: nothing here is shared with the code under test.
 
 The network is written out layer by layer from the specification's table, one code at a time, with no routing, no
-TensorFlow and no search-space table, so that an error there cannot hide here.
+TensorFlow and none of the package's tables, so that an error there cannot hide here.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-DEPTH_OF = {0: 1, 1: 2, 2: 3}  # EB0, EB1, DB0, DB1
-KERNEL_OF = {0: 7, 1: 5, 2: 3}  # H0Out, H1, H1Out, H2, H2Out
+from gates import spaces
 
 Statistics = Dict[str, Tuple[np.ndarray, np.ndarray]]  # batch norm's name -> (mean, biased variance)
 
@@ -21,16 +20,18 @@ def same_padding(size: int, kernel: int, stride: int) -> Tuple[int, int, int]:
     return out, total // 2, total - total // 2
 
 
-def conv(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.ndarray:
+def conv(x: np.ndarray, kernel: np.ndarray, stride: int = 1, dilation: int = 1) -> np.ndarray:
     """[B, H, W, C] by [k, k, C, D] -> [B, ceil(H/stride), ceil(W/stride), D]."""
     k = kernel.shape[0]
-    height, top, bottom = same_padding(x.shape[1], k, stride)
-    width, left, right = same_padding(x.shape[2], k, stride)
+    reach = (k - 1) * dilation + 1
+    height, top, bottom = same_padding(x.shape[1], reach, stride)
+    width, left, right = same_padding(x.shape[2], reach, stride)
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), mode="constant")
     result = np.zeros((x.shape[0], height, width, kernel.shape[3]))
     for i in range(k):
         for j in range(k):
-            window = padded[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride, :]
+            y, z = i * dilation, j * dilation
+            window = padded[:, y : y + (height - 1) * stride + 1 : stride, z : z + (width - 1) * stride + 1 : stride, :]
             result += window @ kernel[i, j]
     return result
 
@@ -70,7 +71,8 @@ class Network:
         self, weights: Dict[str, np.ndarray], code: Sequence[int], statistics: Optional[Statistics] = None
     ) -> None:
         self.weights = {name: np.asarray(value, np.float64) for name, value in weights.items()}
-        self.code = list(code)
+        self.space = spaces.chosen()
+        self.chosen = dict(zip(self.space.names, map(int, code)))
         self.statistics = statistics
         self.noted: Statistics = {}
 
@@ -79,14 +81,14 @@ class Network:
         x = images.astype(np.float64) / 127.5 - 1
         full = x.shape[1:3]
         e0 = self._layer("E0", x, 2)
-        e1 = self._deep("EB0", 0, self._layer("E1", e0, 2))
-        e2 = self._deep("EB1", 1, self._layer("Down1", e1, 2))
-        d = self._deep("DB0", 2, self._layer("Down2", e2, 2))
-        d = self._deep("DB1", 3, self._layer("Up1", upsample(d, *e2.shape[1:3])))
+        e1 = self._deep("EB0", self._layer("E1", e0, 2))
+        e2 = self._deep("EB1", self._layer("Down1", e1, 2))
+        d = self._deep("DB0", self._layer("Down2", e2, 2))
+        d = self._deep("DB1", self._layer("Up1", upsample(d, *e2.shape[1:3])))
         d = self._layer("Up2", upsample(d, *e1.shape[1:3]))
-        h1 = self._bn_relu("H1", self._kernel("H1", 5, upsample(d, *e0.shape[1:3])))
-        h2 = self._bn_relu("H2", self._kernel("H2", 7, upsample(h1, *full)))
-        return [self._kernel("H0Out", 4, d), self._kernel("H1Out", 6, h1), self._kernel("H2Out", 8, h2)]
+        h1 = self._layer("H1", upsample(d, *e0.shape[1:3]))
+        h2 = self._layer("H2", upsample(h1, *full))
+        return [self._convolved("H0Out", d), self._convolved("H1Out", h1), self._convolved("H2Out", h2)]
 
     def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
         if self.statistics is None:
@@ -94,23 +96,73 @@ class Network:
         mean, variance = (self.statistics or self.noted)[name]
         return (x - mean) / np.sqrt(variance + 1e-5) * self.weights[name + "/gamma"] + self.weights[name + "/beta"]
 
-    def _bn_relu(self, place: str, x: np.ndarray) -> np.ndarray:
-        return np.maximum(self._norm(f"supernet/{place}/bn", x), 0)
+    def _bn_relu(self, name: str, x: np.ndarray) -> np.ndarray:
+        return np.maximum(self._norm("supernet/" + name, x), 0)
 
     def _layer(self, place: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
-        return self._bn_relu(place, conv(x, self.weights[f"supernet/{place}/conv/kernel"], stride))
+        return self._bn_relu(place + "/bn", self._convolved(place, x, stride))
 
-    def _kernel(self, place: str, position: int, x: np.ndarray) -> np.ndarray:
-        return conv(x, self.weights[f"supernet/{place}/k{KERNEL_OF[self.code[position]]}/conv/kernel"])
+    def _convolved(self, place: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
+        """A convolution, or the convolutions of the option chosen there; only the first one has the stride."""
+        block = self.space.block(place)
+        if block is None:
+            return conv(x, self.weights[f"supernet/{place}/conv/kernel"], stride)
+        value = self.chosen[place]
+        option, scope = block.options[value], f"{place}/{block.scope(value)}"
+        for number, (_, dilation) in enumerate(option, 1):
+            suffix = str(number) if len(option) > 1 else ""
+            x = conv(x, self.weights[f"supernet/{scope}/conv{suffix}/kernel"], stride if number == 1 else 1, dilation)
+            if number < len(option):
+                x = self._bn_relu(f"{scope}/bn{suffix}", x)
+        return x
 
-    def _deep(self, place: str, position: int, x: np.ndarray) -> np.ndarray:
-        depth = DEPTH_OF[self.code[position]]
-        for block in range(1, depth + 1):
-            scope = f"supernet/{place}/deep{depth}/block{block}"
+    def _deep(self, place: str, x: np.ndarray) -> np.ndarray:
+        block, value = self.space.block(place), self.chosen[place]
+        for number in range(1, block.options[value] + 1):
+            scope = f"supernet/{place}/{block.scope(value)}/block{number}"
             y = np.maximum(self._norm(scope + "/bn1", conv(x, self.weights[scope + "/conv1/kernel"])), 0)
             y = self._norm(scope + "/bn2", conv(y, self.weights[scope + "/conv2/kernel"]))
             x = np.maximum(x + y, 0)
         return x
+
+
+def mean_statistics(noted: Sequence[Statistics]) -> Statistics:
+    """The plain mean over batches of means and variances."""
+    return {name: tuple(np.mean([one[name][i] for one in noted], axis=0) for i in (0, 1)) for name in noted[0]}  # type: ignore
+
+
+def batch_statistics(weights: Dict[str, np.ndarray], code: Sequence[int], images: np.ndarray) -> Statistics:
+    """Mean and biased variance in front of every batch norm of a subnet, of one batch."""
+    network = Network(weights, code)
+    network.forward(images)
+    return network.noted
+
+
+def predicted_flow(
+    weights: Dict[str, np.ndarray], code: Sequence[int], statistics: Statistics, images: np.ndarray
+) -> np.ndarray:
+    """Flow at full resolution, [B, H, W, 2] in pixels."""
+    return residual_sums(Network(weights, code, statistics).forward(images))[-1][..., :2]
+
+
+def path_loss(
+    weights: Dict[str, np.ndarray],
+    code: Sequence[int],
+    images: np.ndarray,
+    flow: np.ndarray,
+    piece: int = 0,
+    **how: Any,
+) -> float:
+    """The loss of one path: the mean over the pieces of a batch (0: the batch in one piece), BN by piece."""
+    size = piece or len(images)
+    return float(
+        np.mean(
+            [
+                loss(Network(weights, code).forward(images[i : i + size]), flow[i : i + size], **how)
+                for i in range(0, len(images), size)
+            ]
+        )
+    )
 
 
 def residual_sums(outputs: Sequence[np.ndarray]) -> List[np.ndarray]:

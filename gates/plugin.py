@@ -10,13 +10,14 @@ tests).
 import argparse
 import importlib
 import json
+import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Generator, List, Optional
+from typing import Any, Dict, Generator, List, Optional, Tuple
 
 import pytest
 
-from gates import asserts, controller
+from gates import asserts, controller, spaces
 from gates.clauses import Table
 
 _GATE_FILE = re.compile(r"test_gate(\d+)")
@@ -26,6 +27,9 @@ _CLAUSE_IN_ID = re.compile(r"\[([^\[\]]+)\]$")
 def pytest_addoption(parser: Any) -> None:
     group = parser.getgroup("gates", "gates (python -m gates --help explains them)")
     group.addoption("--require_gpu", action="store_true", help="refuse to run gates unless TensorFlow sees a GPU")
+    group.addoption(
+        "--space", choices=sorted(spaces.SPACES), default=spaces.DEFAULT, help="search space under test (%(default)s)"
+    )
     group.addoption("--gate-leg", type=int, default=0, help=argparse.SUPPRESS)
     group.addoption("--gate-report", default="", help=argparse.SUPPRESS)
     group.addoption("--gate-selection", action="store_true", help=argparse.SUPPRESS)
@@ -52,6 +56,7 @@ def pytest_configure(config: Any) -> None:
     for gate in table.gates:
         config.addinivalue_line("markers", f"gate{gate}: clauses of gate {gate}; added by the plugin")
     if config.option.gate_leg:
+        os.environ[spaces.VARIABLE] = config.option.space  # for the gates' modules, and for the commands that they run
         asserts.table = table
         config.pluginmanager.register(LegRecorder(config, table), "gate-leg")
 
@@ -138,6 +143,8 @@ class LegRecorder:
         self.problems: List[str] = []
         self.collect_errors: List[str] = []
         self.results: Dict[str, Dict[str, Any]] = {}
+        self.attempts: Dict[Tuple[str, str], int] = {}
+        self.repeated: List[str] = []  # clauses whose test was called more than once
 
     # Within the process that runs the tests (a worker, under xdist).
 
@@ -158,12 +165,28 @@ class LegRecorder:
         if crash is not None:
             crash.message = named(crash.message, clause_of(item.nodeid))
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: Any) -> None:
+        self._count(item, "setup")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: Any) -> None:
+        self._count(item, "call")
+
+    def _count(self, item: Any, phase: str) -> None:
+        """Counts attempts, for whatever reason and by whatever plugin a test is run again."""
+        clause = clause_of(item.nodeid) or item.nodeid
+        self.attempts[clause, phase] = self.attempts.get((clause, phase), 0) + 1
+        if self.attempts[clause, phase] > 1 and clause not in self.repeated:
+            self.repeated.append(clause)
+
     # Within the process that the user sees.
 
     def pytest_testnodedown(self, node: Any, error: Any) -> None:
         for problem in getattr(node, "workeroutput", {}).get("gate_problems", []):
             if problem not in self.problems:
                 self.problems.append(problem)
+        self.repeated += getattr(node, "workeroutput", {}).get("gate_repeated", [])
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
@@ -176,7 +199,7 @@ class LegRecorder:
             result.update(status="failed", text=first_line(report))
         elif report.skipped and result["status"] != "failed":
             result.update(status="skipped", text=first_line(report))
-        elif report.when == "call" and report.passed:
+        elif report.when == "call" and report.passed and result["status"] != "failed":
             result.update(status="passed")
         if result["status"] == "passed":
             result["text"] = dict(report.user_properties).get("checked", result["text"])
@@ -196,11 +219,13 @@ class LegRecorder:
     def pytest_sessionfinish(self, session: Any) -> None:
         if self.worker:
             self.config.workeroutput["gate_problems"] = self.problems
+            self.config.workeroutput["gate_repeated"] = self.repeated
             return
         if self.problems:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if self.config.option.gate_report:
             report = {"clauses": self.rows(), "problems": self.problems, "collect_errors": self.collect_errors}
+            report["repeated"] = sorted(set(self.repeated))
             Path(self.config.option.gate_report).write_text(json.dumps(report), encoding="utf-8")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -1,7 +1,7 @@
 """Says, as one JSON line on stdout, where a gate runs: commit, versions, device, hash of the configuration.
 
-Run as `python -m gates.probe CONFIG.yaml` in the project's folder, in a process of its own, so that the gate runner
-never imports TensorFlow and never holds a GPU.
+Run as `python -m gates.probe CONFIG.yaml SPACE` in the project's folder, in a process of its own, so that the gate
+runner never imports TensorFlow and never holds a GPU.
 """
 
 import json
@@ -21,12 +21,12 @@ def tensorflow_facts() -> Tuple[str, str]:
     return tf.__version__, device_names()
 
 
-def config_hash(path: str) -> Optional[str]:
-    """Hash of the configuration file, or None if it cannot be loaded (gate 1 says why, in its own words)."""
+def config_hash(path: str, space: str) -> Optional[str]:
+    """Hash of the configuration file on a search space; None if it cannot be loaded (gate 1 says why in its words)."""
     try:
         from edgeflownas import config
 
-        return config.config_hash(config.load(path, {})[0])
+        return config.config_hash(config.load(path, {"network.space": space})[0])
     except (ImportError, UserError, OSError) as error:
         print(f"configuration {path} not hashed: {error}", file=sys.stderr)
         return None
@@ -42,7 +42,7 @@ def main() -> None:
                 "dirty": dirty,
                 "versions": versions(version),
                 "device": device,
-                "config_hash": config_hash(sys.argv[1]),
+                "config_hash": config_hash(*sys.argv[1:3]),
             }
         )
     )

@@ -5,56 +5,57 @@ formats and share nothing with the code under test, apart from TensorFlow's read
 """
 
 import csv
-import hashlib
 import json
 import os
 import shlex
 import shutil
+import signal as signals
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import filelock
 import numpy as np
-from PIL import Image
 
-from edgeflownas.data.synthetic import make_dataset
+from gates import dataset, spaces
 from gates.commands import ROOT, Done, run, workplace
 
 CONFIG = "configs/supernet_fc2_180x240.yaml"
 TRAIN = "python wrappers/run_supernet_train.py"
 EVALUATE = "python -m edgeflownas.nas.supernet_eval"
 
-# The shipped configuration, made small: 11 training samples in 3 steps of 3 per epoch, 3 for validation, six epochs.
-SAMPLES, VALIDATION, BATCH, STEPS_PER_EPOCH, NUM_EPOCHS = 11, 3, 3, 3, 6
-HEIGHT, WIDTH, CHANNELS, LR = 64, 67, 2, 2e-3
+# The shipped configuration, made small. Batches of BN re-estimation hold one sample, and there are eight training
+# samples: the shipped eight batches are then each of them once, so that the gates know them without asking.
+SAMPLES, VALIDATION, BATCH, STEPS_PER_EPOCH, NUM_EPOCHS = 8, 3, 2, 4, 6
+HEIGHT, WIDTH, CHANNELS, LR, WD, CLIP = dataset.HEIGHT, dataset.WIDTH, 2, 2e-3, 4e-5, 5.0
 SIZE = {
     "data.input_height": HEIGHT,
     "data.input_width": WIDTH,
     "network.init_channels": CHANNELS,
-    "eval.batch_size": 2,
+    "eval.batch_size": 1,
     "train.lr": LR,
 }
 REAL = 2e-6  # relative: recorded reals are float32
-SMALL = dict(SIZE, **{"train.batch_size": BATCH, "train.num_epochs": NUM_EPOCHS})
+
+
+def small_settings(**changed: Any) -> Dict[str, Any]:
+    """The settings of a small run, on the space under test; `changed` has `__` for the dot of a key."""
+    settings = dict(SIZE, **{"train.batch_size": BATCH, "train.num_epochs": NUM_EPOCHS})
+    if spaces.chosen().name != spaces.DEFAULT:
+        settings["network.space"] = spaces.chosen().name
+    return dict(settings, **{key.replace("__", "."): value for key, value in changed.items()})
 
 
 def flags(settings: Dict[str, Any]) -> str:
     """Settings as the command line takes them."""
-    return " ".join(f"--set {key}={value}" for key, value in settings.items())
+    return " ".join(f"--set {key}={shlex.quote(str(value))}" for key, value in settings.items())
 
 
-def small_train(data: Path, settings: Dict[str, Any] = SMALL) -> str:
+def small_train(data: Path, **changed: Any) -> str:
     """The training command of a small run; more flags may follow."""
-    return f"{TRAIN} --config {CONFIG} --base_path {shlex.quote(str(data))} {flags(settings)}"
-
-
-def small_data(folder: Path, train: int = SAMPLES, test: int = VALIDATION) -> Path:
-    """A synthetic set with frames of 71x83 pixels, a little larger than the crop."""
-    make_dataset(str(folder), train, test, 1, height=71, width=83)
-    return folder
+    return f"{TRAIN} --config {CONFIG} --base_path {shlex.quote(str(data))} {flags(small_settings(**changed))}"
 
 
 def once(tmp_path_factory: Any, name: str, make: Callable[[Path], None]) -> Path:
@@ -79,13 +80,24 @@ def logged(folder: Path, command: str, environment: Optional[Dict[str, str]] = N
     return done
 
 
+def batch(folder: Path, commands: List[str], environment: Optional[Dict[str, str]] = None) -> None:
+    """Like `logged` for each of the commands, all in one process. Raises if that process itself fails."""
+    path = folder / "batch.json"
+    path.write_text(json.dumps(commands))
+    done = run(f"python -m gates.batch {shlex.quote(str(path))}", folder, environment)
+    if done.code:
+        raise RuntimeError(f"gates.batch ended with {done.code}: {done.err[-500:]}")
+
+
 def ends(folder: Path) -> List[Done]:
     """How the commands ended that `logged` ran there, in order."""
     return [Done(**json.loads(line)) for line in (folder / "commands.jsonl").read_text().splitlines()]
 
 
-def logged_until(folder: Path, command: str, ready: Callable[[], bool], signal: int) -> None:
-    """Like `logged`, but sends `signal` as soon as `ready()`."""
+def logged_until(
+    folder: Path, command: str, ready: Callable[[], bool], signal: int, meanwhile: Optional[Callable[[], None]] = None
+) -> None:
+    """Like `logged`, but sends `signal` as soon as `ready()`; before that it holds the process for `meanwhile()`."""
     words = shlex.split(command)
     child = subprocess.Popen(
         [sys.executable] + words[1:],
@@ -94,9 +106,17 @@ def logged_until(folder: Path, command: str, ready: Callable[[], bool], signal: 
         stderr=subprocess.PIPE,
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
         universal_newlines=True,
+        # In a shell's background SIGINT is ignored, and children inherit that.
+        preexec_fn=lambda: signals.signal(signals.SIGINT, signals.default_int_handler),
     )
     while child.poll() is None and not ready():
-        time.sleep(0.01)
+        time.sleep(0.005)
+    if meanwhile is not None:
+        child.send_signal(signals.SIGSTOP)
+        try:
+            meanwhile()
+        finally:
+            child.send_signal(signals.SIGCONT)
     child.send_signal(signal)
     out, err = child.communicate()
     with open(str(folder / "commands.jsonl"), "a") as log:
@@ -184,8 +204,8 @@ def applied_gradient(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray]
 def applied_learning_rate(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray], step: int) -> float:
     """The rate of cycle `step` (from 0), from nothing but the checkpoints before and after it.
 
-    Adam moves a weight by lr * sqrt(1 - 0.999^n) / (1 - 0.9^n) * m / (sqrt(v) + 1e-8), n = step + 1. Weights are float32:
-    their rounding averages out in the quotient of inner products.
+    Adam moves a weight by lr * sqrt(1 - 0.999^n) / (1 - 0.9^n) * m / (sqrt(v) + 1e-8), n = step + 1. Weights are
+    float32: their rounding averages out in the quotient of inner products.
     """
     first, second = adam_slots(after)
     moved, direction = [], []
@@ -194,45 +214,3 @@ def applied_learning_rate(before: Dict[str, np.ndarray], after: Dict[str, np.nda
         direction.append((first[name].astype(np.float64) / (np.sqrt(second[name].astype(np.float64)) + 1e-8)).ravel())
     both = np.concatenate(moved), np.concatenate(direction)
     return float(both[0] @ both[1] / (both[1] @ both[1]) * (1 - 0.9 ** (step + 1)) / np.sqrt(1 - 0.999 ** (step + 1)))
-
-
-# ---- the data, read from its files
-
-
-class Crops(NamedTuple):
-    """A batch as arrays: images uint8 [B, H, W, 6], flow float32 [B, H, W, 2] in pixels."""
-
-    images: np.ndarray
-    flow: np.ndarray
-
-    def digest(self) -> str:
-        return hashlib.sha256(self.images.tobytes() + self.flow.tobytes()).hexdigest()
-
-
-def read_frame_pair(data: Path, name: str) -> Tuple[np.ndarray, np.ndarray]:
-    """A whole sample: (uint8 [h, w, 6], float32 [h, w, 2]); `name` is like "train/0000003"."""
-    frames = [np.array(Image.open(str(data / (name + f"-img_{i}.png")))) for i in (0, 1)]
-    content = (data / (name + "-flow_01.flo")).read_bytes()
-    width, height = np.frombuffer(content, "<i4", 2, 4)
-    flow = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2)
-    return np.concatenate(frames, axis=2), flow
-
-
-def read_crops(data: Path, crops: Sequence[Sequence[Any]], height: int = HEIGHT, width: int = WIDTH) -> Crops:
-    """The batch of crops [name, top, left]."""
-    pairs = [
-        (read_frame_pair(data, name), slice(top, top + height), slice(left, left + width)) for name, top, left in crops
-    ]
-    return Crops(
-        np.stack([pair[0][y, x] for pair, y, x in pairs]),
-        np.ascontiguousarray(np.stack([pair[1][y, x] for pair, y, x in pairs])),
-    )
-
-
-def centre_crops(data: Path, names: Sequence[str], height: int = HEIGHT, width: int = WIDTH) -> Crops:
-    """The centre crops of samples."""
-    crops = []
-    for name in names:
-        size = read_frame_pair(data, name)[1].shape
-        crops.append((name, (size[0] - height) // 2, (size[1] - width) // 2))
-    return read_crops(data, crops, height, width)

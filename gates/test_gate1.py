@@ -1,36 +1,18 @@
-"""Gate 1: command line, configuration, architecture code. Nothing here needs TensorFlow."""
+"""Gate 1, command line and configuration. Nothing here needs TensorFlow."""
 
-import itertools
 import os
 import re
 
-import numpy as np
 import yaml
-from hypothesis import Phase, find, given, settings
-from hypothesis import strategies as st
 
 from edgeflownas import command_line, config
 from edgeflownas.errors import UserError
-from edgeflownas.nas import arch_codec
-from edgeflownas.nas.search_space import SPACE, SearchSpace
-from gates.asserts import assert_contains, assert_equal, assert_true, clause
-from gates.commands import ROOT, assert_refused, assert_succeeded, run, run_all, workplace
+from gates import clauses, keys
+from gates.asserts import assert_contains, assert_equal, assert_le, assert_true, clause
+from gates.commands import ROOT, assert_refused, assert_succeeded, children_seconds, run, run_all, workplace
 
 CONFIG = "configs/supernet_fc2_180x240.yaml"
 TRAIN = "python wrappers/run_supernet_train.py"
-
-# The table of the specification (spec/02, section 4), written out: code position -> (block, what 0, 1 and 2 mean).
-MEANING = [
-    ("EB0", ("Deep1", "Deep2", "Deep3")),
-    ("EB1", ("Deep1", "Deep2", "Deep3")),
-    ("DB0", ("Deep1", "Deep2", "Deep3")),
-    ("DB1", ("Deep1", "Deep2", "Deep3")),
-    ("H0Out", ("7x7", "5x5", "3x3")),
-    ("H1", ("7x7", "5x5", "3x3")),
-    ("H1Out", ("7x7", "5x5", "3x3")),
-    ("H2", ("7x7", "5x5", "3x3")),
-    ("H2Out", ("7x7", "5x5", "3x3")),
-]
 
 # The locked choices (spec/02, section 3), as keys of the configuration.
 LOCKED = {
@@ -75,7 +57,7 @@ def test_dry_run_prints_every_value_with_its_origin(tmp_path):
         if len(parts) == 3:
             printed[parts[0]] = (parts[1], parts[2])
     in_file = yaml.safe_load((ROOT / CONFIG).read_text(encoding="utf-8"))
-    want = {"runtime." + name: (repr(value), "default") for name, value in vars(config.RuntimeConfig()).items()}
+    want = {key.name: (repr(key.default), "default") for key in config.KEYS.values()}
     for section, values in in_file.items():
         want.update({f"{section}.{name}": (repr(value), CONFIG) for name, value in values.items()})
     want["train.lr"] = ("0.003", "command line")
@@ -105,16 +87,20 @@ def test_dry_run_never_imports_tensorflow(tmp_path):
     )
 
 
+# Keys whose values must fit: to the spaces there are, to one another, to the batch size.
+VALID = {"network.space": ["edgeflownet_v2"], "network.arch_code": [], "train.micro_batch_size": [1, 1]}
+
+
 def other_values(key):
     """Two valid values of a configuration key, both unlike its default; fewer for a key with fewer choices."""
     if key.choices:
         return [choice for choice in key.choices if choice != key.default]
     if isinstance(key.default, bool):
         return [not key.default]
+    if key.name in VALID:
+        return VALID[key.name]
     if isinstance(key.default, str):
         return ["one", "two"]
-    if key.name == "train.micro_batch_size":
-        return [1, 1]  # it must divide the batch size
     return (
         [key.default + 2, key.default + 3] if isinstance(key.default, int) else [key.default + 0.5, key.default + 0.25]
     )
@@ -198,7 +184,8 @@ def test_wrong_type_is_refused(tmp_path):
     path = workplace(tmp_path) / "run.yaml"
     for key in config.KEYS.values():
         section, name = key.name.split(".")
-        for value in wrong[type(key.default)]:
+        whole_number_too = key.name == "runtime.gpu_device"  # YAML's 0 is the text "0" there
+        for value in wrong[type(key.default)][1 if whole_number_too else 0 :]:
             path.write_text(yaml.safe_dump({section: {name: value}}), encoding="utf-8")
             said = refusal(path)
             assert_true(
@@ -245,177 +232,79 @@ def test_shipped_configuration_holds_the_locked_choices():
         assert_equal(what=name, got=loaded[name], want=want)
 
 
-# ---- architecture code
+# ---- the rest of the command line
 
 
-def spellings(code):
-    """Every accepted spelling of a code, by name."""
-    return {
-        "tuple": tuple(code),
-        "list": list(code),
-        "int32 array": np.array(code, np.int32),
-        "list of NumPy ints": [np.uint8(value) for value in code],
-        "commas": ",".join(map(str, code)),
-        "digits": "".join(map(str, code)),
-    }
+@clause("G1.13")
+def test_no_key_is_left_out_of_the_run_in_which_all_are_changed():
+    known = set(config.KEYS)
+    accounted = [*keys.CHANGED, *keys.ELSEWHERE, *[key for key in keys.NO_EFFECT if key not in keys.CHANGED]]
+    assert_equal(what="keys accounted for, each once", got=sorted(accounted), want=sorted(known))
+    for key, (_, checked_by) in keys.ELSEWHERE.items():
+        assert_true(what=key, ok=clauses.TABLE.get(checked_by), got=checked_by, want="a clause of the table")
+    shipped = config.flat(config.load(str(ROOT / CONFIG), {})[0])
+    changed = config.flat(config.load(str(ROOT / CONFIG), keys.CHANGED)[0])
+    for key in keys.CHANGED:
+        assert_true(what=key, ok=changed[key] != shipped[key], got=changed[key], want="a value that is not shipped")
+        checked_by = clauses.TABLE.get(keys.CHECKED_BY.get(key, ""))
+        assert_true(what=key, ok=checked_by or key in keys.NO_EFFECT, got=checked_by, want="a clause or a reason")
 
 
-def refusal_of(code):
-    """The message with which the codec refuses `code`, or what it did instead."""
-    try:
-        return str(arch_codec.parse(code))
-    except ValueError as error:
-        return str(error)
+SPY = """
+import json, os
+open(os.environ["SPY"], "w").write(json.dumps(os.environ.get("CUDA_VISIBLE_DEVICES")))
+raise ImportError("spy")
+"""
 
 
-@clause("G1.7")
-def test_every_wrong_length_is_refused():
-    lengths = st.one_of(st.integers(0, 8), st.integers(10, 3000))
-    for wanted in (0, 8, 10, 100):  # the strategy draws short and long
-        find(lengths, lambda length, wanted=wanted: length >= wanted if wanted > 9 else length == wanted)
-
-    def check(code):
-        want = f"length=9 required, got {len(code)}"
-        for name, spelled in spellings(code).items():
-            if name != "commas" or len(code) > 1:
-                assert_contains(what=name, got=refusal_of(spelled), want=want, length=len(code))
-
-    for length in list(range(9)) + list(range(10, 40)):
-        check([length % 3] * length)
-
-    @settings(max_examples=100, phases=[Phase.generate])
-    @given(lengths, st.randoms(use_true_random=False))
-    def drawn(length, draw):
-        check([draw.choice((0, 1, 2)) for _ in range(length)])
-
-    drawn()
-
-
-def one_of_these(*values):
-    """Of values that need not be hashable."""
-    return st.integers(0, len(values) - 1).map(lambda i: values[i])
+@clause("G1.14")
+def test_gpu_device_reaches_tensorflow(tmp_path):
+    """What CUDA_VISIBLE_DEVICES is when TensorFlow is imported: a spy lies where Python looks for it first."""
+    spy = tmp_path / "spy" / "tensorflow"
+    spy.mkdir(parents=True)
+    (spy / "__init__.py").write_text(SPY)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    workplace(folder)
+    flags = {"--gpu_device 3": "3", "--gpu_device -1": "-1", "": "0"}
+    cases = [("python -m edgeflownas.nas.model_shape_check", words, want) for words, want in flags.items()]
+    flags.update({"--set runtime.gpu_device=5": "5", "--gpu_device 3 --deterministic": "-1"})
+    cases += [(TRAIN, words, want) for words, want in flags.items()]
+    for command, words, want in cases:
+        seen = tmp_path / "seen"
+        path = {"PYTHONPATH": os.pathsep.join([str(spy.parent), str(ROOT)]), "SPY": str(seen)}
+        run(f"{command} {words}", folder, path)
+        got = seen.read_text() if seen.exists() else "no import"
+        assert_equal(what="CUDA_VISIBLE_DEVICES", got=got, want=f'"{want}"', command=command, words=words)
+        seen.unlink()
 
 
-# Wrong values by kind; a value of each kind is put into every position of a right code.
-WRONG = {
-    "bool": st.booleans(),
-    "float": st.floats(),
-    "float that equals an option": st.sampled_from([0.0, 1.0, 2.0]),
-    "None": st.none(),
-    "text": st.text(max_size=4),
-    "text that reads like an option": st.sampled_from(["0", "1", "2", "1 ", " 2", "+1", "\u0661"]),
-    "bytes": st.binary(max_size=2),
-    "NumPy scalar of the wrong kind": one_of_these(
-        np.float32(1), np.float64(0), np.bool_(True), np.str_("1"), np.timedelta64(1), np.complex64(1)
-    ),
-    "NumPy int out of range": st.sampled_from([np.int8(-1), np.uint8(3), np.int64(2**40)]),
-    "negative int": st.integers(max_value=-1),
-    "int of 3 or more": st.integers(min_value=3),
-    "nested": one_of_these([0], (1,), [[2]], {}, np.array([1]), np.array(1)),
-}
-
-
-def assert_wrong_value(code, position, value):
-    __tracebackhide__ = True
-    plain = repr(value.item() if isinstance(value, np.generic) else value)
-    shown = plain if plain.isprintable() and plain.isascii() and len(plain) < 20 else ""  # longer ones are shortened
-    said = refusal_of(code)
-    for phrase in ("value must be in {0,1,2}", f"position {position} ", "block " + MEANING[position][0], shown):
-        assert_contains(what="refusal", got=said, want=phrase, code=code)
-
-
-@clause("G1.8")
-def test_every_wrong_value_is_refused():
-    codes = st.lists(st.integers(0, 2), min_size=9, max_size=9)
-    for kind, case in {
-        "float": np.isnan,
-        "negative int": lambda value: value < -(2**70),
-        "text": lambda value: value == "",
-        "int of 3 or more": lambda value: value == 3,
-    }.items():
-        find(WRONG[kind], case)  # the strategy can draw it
-
-    @settings(max_examples=20, phases=[Phase.generate])  # not made smaller: as they are drawn, they are small
-    @given(st.fixed_dictionaries(WRONG), codes)
-    def in_sequences(one_of_each_kind, right):
-        for value in one_of_each_kind.values():
-            for position in range(9):
-                code = list(right)
-                code[position] = value
-                assert_wrong_value(code, position, value)
-                assert_wrong_value(tuple(code), position, value)
-
-    almost = st.sampled_from(
-        ["", "1 ", " 1", "\t2", "+1", "-0", "01", "1.0", "1e0", "0x1", "\u0661", "\uff11", "3", "-1"]
+@clause("G1.16")
+def test_the_single_model_trainers_command_is_understood(tmp_path):
+    """Its flags, as the training plan quotes them (section 10)."""
+    words = (
+        "--gpu_device 0 --num_epochs 400 --batch_size 32 --lr 1e-4 "
+        "--network_module edgeflownas.network.MultiScaleResNet_supernet "
+        "--load_checkpoint --resume_experiment_name x_fast --experiment_name x_fast --fast_mode"
     )
-
-    @settings(max_examples=100, phases=[Phase.generate])
-    @given(
-        st.characters(blacklist_characters="012,"),
-        st.one_of(almost, st.text(st.characters(blacklist_characters=","), max_size=3)),
-        codes,
-    )
-    def in_texts(character, part, right):
-        for position in range(9):
-            parts = [str(value) for value in right]
-            parts[position] = character
-            assert_wrong_value("".join(parts), position, character)
-            parts[position] = part
-            if part not in ("0", "1", "2"):
-                assert_wrong_value(",".join(parts), position, part)
-
-    in_sequences()
-    in_texts()
-
-
-@clause("G1.9")
-def test_every_code_round_trips_in_every_spelling():
-    codes = list(itertools.product(range(3), repeat=9))
-    assert_equal(what="number of codes", got=len(codes), want=19683)
-    for code in codes:
-        spelled = spellings(code)
-        for name, spelling in spelled.items():
-            got = arch_codec.parse(spelling)
-            if got != code or set(map(type, got)) != {int}:  # a check per code would quote 118,098 of them
-                assert_equal(what="parse of the " + name, got=got, want=code)
-        if arch_codec.to_text(code) != spelled["commas"] or arch_codec.to_digits(code) != spelled["digits"]:
-            assert_equal(
-                what="text",
-                got=(arch_codec.to_text(code), arch_codec.to_digits(code)),
-                want=(spelled["commas"], spelled["digits"]),
-            )
-
-
-@clause("G1.10")
-def test_every_position_and_value_means_what_the_table_says():
-    for value in range(3):
-        code = [(value + position) % 3 for position in range(9)]
-        want = [(name, labels[chosen]) for (name, labels), chosen in zip(MEANING, code)]
-        assert_equal(what="meaning", got=list(arch_codec.describe(code).items()), want=want, code=code)
-
-
-@clause("G1.11")
-def test_self_test_passes(tmp_path):
-    done = run("python -m edgeflownas.nas.arch_codec --self_test", tmp_path)
+    done = run(f"{TRAIN} {words} --dry_run", workplace(tmp_path))
     assert_succeeded(done)
-    assert_contains(got=done.out, want="arch_codec self test passed: 19683 codes")
-
-
-@clause("G1.12")
-def test_self_test_fails_when_the_codec_is_broken(monkeypatch, capsys):
-    parse, describe = arch_codec.parse, arch_codec.describe
-    faults = {
-        "parse": ("reads the code backwards", lambda code, *space: parse(code, *space)[::-1]),
-        "_is_int": ("takes True for 1", lambda found: isinstance(found, (int, np.integer))),
-        "describe": ("names one block wrongly", lambda code, *space: dict(describe(code, *space), H2="7x7")),
-        "to_text": ("leaves the last value out", lambda code, *space: ",".join(map(str, parse(code, *space)[:-1]))),
+    printed = {line.split()[0]: line.split()[1] for line in done.out.splitlines() if len(line.split()) > 2}
+    want = {
+        "runtime.gpu_device": "'0'",
+        "train.num_epochs": "400",
+        "train.batch_size": "32",
+        "train.lr": "0.0001",
+        "runtime.experiment_name": "'x_fast'",
+        "runtime.fast_mode": "True",
     }
-    smaller = SearchSpace(tuple(block._replace(options=block.options[:2]) for block in SPACE.blocks))
-    for name, (fault, broken) in faults.items():
-        with monkeypatch.context() as patch:
-            patch.setattr(arch_codec, name, broken)
-            problems = arch_codec.self_test(smaller)[1]
-            assert_true(what="self test of 512 codes", ok=problems, got=problems, want="problems", fault=fault)
-    monkeypatch.setattr(arch_codec, "_is_int", faults["_is_int"][1])
-    assert_equal(what="exit code", got=arch_codec.main(["--self_test"]), want=1)
-    assert_contains(what="verdict", got=capsys.readouterr().out, want="arch_codec self test FAILED")
+    assert_equal(what="configuration", got={key: printed.get(key) for key in want}, want=want)
+
+
+@clause("G1.17")
+def test_help_and_dry_run_answer_in_two_seconds(tmp_path):
+    workplace(tmp_path)
+    for words in ("--help", f"--config {CONFIG} --dry_run"):
+        before = children_seconds()
+        assert_succeeded(run(f"{TRAIN} {words}", tmp_path))
+        assert_le(what="processor time", got=children_seconds() - before, want=2.0, unit="s", words=words)

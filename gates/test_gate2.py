@@ -7,26 +7,30 @@ import json
 import numpy as np
 import pytest
 
-from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle
-from gates import chi_square, oracles
+from edgeflownas.nas import fair_sampler
+from gates import chi_square, oracles, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
 from gates.commands import assert_succeeded, run
+from gates.in_process import Subnets, images, package_space, variables_of, variables_with_code_built_in
+from gates.weights import assert_glorot
 
-BLOCKS = ("EB0", "EB1", "DB0", "DB1", "H0Out", "H1", "H1Out", "H2", "H2Out")
-BASELINE = (0, 0, 0, 0, 0, 1, 0, 0, 0)
+SPACE = spaces.chosen()
+BLOCKS = SPACE.names
 ODD = (71, 83)  # odd at the input and at /2, /4 and /8
 # Odd at one encoder stage each, by height and by width: the input, /2, /4, /8 or /16.
 ODD_SIZES = ((95, 80), (94, 95), (92, 94), (88, 92), (80, 88))
+# The network in float32 against NumPy in float64: relative to the largest output. Measured: 2e-6 to 6e-6.
+FLOAT32 = 2e-5
 
-# SHA-256 of the codes of cycles 0..299 of seed 42, little-endian int32 [300, 3, 9]: RandomState's stream is frozen.
-SEQUENCE_SHA256 = "59168872541a2c9e636d7d075fde6009f3e42a0a6cc4b86a863235ecb556fe18"
+
+def fair_cycle(seed, t):
+    """Codes of cycle `t`, [paths, blocks]."""
+    return fair_sampler.fair_cycle(seed, t, package_space())
 
 
 @pytest.fixture(scope="module")
 def full():
     """The supernet of the specification, 32 channels."""
-    from gates.helpers_network import Subnets
-
     subnets = Subnets(32, [(180, 240), ODD])
     yield subnets
     subnets.session.close()
@@ -35,10 +39,8 @@ def full():
 @pytest.fixture(scope="module")
 def twenty(full):
     """[(code, its three outputs)] of twenty random codes at 180x240, batch 2."""
-    from gates.helpers_network import images
-
-    numbers = np.random.RandomState(20).permutation(3**9)[:20]
-    codes = np.stack(np.unravel_index(numbers, [3] * 9), axis=1)
+    numbers = np.random.RandomState(20).permutation(SPACE.size)[:20]
+    codes = np.stack(np.unravel_index(numbers, SPACE.counts), axis=1)
     pixels = images(1, 180, 240)
     return [(tuple(code.tolist()), full.run(code, pixels)) for code in codes]
 
@@ -46,8 +48,6 @@ def twenty(full):
 @pytest.fixture(scope="module")
 def narrow():
     """A narrow supernet at many input sizes: sizes do not depend on the width."""
-    from gates.helpers_network import Subnets
-
     subnets = Subnets(2, [(172, 224)] + list(ODD_SIZES))
     yield subnets
     subnets.session.close()
@@ -55,7 +55,7 @@ def narrow():
 
 @pytest.fixture(scope="module")
 def cycles():
-    """Cycles 0..299 of seed 42, [300, 3, 9]."""
+    """Cycles 0..299 of seed 42, [300, paths, blocks]."""
     return np.stack([fair_cycle(42, t) for t in range(300)])
 
 
@@ -63,7 +63,7 @@ def cycles():
 def test_twenty_random_codes_run_forward(twenty):
     assert_equal(what="different codes", got=len({code for code, _ in twenty}), want=20)
     options = {(position, value) for code, _ in twenty for position, value in enumerate(code)}
-    assert_equal(what="options used", got=len(options), want=27)
+    assert_equal(what="options used", got=len(options), want=sum(SPACE.counts))
     for code, outputs in twenty:
         for scale, output in enumerate(outputs):
             bad = int(np.sum(~np.isfinite(output)))
@@ -85,10 +85,8 @@ def test_output_sizes_at_180x240(twenty):
 
 
 def assert_sizes(subnets, height, width, want):
-    from gates.helpers_network import images
-
     __tracebackhide__ = True
-    outputs = subnets.run(BASELINE, images(2, height, width))
+    outputs = subnets.run(SPACE.baseline, images(2, height, width))
     assert_equal(
         what="output shapes",
         got=[output.shape for output in outputs],
@@ -121,45 +119,25 @@ def test_output_sizes_where_the_encoder_is_odd(narrow):
 def test_each_position_of_the_code_changes_the_output(full):
     """Each of both other values at each position, from three codes. A head's option reaches the outputs behind it
     only."""
-    from gates.helpers_network import images
-
     pixels = images(3, *ODD)
     reaches = {"H0Out": [0], "H1": [1, 2], "H1Out": [1], "H2": [2], "H2Out": [2]}
-    for code in ((0, 1, 2, 0, 1, 2, 0, 1, 2), (1, 2, 0, 1, 2, 0, 1, 2, 0), (2, 0, 1, 2, 0, 1, 2, 0, 1)):
+    for code in map(tuple, SPACE.fair_codes()[:3].tolist()):
         before = full.run(code, pixels)
-        for position, name in enumerate(BLOCKS):
-            for value in sorted({0, 1, 2} - {code[position]}):
+        for position, block in enumerate(SPACE.blocks):
+            for value in sorted(set(range(len(block.options))) - {code[position]}):
                 after = full.run(code[:position] + (value,) + code[position + 1 :], pixels)
                 changed = [scale for scale in range(3) if not np.array_equal(before[scale], after[scale])]
-                assert_equal(
-                    what=f"outputs that change with {name}",
-                    got=changed,
-                    want=reaches.get(name, [0, 1, 2]),
-                    code=code,
-                    value=value,
-                )
+                want = reaches.get(block.name, [0, 1, 2])
+                what = f"outputs that change with {block.name}"
+                assert_equal(what=what, got=changed, want=want, code=code, value=value)
 
 
 @clause("G2.4")
 def test_variables_do_not_depend_on_the_code():
     """Two graphs with a code built in; and every name and shape is the design's, for checkpoints outlive the code."""
-    from edgeflownas.nas.search_space import SPACE
-    from edgeflownas.network.layers import BatchStatistics
-    from edgeflownas.network.MultiScaleResNet_supernet import Supernet
-    from edgeflownas.network.routing import SinglePath
-    from edgeflownas.tfcompat import tf
-    from gates.helpers_network import expected_variables
-
-    want = sorted((name, shape) for name, shape in expected_variables(4).items())
-    for code in ((0,) * 9, (2, 1, 2, 1, 2, 1, 2, 1, 2)):
-        with tf.Graph().as_default():
-            net = Supernet(4)
-            net.forward(
-                tf.placeholder(tf.float32, [1, 64, 65, 6]),
-                SinglePath(tf.constant([code]), SPACE),
-                BatchStatistics(net.variables),
-            )
-            got = sorted((variable.op.name, tuple(variable.shape.as_list())) for variable in tf.global_variables())
+    want = sorted(spaces.expected_variables(SPACE, 4).items())
+    for code in (SPACE.fair_codes()[0].tolist(), SPACE.fair_codes()[-1].tolist()):
+        got = variables_with_code_built_in(code, 4)
         assert_equal(what="number of variables", got=len(got), want=len(want), code=code)
         for found, expected in zip(got, want):
             assert_equal(what="variable", got=found, want=expected, code=code)
@@ -167,33 +145,39 @@ def test_variables_do_not_depend_on_the_code():
 
 @clause("G2.5")
 def test_parameter_count(full):
+    want = spaces.trained_scalars(SPACE)
+    assert_equal(what="parameters by the gates' own table", got=want, want=SPACE.parameters)
     graph_count = sum(int(np.prod(variable.shape.as_list())) for variable in full.net.variables.trained.values())
-    assert_equal(what="trained scalars in the graph", got=graph_count, want=12122016)
-    assert_equal(what="parameter_count", got=full.net.variables.parameter_count, want=12122016)
+    assert_equal(what="trained scalars in the graph", got=graph_count, want=want)
+    assert_equal(what="parameter_count", got=full.net.variables.parameter_count, want=want)
+
+
+def assert_numpy_s(subnets, code, pixels):
+    """The three outputs of `code` are those of `gates/oracles.py`, NumPy in float64."""
+    __tracebackhide__ = True
+    outputs = subnets.run(code, pixels)
+    for scale, want in enumerate(oracles.Network(subnets.weights(), code).forward(pixels)):
+        atol = FLOAT32 * np.abs(want).max()
+        assert_close(what=f"output {scale}", got=outputs[scale], want=want, atol=atol, unit="px", code=code)
 
 
 @clause("G2.6")
 def test_baseline_is_the_plain_network(full):
-    """Against `gates/oracles.py`, NumPy in float64, at a size that is odd at nearly every stage."""
-    from gates.helpers_network import images
+    """At a size that is odd at nearly every stage."""
+    assert_numpy_s(full, SPACE.baseline, images(4, *ODD))
 
-    pixels = images(4, *ODD)
-    outputs = full.run(BASELINE, pixels)
-    for scale, want in enumerate(oracles.Network(full.weights(), BASELINE).forward(pixels)):
-        assert_close(
-            what=f"output {scale}",
-            got=outputs[scale],
-            want=want,
-            atol=5e-4 * np.abs(want).max(),
-            rtol=5e-4,
-            unit="px",
-            code=BASELINE,
-        )
+
+@clause("G2.6b")
+def test_every_option_is_the_plain_network_s(narrow):
+    for number, code in enumerate(SPACE.fair_codes().tolist()):
+        assert_numpy_s(narrow, code, images(5, *ODD_SIZES[number % len(ODD_SIZES)]))
 
 
 @clause("G2.7")
 def test_model_shape_check_command(tmp_path):
-    done = run("python -m edgeflownas.nas.model_shape_check --h 180 --w 240 --batch 2 --samples 20", tmp_path)
+    done = run(
+        "python -m edgeflownas.nas.model_shape_check --h 180 --w 240 --batch 2 --samples 20" + spaces.flag(), tmp_path
+    )
     assert_succeeded(done)
     lines = done.out.splitlines()
     right = [line for line in lines if line.endswith("45x60 90x120 180x240  finite, ok")]
@@ -205,25 +189,29 @@ def test_model_shape_check_command(tmp_path):
 
 
 @clause("G2.8")
-def test_each_option_is_used_once_per_cycle(cycles):
-    for block, name in enumerate(BLOCKS):
-        got = [int(np.sum(cycles[:, :, block] == option)) for option in range(3)]
-        assert_equal(what=f"uses of {name}'s options", got=got, want=[300, 300, 300], seed=42)
+def test_each_option_is_used_equally_often(cycles):
+    for position, block in enumerate(SPACE.blocks):
+        count = len(block.options)
+        got = [int(np.sum(cycles[:, :, position] == option)) for option in range(count)]
+        want = [300 * SPACE.paths // count] * count  # 300 each in v1
+        assert_equal(what=f"uses of {block.name}'s options", got=got, want=want, seed=42)
 
 
 @clause("G2.9")
 def test_gap_is_zero_after_every_cycle(cycles):
     """By a count of our own, and by the project's, which must also see a gap where there is one."""
-    uses, counts = np.zeros((9, 3), int), FairnessCounts()
+    counts = fair_sampler.FairnessCounts(package_space())
+    uses = [np.zeros(count, int) for count in SPACE.counts]
     for t, codes in enumerate(cycles):
         for code in codes:
-            uses[np.arange(9), code] += 1
+            for block, value in zip(uses, code):
+                block[value] += 1
         counts.add(codes)
-        gaps = {"own count": int((uses.max(axis=1) - uses.min(axis=1)).max()), "fairness_gap": counts.gap()}
+        gaps = {"own count": max(int(block.max() - block.min()) for block in uses), "fairness_gap": counts.gap()}
         assert_equal(what="gap", got=gaps, want={"own count": 0, "fairness_gap": 0}, seed=42, cycle=t)
-    counts.add(cycles[0, :2])
+    counts.add(SPACE.fair_codes()[:2])
     assert_equal(what="fairness_gap after two paths of a cycle", got=counts.gap(), want=1)
-    counts.add(cycles[0, :1])
+    counts.add(SPACE.fair_codes()[:1])
     assert_equal(what="fairness_gap after a path twice", got=counts.gap(), want=2)
 
 
@@ -231,7 +219,8 @@ def test_gap_is_zero_after_every_cycle(cycles):
 def test_sequence_is_the_same_in_every_process(tmp_path, cycles):
     program = (
         "import sys; from edgeflownas.nas.fair_sampler import fair_cycle; "
-        "sys.stdout.write(''.join(fair_cycle(42, t).tobytes().hex() for t in range(300)))"
+        f"from edgeflownas.nas.search_space import get_space; space = get_space('{SPACE.name}'); "
+        "sys.stdout.write(''.join(fair_cycle(42, t, space).tobytes().hex() for t in range(300)))"
     )
     want = cycles.tobytes().hex()
     for hash_seed in ("0", "1", "4294967295", "random"):
@@ -245,9 +234,11 @@ def test_sequence_is_the_same_in_every_process(tmp_path, cycles):
 
 @clause("G2.11")
 def test_sequence_has_the_recorded_digest(cycles):
-    assert_equal(what="shape and type", got=(cycles.shape, cycles.dtype.name), want=((300, 3, 9), "int32"))
+    assert_equal(
+        what="shape and type", got=(cycles.shape, cycles.dtype.name), want=((300, SPACE.paths, len(BLOCKS)), "int32")
+    )
     got = hashlib.sha256(cycles.astype("<i4").tobytes()).hexdigest()
-    assert_equal(what="SHA-256", got=got, want=SEQUENCE_SHA256, seed=42, cycles=300)
+    assert_equal(what="SHA-256", got=got, want=SPACE.sequence, seed=42, cycles=300)
 
 
 @clause("G2.12")
@@ -257,12 +248,25 @@ def test_different_seeds_give_different_sequences():
     assert_equal(what="different sequences", got=len(sequences), want=len(seeds))
 
 
+@clause("G2.12b")
+def test_a_cycle_is_a_pure_function_of_seed_and_step(cycles):
+    for t in (299, 0, 150, 7, 7, 298):
+        assert_equal(what="cycle alone, out of order", got=fair_cycle(42, t), want=cycles[t], step=t)
+    distinct = len({codes.tobytes() for codes in cycles})
+    assert_true(what="different cycles", ok=distinct >= 299, got=distinct, want="299 or 300")
+
+
 @pytest.fixture(scope="module")
-def permutations():
-    """Which of the six permutations each block of 6000 cycles has, [6000, 9], 0..5."""
-    number = {order: i for i, order in enumerate(itertools.permutations(range(3)))}
-    drawn = [fair_cycle(7, t) for t in range(6000)]
-    return np.array([[number.get(tuple(column), 6) for column in codes.T.tolist()] for codes in drawn])
+def arrangements():
+    """{block: which of its arrangements each of 6000 cycles has}, and how many arrangements there are."""
+    drawn = np.stack([fair_cycle(7, t) for t in range(6000)])
+    numbers = {}
+    for position, block in enumerate(SPACE.blocks):
+        column = sorted(list(range(len(block.options))) * (SPACE.paths // len(block.options)))
+        kinds = {order: i for i, order in enumerate(sorted(set(itertools.permutations(column))))}
+        of_block = [kinds.get(tuple(one), len(kinds)) for one in drawn[:, :, position].tolist()]
+        numbers[block.name] = (np.array(of_block), len(kinds))
+    return numbers
 
 
 # Chance that a right sampler fails a clause: below 1e-6, shared by its chi-square tests.
@@ -270,44 +274,37 @@ FALSE_ALARM = 1e-6
 
 
 @clause("G2.13a")
-def test_all_six_permutations_occur_equally_often(permutations):
-    for block, name in enumerate(BLOCKS):
-        counts = np.bincount(permutations[:, block], minlength=6)
-        assert_equal(
-            what="kinds of permutations of " + name, got=int(np.sum(counts > 0)), want=6, counts=counts.tolist()
-        )
-        p = chi_square.p_value(counts)
-        assert_true(
-            what="p of equal chances of " + name,
-            ok=p >= FALSE_ALARM / 9,
-            got=p,
-            want="at least 1e-6 / 9",
-            counts=counts.tolist(),
-        )
+def test_all_arrangements_occur_equally_often(arrangements):
+    for name, (drawn, kinds) in arrangements.items():
+        counts = np.bincount(drawn, minlength=kinds)
+        assert_equal(what="arrangements of " + name, got=int(np.sum(counts > 0)), want=kinds, counts=counts.tolist())
+        p, want = chi_square.p_value(counts), FALSE_ALARM / len(BLOCKS)
+        assert_true(what="p of equal chances of " + name, ok=p >= want, got=p, want=f"at least {want:g}")
 
 
 @clause("G2.13b")
-def test_permutations_of_different_blocks_are_independent(permutations):
-    """All 36 pairs of blocks: each of the 6 x 6 pairs of permutations equally often. And no cycle repeats the one
-    before."""
-    for a, b in itertools.combinations(range(9), 2):
-        joint = np.bincount(permutations[:, a] * 7 + permutations[:, b], minlength=49).reshape(7, 7)[:6, :6]
-        p = chi_square.p_value(joint)
-        assert_true(
-            what=f"p of independence of {BLOCKS[a]} and {BLOCKS[b]}",
-            ok=p >= FALSE_ALARM / 36,
-            got=p,
-            want="at least 1e-6 / 36",
-            largest=int(joint.max()),
-            smallest=int(joint.min()),
-        )
-    repeats = int(np.sum(np.all(permutations[1:] == permutations[:-1], axis=1)))
+def test_arrangements_of_different_blocks_are_independent(arrangements):
+    """All pairs of blocks, by the options of the first path and of the whole cycle. No cycle repeats the one before."""
+    pairs = list(itertools.combinations(BLOCKS, 2))
+    for first, second in pairs:
+        (a, kinds_a), (b, kinds_b) = arrangements[first], arrangements[second]
+        joint = np.bincount(a * kinds_b + b, minlength=kinds_a * kinds_b)
+        # Cells that hold less than five on average say little: arrangements are put together in six groups.
+        groups = [np.minimum(np.arange(kinds) * 6 // kinds, 5) for kinds in (kinds_a, kinds_b)]
+        table = np.zeros((6, 6))
+        np.add.at(table, (groups[0].repeat(kinds_b), np.tile(groups[1], kinds_a)), joint[: kinds_a * kinds_b])
+        sizes = np.outer(*[np.bincount(group, minlength=6) for group in groups]) / (kinds_a * kinds_b)
+        statistic = float(np.sum((table - 6000 * sizes) ** 2 / (6000 * sizes)))
+        p, want = chi_square.tail(statistic, 35), FALSE_ALARM / len(pairs)
+        assert_true(what=f"p of independence of {first} and {second}", ok=p >= want, got=p, want=f"at least {want:g}")
+    drawn = np.stack([numbers for numbers, _ in arrangements.values()], axis=1)
+    repeats = int(np.sum(np.all(drawn[1:] == drawn[:-1], axis=1)))
     assert_le(what="cycles that repeat the one before", got=repeats, want=1)  # chance of two: below 1e-6
 
 
 @clause("G2.14")
 def test_fair_sampler_command(tmp_path):
-    done = run("python -m edgeflownas.nas.fair_sampler --cycles 300 --seed 42 --check", tmp_path)
+    done = run("python -m edgeflownas.nas.fair_sampler --cycles 300 --seed 42 --check" + spaces.flag(), tmp_path)
     assert_succeeded(done)
     assert_contains(what="verdict", got=done.out.splitlines()[-1], want="fair_sampler check passed")
     path = tmp_path / "outputs" / "supernet" / "fair_sampler_check.json"
@@ -318,7 +315,30 @@ def test_fair_sampler_command(tmp_path):
         "cycles": 300,
         "seed": 42,
         "fairness_gap": 0,
-        "sequence_sha256": SEQUENCE_SHA256,
-        "counts": {name: [300, 300, 300] for name in BLOCKS},
+        "sequence_sha256": SPACE.sequence,
+        "counts": {name: [300 * SPACE.paths // n] * n for name, n in zip(BLOCKS, SPACE.counts)},
     }
     assert_equal(what="record", got={key: record.get(key) for key in want}, want=want)
+
+
+# ---- first weights, and the spaces by name
+
+
+@clause("G2.15")
+def test_first_weights_are_glorot_uniform(full):
+    assert_glorot(full.first)
+    again, other = full.initial(5), full.initial(6)
+    for name, value in full.first.items():
+        assert_equal(what=name + " of the same seed", got=again[name], want=value, seed=5)
+        if name.endswith("/kernel"):
+            assert_true(what=name, ok=not np.array_equal(other[name], value), got="the same", want="others", seed=6)
+
+
+@clause("G2.16")
+def test_each_named_space_is_the_design_s():
+    """Names, kinds and options in order, and every variable; by the gates' own table."""
+    for name, space in spaces.SPACES.items():
+        done = variables_of(name, 4)
+        want = sorted((variable, shape) for variable, shape in spaces.expected_variables(space, 4).items())
+        assert_equal(what="blocks", got=done[0], want=[(b.name, b.kind, b.labels) for b in space.blocks], space=name)
+        assert_equal(what="variables", got=done[1], want=want, space=name)

@@ -16,6 +16,8 @@ from edgeflownas.config import KEYS, flat, from_dict, load, to_dict
 from edgeflownas.errors import UserError
 
 SEEDS = 4294967295
+# Of the default configuration, as the first version computed it: stored runs depend on it.
+FIRST_VERSIONS_HASH = "14043e67362f5e84093a5ddd61add2d75951a7c28bfe52514e5159c152951f0a"
 
 # key: (default, lowest and highest value allowed); None: no bound. A bound in brackets is itself not allowed.
 NUMBERS = {
@@ -46,6 +48,8 @@ NUMBERS = {
 OTHERS = {
     "data.base_path": "data/FlyingChairs2",
     "data.list_dir": "",
+    "network.space": "edgeflownet_v1",
+    "network.arch_code": "",
     "network.module": "edgeflownas.network.MultiScaleResNet_supernet",
     "train.supernet_mode": "strict_fairness",
     "train.cycle_mode": "fused",
@@ -179,10 +183,32 @@ def test_the_hash_is_sha_256_of_the_sorted_json_of_the_maths():
     maths = {
         name: value
         for name, value in flat(load()[0]).items()
-        if name not in ("data.base_path", "data.list_dir") and not name.startswith("runtime.")
+        if name not in ("data.base_path", "data.list_dir")
+        and not name.startswith("runtime.")
+        # Keys that the first version did not have count from the moment they say something else than it did.
+        and name not in ("network.space", "network.arch_code")
     }
     text = "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(maths[name])}" for name in sorted(maths)) + "}"
     assert configuration.config_hash(load()[0]) == hashlib.sha256(text.encode("ascii")).hexdigest()
+    assert configuration.config_hash(load()[0]) == FIRST_VERSIONS_HASH
+    others = [load(None, {"network." + name: value})[0] for name, value in (("space", "x"), ("arch_code", "0"))]
+    assert len({configuration.config_hash(config) for config in others} | {FIRST_VERSIONS_HASH}) == 3
+
+
+def test_a_configuration_of_the_first_version_lacks_the_younger_keys_and_nothing_else():
+    stored = to_dict(load()[0])
+    del stored["network"]["space"], stored["network"]["arch_code"]
+    config = from_dict(stored)
+    assert config == load()[0] and configuration.config_hash(config) == FIRST_VERSIONS_HASH
+    del stored["network"]["module"]
+    with pytest.raises(UserError, match="key network.module is missing"):
+        from_dict(stored)
+
+
+def test_the_spellings_of_a_code_are_one_configuration():
+    assert load(None, {"network.arch_code": "0,1,2"})[0] == load(None, {"network.arch_code": "012"})[0]
+    for other in ("0,1,2,", ",012", "01,2", "10,1"):  # no spelling of a code of digits: left for the codec to refuse
+        assert given("network.arch_code", other) == other
 
 
 def test_the_parsers_words_are_cut_at_300_characters(tmp_path):

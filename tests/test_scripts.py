@@ -235,7 +235,7 @@ def smoke(folder, train_status=0, **variables):
     """Runs scripts/smoke.py in a folder whose synthetic, trainer and check_manifest only say how they were called."""
     for name, status in (
         ("edgeflownas/data/synthetic", 0),
-        ("edgeflownas/checks/check_manifest", 0),
+        ("edgeflownas/nas/check_manifest", 0),
         ("wrappers/run_supernet_train", train_status),
     ):
         path = folder / (name + ".py")

@@ -102,6 +102,7 @@ def test_files_outside_the_source_change_nothing(root):
     [
         "format",
         "gate",
+        "space",
         "outcome",
         "commit",
         "dirty",
@@ -223,3 +224,16 @@ def test_records_in_another_folder(root, tmp_path, monkeypatch):
     assert signoff.verify(1, root).name == "missing"
     sign(root, 1)
     assert (tmp_path / "elsewhere/gate1.json").exists() and signoff.verify(1, root).valid
+
+
+def test_each_space_has_records_of_its_own(root):
+    sign(root, 1)
+    signoff.write_record(1, root, "passed", CLAUSES, ENVIRONMENT, signoff.source_files(root), "edgeflownet_v2")
+    signoff.write_record(2, root, "passed", CLAUSES, ENVIRONMENT, signoff.source_files(root), "edgeflownet_v2")
+    assert names(root) == ["valid", "missing", "missing", "missing"]
+    states = signoff.gate_states(root, "edgeflownet_v2")
+    assert [states[gate].name for gate in signoff.GATES] == ["valid", "valid", "missing", "missing"]
+    with pytest.raises(UserError, match="pytest gates -m gate3 --space edgeflownet_v2$"):
+        signoff.require_gate(3, root, "edgeflownet_v2")
+    signoff.record_path(1, root).write_bytes(signoff.record_path(1, root, "edgeflownet_v2").read_bytes())
+    assert signoff.verify(1, root).name == "edited"

@@ -5,13 +5,14 @@
 Prints a line per check. Needs no TensorFlow and changes nothing.
 """
 
+import os
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from edgeflownas.arguments import Parser
 from edgeflownas.checks import checkpoints, cycles, evaluations, manifest
 from edgeflownas.checks.folder import RunFolder, Wrong, wrong_cell
 from edgeflownas.errors import UserError, run_cli
-from edgeflownas.run.folder import MANIFEST
+from edgeflownas.run.folder import MANIFEST, find_run
 from edgeflownas.run.tables import WrongCell
 
 DEFAULT_PATH = "outputs/supernet/" + MANIFEST
@@ -92,14 +93,18 @@ def main(argv: Optional[List[str]] = None) -> int:
         "against the others. A line per check says what was found; a failed one also what was wanted. "
         "Exit code 0: all is right; 1: a check failed; 2: the manifest cannot be read.",
     )
-    parser.add_argument("--path", default=DEFAULT_PATH, help="the manifest of the run (default: %(default)s)")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="run folder, or an experiment's name")
+    parser.add_argument("--path", help=f"the same by the run's manifest (default: {DEFAULT_PATH})")
     args = parser.parse_args(argv)
-    outcomes = run_checks(args.path)
+    if args.run and args.path:
+        raise UserError("RUN and --path name the same; give one of them")
+    path = os.path.join(find_run(args.run), MANIFEST) if args.run else args.path or DEFAULT_PATH
+    outcomes = run_checks(path)
     for outcome in outcomes:
         print("{:<4}  {}: {}".format("ok" if outcome.passed else "FAIL", outcome.name, outcome.text))
     failed = sum(not outcome.passed for outcome in outcomes)
     verdict = f"FAILED: {failed} of {len(outcomes)} checks" if failed else f"passed: {len(outcomes)} checks"
-    print(f"check_manifest {verdict}, {args.path}")
+    print(f"check_manifest {verdict}, {path}")
     return 1 if failed else 0
 
 

@@ -30,8 +30,17 @@ def fields(run: RunFolder) -> str:
     if missing:
         raise Wrong("no field {}".format(", ".join(missing)), f"all of {len(FIELDS) + 1}")
     for name, kind in FIELDS.items():
-        run.field(name, kind)
+        if name != "git_dirty" or not _installed(run):
+            run.field(name, kind)
     return f"all {len(FIELDS) + 1} fields, of the right types"
+
+
+def _installed(run: RunFolder) -> bool:
+    """Whether an installed package trained, which has no commit but a version and a digest."""
+    stored = run.manifest.get("installed_source")
+    return isinstance(stored, dict) and bool(
+        isinstance(stored.get("version"), str) and re.fullmatch("[0-9a-f]{64}", str(stored.get("digest")))
+    )
 
 
 def config_hash(run: RunFolder) -> str:
@@ -87,6 +96,10 @@ def schedule(run: RunFolder) -> str:
 
 def commit(run: RunFolder) -> str:
     found, dirty = run.field("git_commit", str), run.field("git_dirty")
+    if found == "unknown" and _installed(run):
+        return "none: an installed package trained, version {version}, source digest {digest}".format(
+            **run.field("installed_source")
+        )
     if not re.fullmatch("[0-9a-f]{40}", found) or found == "0" * 40:
         raise Wrong(f"git_commit {found!r}", "40 hex digits: train from a git checkout")
     if type(dirty) is not bool:
@@ -114,8 +127,8 @@ def dataset(run: RunFolder) -> str:
     found = run.field("dataset.fingerprint")
     if not re.fullmatch("[0-9a-f]{64}", found):
         raise Wrong(f"dataset.fingerprint {found!r}", "64 hex digits")
-    if run.field("dataset.source") not in ("lists", "folders"):
-        raise Wrong("dataset.source {!r}".format(run.field("dataset.source")), "lists or folders")
+    if run.field("dataset.source") not in ("lists", "folders", "synthetic"):
+        raise Wrong("dataset.source {!r}".format(run.field("dataset.source")), "lists, folders or synthetic")
     if not run.field("dataset.base_path").startswith("/"):
         raise Wrong("dataset.base_path {!r}".format(run.field("dataset.base_path")), "an absolute path")
     return "{} training and {} validation samples".format(run.whole("dataset.train", 1), run.whole("dataset.val", 1))

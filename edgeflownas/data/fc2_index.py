@@ -6,6 +6,7 @@ and found.
 """
 
 import hashlib
+import json
 import os
 import re
 from pathlib import PurePosixPath
@@ -31,6 +32,7 @@ __all__ = ["FC2Index", "Sample", "build_index", "verify_all", "verify_sample"]
 
 DIRNAMES, TRAIN_LIST, VAL_LIST = "FC2_dirnames.txt", "FC2_train.txt", "FC2_test.txt"
 DATASET = "FlyingChairs2"
+RECORD = "dataset.json"  # what the maker of synthetic sets leaves in them
 _ENTRY_NAME = re.compile(r"[0-9]{7}" + re.escape(IMG0) + r"\Z")
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
@@ -41,7 +43,7 @@ class FC2Index(NamedTuple):
     train: Tuple[Sample, ...]
     val: Tuple[Sample, ...]
     fingerprint: str
-    source: str  # "lists" or "folders"
+    source: str  # "lists", "folders", or "synthetic": made by edgeflownas.data.synthetic
 
 
 def build_index(data_cfg: Any, seed: int, check: bool = True, progress: Optional[Progress] = None) -> FC2Index:
@@ -67,7 +69,17 @@ def build_index(data_cfg: Any, seed: int, check: bool = True, progress: Optional
     samples = each(lambda name: probe(root, name, check), train + val, progress=progress)
     check_crop(samples, data_cfg.input_height, data_cfg.input_width)
     index = tuple(samples[: len(train)]), tuple(samples[len(train) :])
-    return FC2Index(index[0], index[1], _fingerprint(*index), source)
+    return FC2Index(index[0], index[1], _fingerprint(*index), "synthetic" if _is_synthetic(root) else source)
+
+
+def _is_synthetic(root: str) -> bool:
+    """Whether the set has the record of its maker. Another file of that name is not it."""
+    try:
+        with open(os.path.join(root, RECORD), encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"format", "train", "test", "seed"} <= set(record)
 
 
 def _splits(root: str, list_dir: str, use_val: bool) -> Tuple[str, List[str], List[str]]:

@@ -17,12 +17,11 @@ from tqdm import tqdm
 
 from edgeflownas.arguments import Parser
 from edgeflownas.data import scene
-from edgeflownas.data.fc2_index import DATASET, DIRNAMES, TRAIN_LIST, VAL_LIST
+from edgeflownas.data.fc2_index import DATASET, DIRNAMES, RECORD, TRAIN_LIST, VAL_LIST
 from edgeflownas.data.fc2_sample import IMG0, sample_files
 from edgeflownas.data.flow_io import write_flo
 from edgeflownas.errors import UserError, run_cli
 
-RECORD = "dataset.json"  # Written last: a set without it is not finished.
 FORMAT = 3  # Raise it when the same parameters make other pixels.
 MAX_SAMPLES = 10**7  # Names have seven digits.
 MIN_SIDE = 16
@@ -64,6 +63,7 @@ def make_dataset(
     _write_lines(os.path.join(out, DIRNAMES), [f"/Datasets/{DATASET}/{_name(number)}{IMG0}" for number in range(total)])
     _write_lines(os.path.join(out, TRAIN_LIST), [str(number) for number in range(train)])
     _write_lines(os.path.join(out, VAL_LIST), [str(number) for number in range(train, total)])
+    # Last: a set without its record is not finished.
     _write_lines(os.path.join(out, RECORD), [json.dumps(wanted, indent=2, sort_keys=True)])
     return True
 

@@ -36,6 +36,10 @@ def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
     UserError if `size` is not a positive multiple of the paths of a cycle, or if no such pool exists.
     """
     paths = space.num_paths
+    if space.arch_code and size > 1:
+        raise UserError(
+            f"eval.pool_size: network.arch_code leaves one subnet, found a pool of {size}; set --eval_pool_size 1"
+        )
     if size < 1 or size % paths:
         raise UserError(
             f"eval.pool_size: expected a positive multiple of {paths}, the paths of a fair cycle, found {size}"

@@ -47,6 +47,43 @@ _LOOK: Dict[str, Any] = {
 }
 
 
+# A name may be Chinese: one of these draws it, where it is installed and matplotlib can fall back (3.6 and later).
+_WIDE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "SimHei",
+)
+
+
+def _families() -> List[str]:
+    """matplotlib's own font, and the first of the wide ones that is there."""
+    from matplotlib import font_manager
+
+    found = {font.name for font in font_manager.fontManager.ttflist}
+    fallback = hasattr(font_manager.FontManager, "_find_fonts_by_props")
+    return ["DejaVu Sans"] + [name for name in _WIDE_FONTS if fallback and name in found][:1]
+
+
+def label(name: str, otherwise: str) -> str:
+    """A run's name as a picture can show it, letter by letter; `otherwise` if no installed font has its letters.
+
+    By itself matplotlib reads a pair of $ as mathematics, and leaves what begins with _ out of the legend.
+    """
+    from matplotlib import font_manager
+
+    paths = [font_manager.findfont(family) for family in _families()]
+    known = {code for path in paths for code in font_manager.get_font(path).get_charmap()}
+    if any(ord(letter) not in known for letter in name):
+        return otherwise
+    short = name if len(name) <= 28 else name[:14] + "\u2026" + name[-13:]
+    return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
+
+
 @contextmanager
 def look() -> Iterator[None]:
     """The settings every plot is made and drawn under; the caller's own matplotlib settings are left
@@ -56,6 +93,7 @@ def look() -> Iterator[None]:
         matplotlib.rcdefaults()
         for name, value in _LOOK.items():
             matplotlib.rcParams[name] = value  # type: ignore
+        matplotlib.rcParams["font.family"] = _families()
         yield
 
 

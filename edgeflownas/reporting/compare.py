@@ -24,7 +24,8 @@ def build(runs: Sequence[Run]) -> Tuple[str, List[Part]]:
     ]
     evaluated = [(name, run) for name, run in zip(names, runs) if run.history is not None]
     if evaluated:
-        parts += _curves(evaluated) + _options(evaluated) + _rankings(evaluated)
+        supernets = [(name, run) for name, run in evaluated if not run.alone]
+        parts += _curves(evaluated) + (_options(supernets) if supernets else []) + _rankings(supernets)
     return "Supernet runs side by side: " + ", ".join(names), parts
 
 
@@ -55,7 +56,7 @@ def _headlines(runs: Sequence[Run], names: Sequence[str]) -> VerdictBox:
         )
     )
     head, name, run = min(scored, key=lambda entry: facts.best_ratio(entry[2]))
-    figure = run.last.best_mean_epe + " px" if same else percent_of_zero(run)
+    figure = f"{float(run.last.best_mean_epe):.4f} px" if same else percent_of_zero(run)
     return VerdictBox(head.tone, f"Lowest mean EPE: {figure}, {name}", items)
 
 
@@ -107,6 +108,7 @@ def _curves(runs: Sequence[Tuple[str, Run]]) -> List[Part]:
             "comparison_accuracy",
             plot_compare.accuracy(runs),
             "Mean EPE of the pool over the epochs, one line per run",
+            "A run whose name no installed font can draw is called by its number here. "
             "Left: mean EPE of the pool in pixels, dashed the EPE of an all-zero flow. Right: the mean EPE "
             "as a share of the zero-flow "
             "EPE, which can be compared across different validation samples.",
@@ -152,7 +154,7 @@ def common_tau(a: Run, b: Run) -> Tuple[int, float]:
     evaluation."""
     assert a.subnets is not None and b.subnets is not None
     scores_a, scores_b = (dict(zip(run.codes, run.epe[-1].tolist())) for run in (a.subnets, b.subnets))
-    common = [code for code in a.subnets.codes if code in scores_b] if a.space == b.space else []
+    common = [code for code in a.subnets.codes if code in scores_b]
     return len(common), verdict.kendall_tau([scores_a[code] for code in common], [scores_b[code] for code in common])
 
 

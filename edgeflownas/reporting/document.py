@@ -40,6 +40,7 @@ class Grid(NamedTuple):
     rows: Sequence[Sequence[str]]
     plain: Sequence[int] = (0,)
     folded: str = ""  # a summary: the HTML shows the table only when it is clicked
+    pairs: bool = False  # its columns are two pairs of name and value, which a narrow page shows one below the other
 
 
 class Figure(NamedTuple):
@@ -58,27 +59,41 @@ _MARKS = {"good": "\u2714", "fair": "\u25b2", "bad": "\u2716", "open": "\u2026"}
 
 def to_markdown(title: str, parts: Sequence[Part], image_folder: str) -> str:
     """GitHub-flavoured Markdown; images are linked as `image_folder`/name.png."""
-    blocks = ["# " + title]
+    blocks = ["# " + _literal(title)]
     for part in parts:
         if isinstance(part, Heading):
-            blocks.append("#" * part.level + " " + part.text)
+            blocks.append("#" * part.level + " " + _literal(part.text))
         elif isinstance(part, Paragraph):
-            blocks.append(part.text)
+            blocks.append(_literal(part.text))
         elif isinstance(part, Bullets):
-            blocks.append("\n".join("- " + item for item in part.items))
+            blocks.append("\n".join("- " + _literal(item) for item in part.items))
         elif isinstance(part, VerdictBox):
-            blocks.append(f"> **{_MARKS[part.tone]} {part.title}**")
-            blocks.append("\n".join(f"- {_MARKS[tone]} **{name}**: {text}" for tone, name, text in part.items))
+            blocks.append(f"> **{_MARKS[part.tone]} {_literal(part.title)}**")
+            lines = [f"- {_MARKS[tone]} **{_literal(name)}**: {_literal(text)}" for tone, name, text in part.items]
+            blocks.append("\n".join(lines))
         elif isinstance(part, Grid):
             blocks.append(_markdown_grid(part))
         else:
-            blocks.append(f"![{part.alt}]({image_folder}/{part.name}.png)\n\n*{part.caption}*")
+            blocks.append(f"![{part.alt}]({image_folder}/{part.name}.png)\n\n*{_literal(part.caption)}*")
     return "\n\n".join(blocks) + "\n"
+
+
+def _literal(text: str) -> str:
+    """Text whose `code` and **bold** are Markdown's and nothing else is: a run may be called `_a_`, `<b>` or `$x$`."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(part if number % 2 else _escaped(part) for number, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
+    text = re.sub(r"([\\<\[\]$])", r"\\\1", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # within a word it is literal already
+    return re.sub(r"(?<!\*)\*(?!\*)", r"\*", text)
 
 
 def _markdown_grid(grid: Grid) -> str:
     rule = ["---" if column in grid.plain else "---:" for column in range(len(grid.header))]
-    rows = [grid.header, rule] + [[cell.replace("|", "\\|") for cell in row] for row in grid.rows]
+    header, *rows = [[_literal(cell).replace("|", "\\|") for cell in row] for row in [grid.header, *grid.rows]]
+    rows = [header, rule] + rows
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return f"{grid.folded}:\n\n{text}" if grid.folded else text
 
@@ -138,8 +153,8 @@ def _html_grid(grid: Grid) -> str:
         )
 
     body: List[str] = [row(cells, "td") for cells in grid.rows]
-    table = '<div class="scroll"><table><thead>{}</thead><tbody>{}</tbody></table></div>'.format(
-        row(grid.header, "th"), "\n".join(body)
+    table = '<div class="scroll"><table{}><thead>{}</thead><tbody>{}</tbody></table></div>'.format(
+        ' class="pairs"' if grid.pairs else "", row(grid.header, "th"), "\n".join(body)
     )
     return f"<details><summary>{_inline(grid.folded)}</summary>{table}</details>" if grid.folded else table
 

@@ -6,6 +6,8 @@ tilde (~).
 
 import datetime
 import math
+import re
+import shlex
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
@@ -14,6 +16,7 @@ from edgeflownas.engine import learning
 from edgeflownas.reporting import verdict
 from edgeflownas.reporting.words import age_seconds, percent, show, time_span
 from edgeflownas.run import folder as names
+from edgeflownas.run.checkpoint import CheckpointStore
 from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, FAILED, INTERRUPTED, RUNNING, UNSIGNED
 from edgeflownas.run.read import Run
 
@@ -43,7 +46,7 @@ def headline(run: Run) -> verdict.Headline:
 
 def verdict_items(run: Run, now: datetime.datetime) -> List[Item]:
     """The lines of the verdict, most important first."""
-    items = [_accuracy(run)] + _status(run, now) + [_clip(run), _fairness(run)]
+    items = [_accuracy(run)] + _status(run, now) + [_clip(run)] + ([] if run.alone else [_fairness(run)])
     items += _ranking(run) + [_data(run)] + _input(run) + [_signed(run)]
     return items
 
@@ -53,8 +56,11 @@ def _accuracy(run: Run) -> Item:
     tone = verdict.headline(level, trend).tone
     if run.history is None:
         return tone, "Accuracy", "nothing has been measured yet: the first evaluation follows the first epoch"
-    text = "best mean EPE **{}** px at epoch {}, {} of the **{}** px of an all-zero flow on the same samples"
-    text = text.format(run.last.best_mean_epe, run.last.best_epoch, percent(best_ratio(run)), run.last.zero_flow_epe)
+    text = "best {} **{}** px at epoch {}, {} of the **{}** px of an all-zero flow on the same samples"
+    epe = "EPE" if run.alone else "mean EPE"
+    text = text.format(
+        epe, run.last.best_mean_epe, run.last.best_epoch, percent(best_ratio(run)), run.last.zero_flow_epe
+    )
     trouble = learning.collapse(level, str(run.last.mean_epe))
     text += f"; {trouble}" if trouble else ""
     return tone, "Accuracy", text + (_movement(run) if trend != learning.UNKNOWN else "")
@@ -104,7 +110,8 @@ def _status(run: Run, now: datetime.datetime) -> List[Item]:
             (
                 "bad",
                 "Next",
-                f"read the last lines of `{names.LOG}`, mend the cause; the last checkpoint is good: " + again,
+                f"read the last lines of `{names.LOG}`, mend the cause; "
+                + (_start(run) or "the last checkpoint is good: " + again),
             ),
         ]
     if status == INTERRUPTED:
@@ -123,8 +130,11 @@ def _finished_next(run: Run) -> Item:
     if advice:
         return "bad", "Next", advice
     if level_and_trend(run)[0] in (learning.UNKNOWN, learning.WEAK):
-        return "open", "Next", "train longer (`--num_epochs`): it ended before it was clearly better than no flow"
-    command = "`python -m edgeflownas.nas.supernet_eval --help` says how"
+        return "open", "Next", LONGER
+    command = f"`python -m edgeflownas.nas.supernet_eval {shlex.quote(str(run.folder))}"
+    if run.alone:
+        return "good", "Next", f"score it from `supernet_best`: {command}`"
+    command += " --random 500`"
     return "good", "Next", f"score any subnets from `supernet_best`: {command}"
 
 
@@ -134,13 +144,18 @@ def _advice(run: Run) -> str:
     if level in (learning.COLLAPSED, learning.COLLAPSED_LATE):
         best = " (`supernet_best` is still good)" if level == learning.COLLAPSED_LATE else ""
         return (
-            f"do not use it for ranking{best}; look at the samples below, the loss and the gradient norms, "
-            "try a "
-            "lower `train.lr`, check the data with `--verify_data`"
+            f"do not use it for ranking{best}; look at the samples below, the loss and the gradient norms, check the "
+            "data with `--verify_data`, and start a new run with a lower `--lr` and another `--experiment_name`"
         )
     if level == learning.WEAK and trend == verdict.PLATEAUED:
         return "it stopped improving far too high: look at the samples, the clipped steps and `train.lr`"
     return ""
+
+
+def _start(run: Run) -> str:
+    """What to do where there is nothing to resume; empty if there is."""
+    begun = CheckpointStore(str(run.folder / names.CHECKPOINTS)).committed
+    return "" if begun else f"there is no checkpoint yet, start it again: `{run.get('command')}`"
 
 
 def _reason(run: Run) -> str:
@@ -148,9 +163,18 @@ def _reason(run: Run) -> str:
     return ": " + " ".join(str(reason).split()) if reason else ""
 
 
+LONGER = (
+    "it ended before it was clearly better than no flow: start a new run with a larger `--num_epochs` and another "
+    "`--experiment_name`"
+)
+
+
 def resume_command(run: Run) -> str:
-    """The command that started the run, with `--resume`."""
-    command = str(run.get("command"))
+    """What goes on with the run to its end: from the manifest, or what started it, without what stopped it early."""
+    recorded = run.manifest.get("resume_command")
+    if recorded:
+        return str(recorded)
+    command = re.sub(r" --max_(epochs|steps)[ =]\d+", "", str(run.get("command")))
     return command if "--resume" in command.split() else command + " --resume"
 
 
@@ -239,19 +263,24 @@ def data_source(run: Run) -> str:
     if int(run.get("config.data.holdout")):
         return f"{count} samples held out of the training list"
     source = str(run.get("dataset.source"))
+    if source == "synthetic":
+        return f"{count} synthetic samples, which are not FC2"
     return "{} samples of {}".format(
         count, {"lists": "FC2_test (`FC2_test.txt`)", "folders": "the folder `val/`"}.get(source, source)
     )
 
 
 def _data(run: Run) -> Item:
-    return (
-        "good",
-        "Data",
-        "measured on {} under `{}`, trained on {}; good for ranking subnets, no independent test result".format(
-            data_source(run), run.get("dataset.base_path"), run.get("dataset.train")
-        ),
+    worth = "good for ranking subnets, no independent test result"
+    synthetic = run.get("dataset.source") == "synthetic"
+    if synthetic:
+        worth = "they show that a run works, not which subnet is better on real frames"
+    elif run.alone:
+        worth = "no independent test result"
+    text = "measured on {} under `{}`, trained on {}; {}".format(
+        data_source(run), run.get("dataset.base_path"), run.get("dataset.train"), worth
     )
+    return ("open" if synthetic else "good", "Data", text)
 
 
 def _input(run: Run) -> List[Item]:

@@ -15,17 +15,25 @@ def measured(run: Run) -> List[Tuple[str, str]]:
         return [("Evaluations", "0")]
     order = np.argsort(run.subnets.rank[-1], kind="stable")
     last: Sequence[str] = run.subnets.texts[-1]
+    if run.alone:
+        pool, fairness = [("Subnet", f"`{run.subnets.codes[0]}`")], []
+    else:
+        pool = [
+            ("Last std over the pool, px", run.last.std_epe),
+            ("Last best subnet", f"{last[order[0]]} px, `{run.subnets.codes[order[0]]}`"),
+            ("Last worst subnet", f"{last[order[-1]]} px, `{run.subnets.codes[order[-1]]}`"),
+        ]
+        fairness = [("Fairness gap, largest", str(largest_gap(run)))]
+    mean = "EPE" if run.alone else "mean EPE"
     return [
-        ("Best mean EPE, px", run.last.best_mean_epe),
+        (f"Best {mean}, px", run.last.best_mean_epe),
         ("Best epoch", run.last.best_epoch),
         ("Zero-flow EPE, px", run.last.zero_flow_epe),
-        ("Best mean / zero flow", percent(best_ratio(run))),
-        ("Last mean EPE, px", run.last.mean_epe),
-        ("Last std over the pool, px", run.last.std_epe),
-        ("Last best subnet", f"{last[order[0]]} px, `{run.subnets.codes[order[0]]}`"),
-        ("Last worst subnet", f"{last[order[-1]]} px, `{run.subnets.codes[order[-1]]}`"),
+        ("Best / zero flow" if run.alone else "Best mean / zero flow", percent(best_ratio(run))),
+        (f"Last {mean}, px", run.last.mean_epe),
+        *pool,
         ("Last training loss", run.last.train_loss),
-        ("Fairness gap, largest", str(largest_gap(run))),
+        *fairness,
         ("Steps clipped", percent(clip_share(run) or 0.0)),
         ("Evaluations", str(len(run.history))),
         ("Samples scored, BN batches", f"{run.last.num_samples}, {run.last.bn_recal_batches}"),
@@ -49,6 +57,7 @@ def setting(run: Run) -> List[Tuple[str, str]]:
         ("Batch", str(run.get("config.train.batch_size"))),
         ("Learning rate at the start", "{}, {}".format(run.get("config.train.lr"), run.get("lr_schedule"))),
         ("Seed, architecture seed", "{}, {}".format(run.get("seed"), run.get("arch_seed"))),
+        ("Search space", f"`{run.space.label}`"),
         ("Input", "x".join(str(side) for side in run.get("input_shape"))),
         ("Parameters", "{:,}".format(int(run.get("parameter_count")))),
         ("Configuration hash", "`{}`".format(str(run.get("config_hash"))[:16])),

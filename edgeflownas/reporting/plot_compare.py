@@ -3,7 +3,7 @@ a PNG."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 
-from edgeflownas.reporting.canvas import BLACK, SERIES, block_axis, epoch_axis, look, panels, png
+from edgeflownas.reporting.canvas import BLACK, SERIES, block_axis, epoch_axis, label, look, panels, png
 from edgeflownas.reporting.verdict import OptionScore
 from edgeflownas.run.read import Run
 
@@ -15,15 +15,21 @@ def _line(number: int) -> Any:
     return {"color": SERIES[number % len(SERIES)], "linestyle": _DASHES[number // len(SERIES) % len(_DASHES)]}
 
 
+def _below(runs: Sequence[Any]) -> float:
+    """Room below the axes for a legend of four names a row, as a share of the figure's height."""
+    return 0.16 + 0.06 * -(-len(runs) // 4)
+
+
 def accuracy(runs: Sequence[Tuple[str, Run]]) -> bytes:
     """Mean EPE of every run, in pixels and as a share of its zero-flow EPE."""
     with look():
         figure, axes = panels(1, 2, 4.0)
-        figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.22, wspace=0.16)
+        figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=_below(runs), wspace=0.16)
         for number, (name, run) in enumerate(runs):
             epochs, mean, zero = run.numbers.epoch, run.numbers.mean_epe, run.numbers.zero_flow_epe
             marker = _SYMBOLS[number % len(_SYMBOLS)] if len(epochs) <= 25 else None
-            axes[0].plot(epochs, mean, label=_short(name), marker=marker, markersize=4.5, **_line(number))
+            text = label(name, f"run {number + 1}")
+            axes[0].plot(epochs, mean, label=text, marker=marker, markersize=4.5, **_line(number))
             axes[0].plot(
                 epochs,
                 zero,
@@ -38,7 +44,7 @@ def accuracy(runs: Sequence[Tuple[str, Run]]) -> bytes:
         axes[1].set_title("Mean EPE, % of the all-zero flow's")
         for axis in axes:
             axis.set(xlabel="epoch")
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
             epoch_axis(axis, 1, max(float(run.numbers.epoch[-1]) for _, run in runs))
         figure.legend(loc="lower center", ncol=min(4, len(runs)), bbox_to_anchor=(0.5, 0.0))
         return png(figure)
@@ -53,7 +59,7 @@ def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
             labels.append(score.label)
     with look():
         figure, (axis,) = panels(1, 1, 4.2)
-        figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.22)
+        figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=_below(runs))
         axis.axhline(0, color=BLACK, linewidth=1)
         places = block_axis(axis, blocks, -0.11)
         for number, (name, scores) in enumerate(runs):
@@ -67,7 +73,7 @@ def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
                 marker=marker,
                 markersize=6.5,
                 linestyle="none",
-                label=_short(name),
+                label=label(name, f"run {number + 1}"),
             )
         axis.set_title("EPE of an option's subnets, relative to the run's pool, px")
         figure.legend(loc="lower center", ncol=min(4, len(runs)), bbox_to_anchor=(0.5, 0.0))
@@ -82,7 +88,3 @@ def _distances(scores: Sequence[OptionScore]) -> List[float]:
         users[score.block] = users.get(score.block, 0) + score.users
         sums[score.block] = sums.get(score.block, 0.0) + score.mean * score.users
     return [score.mean - sums[score.block] / users[score.block] for score in scores]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 28 else name[:14] + "\u2026" + name[-13:]

@@ -1,4 +1,4 @@
-"""The strip of validation samples: frame, ground truth, and the flow and error of the best and the worst
+"""The strip of validation samples: both frames, ground truth, and the flow and error of the best and the worst
 subnet."""
 
 from typing import Any, List, NamedTuple
@@ -10,6 +10,7 @@ from edgeflownas.reporting.canvas import BLACK, DPI, WIDTH, look, png
 from edgeflownas.run.samples import Samples
 
 SHOWN = 4  # more samples than this do not fit
+COLUMNS = 7  # two frames, ground truth, flow and error of two subnets; of one alone the last two stay empty
 _LEFT, _TOP, _BOTTOM, _GAP = 0.95, 0.5, 0.75, 0.05  # inches
 
 
@@ -71,7 +72,7 @@ def _layout(samples: Samples) -> _Layout:
     from matplotlib.figure import Figure
 
     count, height, width = samples.flow[:SHOWN].shape[:3]
-    cell = (WIDTH - _LEFT - 0.05) / 6 - _GAP
+    cell = (WIDTH - _LEFT - 0.05) / COLUMNS - _GAP
     tall = cell * height / width
     total = _TOP + count * (tall + _GAP) + _BOTTOM
     figure = Figure(figsize=(WIDTH, total), dpi=DPI)
@@ -95,20 +96,27 @@ def _row(layout: _Layout, samples: Samples, row: int, scale: float, error: np.nd
     name = samples.names[row].replace("\\", "/").split("/")[-1][-12:]
     label = f"{name}\nflow {scale:g} px\nerror {limit:g} px"
     layout.text(_LEFT - 0.06, layout.bottom(row) + layout.tall / 2, label, ha="right", va="center", fontsize=8.5)
-    layout.image(0, row, samples.images[row, :, :, :3])
-    flows = ((1, samples.flow[row]), (2, samples.prediction[0, row]), (4, samples.prediction[1, row]))
-    for column, flow in flows:
-        layout.image(column, row, flow_to_rgb(flow, scale))
-    for subnet in (0, 1):
-        axis = layout.image(3 + 2 * subnet, row, error[subnet], cmap="viridis", vmin=0, vmax=limit)
+    for frame in (0, 1):
+        layout.image(frame, row, samples.images[row, :, :, 3 * frame : 3 * frame + 3])
+    layout.image(2, row, flow_to_rgb(samples.flow[row], scale))
+    for subnet in range(len(_subnets(samples))):
+        layout.image(3 + 2 * subnet, row, flow_to_rgb(samples.prediction[subnet, row], scale))
+        axis = layout.image(4 + 2 * subnet, row, error[subnet], cmap="viridis", vmin=0, vmax=limit)
         box = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5}
         text = f"{float(error[subnet].mean()):.2f} px"
         axis.text(0.97, 0.05, text, transform=axis.transAxes, ha="right", color="white", fontsize=8.5, bbox=box)
 
 
-def _titles(layout: _Layout, samples: Samples) -> None:
+def _subnets(samples: Samples) -> List[str]:
+    """Titles of the subnets that are shown: the best and the worst, or the only one."""
     best, worst = ("".join(str(digit) for digit in code) for code in samples.codes)
-    titles = ("Frame 0", "Ground truth", f"Best subnet\n{best}", "Its error", f"Worst subnet\n{worst}", "Its error")
+    return [f"Subnet\n{best}"] if best == worst else [f"Best subnet\n{best}", f"Worst subnet\n{worst}"]
+
+
+def _titles(layout: _Layout, samples: Samples) -> None:
+    titles = ["Frame 0", "Frame 1", "Ground truth"]
+    for subnet in _subnets(samples):
+        titles += [subnet, "Its error"]
     for column, title in enumerate(titles):
         middle = layout.left(column) + layout.cell / 2
         layout.text(middle, layout.total - _TOP + 0.07, title, ha="center", va="bottom", fontsize=9.5)
@@ -120,7 +128,7 @@ def _legend(layout: _Layout) -> None:
     wheel.set_axis_off()
     words = "flow: the hue is the direction, white no motion,\nthe rim the flow given at the left; longer is darker"
     layout.text(_LEFT + 0.72, 0.37, words, va="center", fontsize=8.5)
-    left = layout.left(3)
+    left = layout.left(4)
     bar = layout.axes(left, 0.22, WIDTH - 0.05 - _GAP - left, 0.13)
     bar.imshow(np.linspace(0, 1, 256)[None, :], aspect="auto", cmap="viridis")
     bar.set_axis_off()

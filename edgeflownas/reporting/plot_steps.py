@@ -1,7 +1,7 @@
 """The plots of the training steps: loss, learning rate, gradient and clip, throughput. PNG bytes each."""
 
 import functools
-from typing import Any, List, NamedTuple
+from typing import Any, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def loss(run: Run, curves: StepCurves) -> bytes:
             color=SKY,
             alpha=0.35,
             linewidth=0,
-            label="5 to 95% of the steps",
+            label=_if_drawn("5 to 95% of the steps", curves.loss_band),
         )
         axes[0].plot(curves.at, curves.loss, color=BLUE, label="mean", marker=dots(curves.at), markersize=3.5)
         axes[0].set_title("Training loss")
@@ -98,7 +98,7 @@ def gradient(run: Run, curves: StepCurves) -> bytes:
             color=ORANGE,
             alpha=0.3,
             linewidth=0,
-            label="before, 5 to 95%",
+            label=_if_drawn("before, 5 to 95%", curves.before_band),
         )
         axes[0].plot(curves.at, curves.after, color=BLUE, linewidth=4, alpha=0.45, label="after, median")
         axes[0].plot(
@@ -139,6 +139,11 @@ def throughput(run: Run) -> bytes:
         axes[2].set_ylim(0, max(10.0, 110 * top(numbers.input_wait_share)))
         _epochs(axes, epochs)
         return png(figure)
+
+
+def _if_drawn(text: str, band: np.ndarray) -> Optional[str]:
+    """The name of a band for the legend, unless it has no width anywhere: one step per point."""
+    return text if np.any(band[1] > band[0]) else None
 
 
 def _log_axis(axis: Any) -> None:

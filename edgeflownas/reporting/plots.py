@@ -24,7 +24,8 @@ from edgeflownas.reporting.canvas import (
 from edgeflownas.reporting.verdict import STABLE_TAU, OptionScore
 from edgeflownas.run.read import Run
 
-RANK_POINTS = 40  # more evaluations than this are thinned in the plot of ranks
+RANK_POINTS = 14  # more evaluations than this are thinned in the plot of ranks, else the lines are a thicket
+MARKED = 3  # so many at either end are drawn strongly
 
 
 def accuracy(run: Run) -> bytes:
@@ -42,7 +43,10 @@ def accuracy(run: Run) -> bytes:
             marker = dots(epochs[part])
             _spread(axis, epochs[part], mean[part], std[part], epe[part], marker)
             _best(axis, run, part)
-            axis.set(xlabel="epoch", title="Enlarged: the second half" if start else "EPE of the pool, px")
+            axis.set(
+                xlabel="epoch",
+                title="Enlarged: the second half" if start else f"EPE of the {'subnet' if run.alone else 'pool'}, px",
+            )
             epoch_axis(axis, epochs[start] if start else min(1, epochs[0]), epochs[-1])
         zero = gaps(run.numbers.zero_flow_epe)
         if len(epochs) == 1:
@@ -122,6 +126,7 @@ def ranks(run: Run, taus: List[float]) -> bytes:
                 marker="o",
                 markersize=4,
                 linewidth=3 if place in (0, len(order) - 1) else 1.4,
+                alpha=1.0 if min(place, len(order) - 1 - place) < MARKED else 0.35,
             )
             axes[0].annotate(
                 f"{run.subnets.codes[subnet]}  {run.subnets.texts[-1][subnet]}",
@@ -186,7 +191,9 @@ def subnet_curves(run: Run) -> bytes:
                 )
             axis.set_xlabel("epoch")
             epoch_axis(axis, min(1, epochs[0]), epochs[-1])
-        axes[0].set_title("EPE of each subnet, px")
+            if len(epochs) >= 10:  # the first epochs would squeeze what comes later into one line
+                _fit(axis, values[len(epochs) // 2 :])
+        axes[0].set_title("EPE, px" + (" (axis: the second half)" if len(epochs) >= 10 else ""))
         axes[1].set_title("minus the pool's mean, px")
         axes[1].legend(
             loc="center left",
@@ -196,6 +203,14 @@ def subnet_curves(run: Run) -> bytes:
             handlelength=1.4,
         )
         return png(figure)
+
+
+def _fit(axis: Any, values: Any) -> None:
+    """A y axis that holds these values with a little room."""
+    finite = values[np.isfinite(values)]
+    if finite.size:
+        room = 0.08 * (finite.max() - finite.min()) or 0.01
+        axis.set_ylim(finite.min() - room, finite.max() + room)
 
 
 def options(scores: List[OptionScore]) -> bytes:

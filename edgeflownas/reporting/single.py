@@ -55,17 +55,42 @@ def build(run: Run, now: datetime.datetime) -> Tuple[str, List[Part]]:
     ]
     parts += [Bullets(run.notes)] if run.notes else []
     rows = [left + right for left, right in zip_longest(measured(run), setting(run), fillvalue=("", ""))]
-    parts += [Heading("Key figures"), Grid(("measured", "", "run", ""), rows, plain=(0, 1, 2, 3))]
+    parts += [Heading("Key figures"), Grid(("measured", "", "run", ""), rows, plain=(0, 1, 2, 3), pairs=True)]
     if run.history is not None:
-        parts += _accuracy(run) + _options(run) + _samples(run)
-    parts += _optimisation(run) + _fairness(run) + _throughput(run)
+        parts += _accuracy(run) + (_subnet(run) if run.alone else _subnets(run) + _options(run)) + _samples(run)
+    parts += _optimisation(run) + ([] if run.alone else _fairness(run)) + _throughput(run)
     if run.history is not None:
         parts.append(_evaluations(run))
-    return "Supernet training report: " + run_name(run), parts + _provenance(run) + _rules()
+    kind = "Subnet" if run.alone else "Supernet"
+    return f"{kind} training report: {run_name(run)}", parts + _provenance(run) + _rules()
 
 
 def _accuracy(run: Run) -> List[Part]:
-    assert run.subnets is not None and run.history is not None
+    what = "of the one subnet" if run.alone else f"over the {run.pool_size} subnets of the pool"
+    spread = "" if run.alone else " with its spread and"
+    return [
+        Heading("Accuracy"),
+        Figure(
+            "accuracy",
+            plots.accuracy(run),
+            f"{'EPE' if run.alone else 'Mean EPE of the pool'} over the epochs,{spread or ' with'} the zero-flow EPE",
+            f"EPE in pixels {what}, on {facts.data_source(run)}. "
+            "Dashed: the EPE of an all-zero flow on the same samples; "
+            f"a {'subnet' if run.alone else 'supernet'} that is not clearly below it has learned nothing.",
+        ),
+    ]
+
+
+def _subnet(run: Run) -> List[Part]:
+    """What the one code of a narrowed space selects."""
+    assert run.space.arch_code is not None
+    blocks = zip(run.space.blocks, run.space.arch_code)
+    rows = [(block.name, block.kind, str(value), block.label(value)) for block, value in blocks]
+    return [Heading("The subnet"), Grid(("block", "kind", "value", "option"), rows, plain=(0, 1, 3))]
+
+
+def _subnets(run: Run) -> List[Part]:
+    assert run.subnets is not None
     rank, texts, codes = run.subnets.rank, run.subnets.texts, run.subnets.codes
     before = rank[-2] if len(rank) > 1 else None
     rows = [
@@ -78,18 +103,7 @@ def _accuracy(run: Run) -> List[Part]:
         )
         for i in np.argsort(rank[-1], kind="stable")
     ]
-    parts: List[Part] = [
-        Heading("Accuracy"),
-        Figure(
-            "accuracy",
-            plots.accuracy(run),
-            "Mean EPE of the pool over the epochs, with its spread and the zero-flow EPE",
-            f"EPE in pixels over the {run.pool_size} subnets of the pool, on {facts.data_source(run)}. "
-            "Dashed: the EPE of an all-zero flow on the same samples; "
-            "a supernet that is not clearly below it has learned nothing.",
-        ),
-        Heading("The subnets of the pool"),
-    ]
+    parts: List[Part] = [Heading("The subnets of the pool")]
     if len(rank) > 1:
         parts += _over_epochs(run)
     return parts + [
@@ -152,15 +166,18 @@ def _samples(run: Run) -> List[Part]:
     samples = run.samples
     codes = ["".join(str(digit) for digit in code) for code in samples.codes]
     shown = min(len(samples.flow), plot_samples.SHOWN)
+    best = (
+        f"{'the subnet' if run.alone else 'the best subnet'} `{codes[0]}` ({str(samples.epe[0])} px on the whole set)"
+    )
+    worst = "" if run.alone else f" and the worst `{codes[1]}` ({str(samples.epe[1])} px)"
     return [
         Heading("Samples"),
         Figure(
             "samples",
             plot_samples.strip(samples),
             "Validation samples: frame, true flow, predicted flow and its error",
-            f"{shown} of the validation samples after epoch {samples.epoch}: the best subnet `{codes[0]}` "
-            f"({str(samples.epe[0])} px on the whole set) and the worst `{codes[1]}` "
-            f"({str(samples.epe[1])} px). Flow in the Middlebury colour code. Left of each row: the length "
+            f"{shown} of the validation samples after epoch {samples.epoch}: {best}{worst}. "
+            "Flow in the Middlebury colour code. Left of each row: the length "
             "of flow "
             "at the wheel's rim and the error at the bright end of the error maps, each above 98% of the "
             "row's "

@@ -19,6 +19,7 @@ code { font:0.88em/1.4 ui-monospace, Menlo, Consolas, monospace; background:var(
 .verdict .word { font-size:1.45rem; font-weight:650; margin:.2rem 0 .4rem; }
 .verdict.good .word { color:var(--good); } .verdict.fair .word { color:var(--fair); }
 .verdict.bad .word { color:var(--bad); } .verdict.open .word { color:var(--open); }
+.verdict code { background:var(--back); }
 .verdict ul { list-style:none; margin:0; padding:0; }
 .verdict li { display:flex; gap:.6rem; margin:.35rem 0; } .mark { flex:0 0 1.1rem; text-align:center; }
 li.good .mark { color:var(--good); } li.fair .mark { color:var(--fair); }
@@ -34,5 +35,9 @@ figure { margin:1rem 0 1.4rem; } figure div { overflow-x:auto; background:#fff; 
 img { display:block; width:100%; height:auto; min-width:560px; } figure.wide img { min-width:720px; }
 figcaption { color:var(--soft); font-size:.92rem; margin-top:.4rem; }
 summary { cursor:pointer; color:var(--soft); }
+@media (max-width:640px) {
+  .pairs thead { display:none; } .pairs tr { display:grid; grid-template-columns:9.5rem 1fr; }
+  .pairs td { overflow-wrap:anywhere; } .pairs td code { white-space:normal; }
+  table:not(.pairs) td, table:not(.pairs) th { white-space:nowrap; } }
 @media print { main { max-width:none; } figure { break-inside:avoid; } img { min-width:0 !important; } }
 """

@@ -40,7 +40,14 @@ def write_comparison(run_folders: Sequence[Folder], output: Folder) -> Path:
     for number, folder in enumerate(resolved):
         if folder in resolved[:number]:
             raise UserError(f"{folders[number]}: this run is named twice; a comparison needs different runs")
-    title, parts = build([read_run(folder) for folder in folders])
+    runs = [read_run(folder) for folder in folders]
+    for run in runs[1:]:
+        if run.space.identity() != runs[0].space.identity():
+            raise UserError(
+                f"{run.folder} is of the search space {run.space.label}, {runs[0].folder} of {runs[0].space.label}: "
+                "their codes name other subnets; compare runs of one space"
+            )
+    title, parts = build(runs)
     return write_document(Path(output), COMPARISON, title, parts)
 
 

@@ -15,13 +15,14 @@ from typing import List, Optional
 
 import filelock
 
-from edgeflownas.config import Config
+from edgeflownas.config import Config, RuntimeConfig
 from edgeflownas.errors import UserError
 from edgeflownas.files import atomic_write_json, fsync_path, os_errors
 from edgeflownas.run.json_file import parse_object
 
 CHECKPOINTS = "checkpoints"  # a folder
 MANIFEST = "train_manifest.json"
+CONFIG = "config.yaml"
 HISTORY = "eval_epe_history.csv"
 PER_ARCH = "eval_epe_per_arch.csv"
 STEPS = "train_steps.csv"
@@ -51,6 +52,7 @@ def pool_name(size: object) -> str:
 RUN_FILES = (
     CHECKPOINTS,
     MANIFEST,
+    CONFIG,
     pool_name("*"),
     HISTORY,
     PER_ARCH,
@@ -82,19 +84,39 @@ def run_folder(config: Config) -> str:
     return os.path.join(config.runtime.output_dir, config.runtime.experiment_name).rstrip("/")
 
 
+def find_run(name: str) -> str:
+    """The folder of a run that is named by it, by its manifest, or by the experiment's name. UserError if none is."""
+    if os.path.basename(name) == MANIFEST:
+        return os.path.dirname(name) or "."
+    runs = RuntimeConfig().output_dir
+    plain = os.path.basename(name) == name
+    for folder in [name] + [os.path.join(runs, name)] * plain:
+        if os.path.isdir(folder):
+            return folder
+    if os.path.exists(name):
+        raise UserError(f"{name}: expected a run folder, found a file")
+    raise UserError(
+        f"{name}: expected a run folder, "
+        + (f"or an experiment in {runs}, found neither" if plain else "found nothing")
+    )
+
+
 class RunLock:
     """Holds a run's folder: `with RunLock(folder):`. The system frees it when the process dies, in any way.
 
-    UserError, before anything is touched, if another run holds the folder or it cannot be written.
+    UserError, before anything is touched, if another run holds the folder or it cannot be written. A folder that was
+    made for the lock and holds nothing else at the end goes away with it.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._made: List[str] = []
         self._lock = filelock.FileLock(os.path.join(folder, LOCK), timeout=0)
 
     def acquire(self) -> None:
         no_flock = (NotImplementedError,)  # some network file systems; filelock says what is missing
         with os_errors(f"write to the run folder {self.folder}", no_flock):
+            self._made = _missing(self.folder)
             os.makedirs(self.folder, exist_ok=True)
             if not os.access(self.folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -114,6 +136,11 @@ class RunLock:
             return
         with contextlib.suppress(OSError):  # it is only there to be read
             os.unlink(os.path.join(self.folder, HOLDER))
+        if self._made and os.listdir(self.folder) == [LOCK]:
+            with contextlib.suppress(OSError):  # while the lock is held; who comes now finds no folder, and says so
+                os.unlink(os.path.join(self.folder, LOCK))
+                for folder in self._made:
+                    os.rmdir(folder)
         self._lock.release()
 
     def _holder(self) -> str:
@@ -154,6 +181,15 @@ def archive_previous(folder: str) -> Optional[str]:
             os.rmdir(target)
             raise
     return target
+
+
+def _missing(folder: str) -> List[str]:
+    """The folders that `os.makedirs` would make, the deepest first."""
+    missing, path = [], os.path.abspath(folder)
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
 
 
 def _list(folder: str) -> List[str]:

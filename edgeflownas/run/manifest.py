@@ -57,7 +57,15 @@ FIELDS: Dict[str, type] = {
 }
 # Null at times: `best` before the first evaluation. The others only some runs have.
 BEST = "best"
-OPTIONAL = ("initial_weights", "error", "unsupported_gpu_allowed")
+OPTIONAL = (
+    "initial_weights",
+    "error",
+    "host",
+    "slurm_job",
+    "resume_command",
+    "unsupported_gpu_allowed",
+    "installed_source",  # version and digest of an installed package, which has no commit
+)
 DATASET_FIELDS = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}
 VERSION_NAMES = ("edgeflownas", "python", "numpy", "tensorflow", "platform")
 RESUME_FIELDS = {"time": str, "status_before": str, "global_step": int, "changed": list, "command": str, "gates": dict}

@@ -1,15 +1,73 @@
-"""Where a run's numbers come from: the commit that was used and the versions of everything below it."""
+"""Where a run's numbers come from: configuration, commit, machine, and the versions of everything below it."""
 
 from __future__ import annotations
 
 import os
 import platform
+import socket
 import subprocess
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
+import yaml
 
 import edgeflownas
+from edgeflownas import signoff
+from edgeflownas.config import Config, to_dict
+from edgeflownas.files import atomic_write_text
+from edgeflownas.run.folder import CONFIG
+
+
+def write_config(folder: str, config: Config) -> str:
+    """Writes the configuration, every key of it, as a file that `--config` accepts; gives its path."""
+    path = os.path.join(folder, CONFIG)
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=1000)
+    atomic_write_text(path, "# The whole configuration of the run in this folder, for --config.\n" + text)
+    return path
+
+
+def machine() -> Dict[str, Any]:
+    """The host, and the SLURM job (with its task in an array) or None."""
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return {
+        "host": socket.gethostname(),
+        "slurm_job": f"{job}_{task}" if job and task else os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def source() -> Tuple[Dict[str, Any], str]:
+    """(manifest fields of the source that trains, a warning or nothing).
+
+    A checkout has a commit. An installed package has none: then its version and the digest of its files are recorded.
+    """
+    root = str(signoff.project_root())
+    commit, dirty = git_state(root)
+    fields: Dict[str, Any] = {"git_commit": commit, "git_dirty": dirty}
+    if commit != "unknown":
+        return fields, ""
+    if os.path.exists(os.path.join(root, ".git")):
+        return fields, f"git does not tell the commit of {root}: {_why_not(root)}"
+    digest = signoff.fingerprint(signoff.source_files(signoff.project_root()))
+    fields["installed_source"] = {"version": edgeflownas.__version__, "digest": digest}
+    return fields, (
+        "not a git checkout: the manifest names the version and the digest of the source that trains, but no commit, "
+        "and the gates cannot be run"
+    )
+
+
+def _why_not(root: str) -> str:
+    """What git says, and what to do about it."""
+    try:
+        _git(root, "rev-parse", "HEAD")
+    except FileNotFoundError:
+        return "there is no git; install it"
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
+        owner = "git config --global --add safe.directory " + root
+        return "; ".join(said + ([owner] if said and "ownership" in said[0] else []))
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return "it has no commit with these files"
 
 
 def git_state(root: str) -> Tuple[str, Optional[bool]]:
@@ -35,7 +93,7 @@ def _git(root: str, *arguments: str) -> str:
         check=True,
         timeout=60,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     return done.stdout.decode("utf-8", "replace").strip()
 

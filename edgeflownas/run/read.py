@@ -53,6 +53,11 @@ class Run(NamedTuple):
         return value_at(self.folder / names.MANIFEST, self.manifest, path)
 
     @property
+    def alone(self) -> bool:
+        """Whether the run trains one subnet and no supernet."""
+        return self.space.arch_code is not None
+
+    @property
     def pool_size(self) -> int:
         return int(self.get("config.eval.pool_size"))
 

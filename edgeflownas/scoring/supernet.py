@@ -23,7 +23,7 @@ from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.session import evaluation_pipelines, session_config
 from edgeflownas.errors import UserError
 from edgeflownas.nas.arch_codec import parse, to_digits
-from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.cost import Cost, subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
@@ -118,6 +118,11 @@ class Supernet:
         """Cycles that had been trained when the checkpoint was made."""
         return self.state.step
 
+    def cost(self, code: Any) -> Cost:
+        """Parameters of a subnet, and its multiply-adds per image pair of the run's size. ValueError: wrong code."""
+        data = self.config.data
+        return subnet_cost(code, self._net.layers, self.space, data.input_height, data.input_width)
+
     def evaluate(self, codes: Sequence[Any]) -> List[Result]:
         """Scores subnets, given in any spelling of a code; results in their order.
 
@@ -193,8 +198,7 @@ class Supernet:
             )
 
     def _results(self, rows: np.ndarray, scores: Scores) -> List[Result]:
-        size = self.config.data.input_height, self.config.data.input_width
-        costs = [subnet_cost(row, self._net.layers, self.space, *size) for row in rows]
+        costs = [self.cost(row) for row in rows]
         return [
             Result(
                 to_digits(row, self.space),

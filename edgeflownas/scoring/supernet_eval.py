@@ -15,6 +15,7 @@ from edgeflownas import config as configuration
 from edgeflownas.arguments import Parser, positive
 from edgeflownas.command_line import config_parser, overrides
 from edgeflownas.device import choose_device
+from edgeflownas.engine.learning import COLLAPSED_RATIO, ratio
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import UserError, run_cli
@@ -23,7 +24,7 @@ from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.run.checkpoint import CheckpointStore
-from edgeflownas.run.folder import CHECKPOINTS, SCORES, run_folder
+from edgeflownas.run.folder import CHECKPOINTS, SCORES, find_run, run_folder
 
 SHOWN = 50  # lines of the printed table; the file has them all
 FRONT_SHOWN = 12  # codes of a front
@@ -68,6 +69,12 @@ def _parser() -> Parser:
         used=USED.__contains__,
     )
     group = parser.add_argument_group("this evaluation")
+    group.add_argument(
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="run folder, or an experiment's name; else --output_dir and --experiment_name",
+    )
     group.add_argument(
         "--eval_only",
         action="store_true",
@@ -139,7 +146,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Scores what is asked for and is not scored yet; gives the exit code."""
     args = _parser().parse_args(argv)
     config, origins = configuration.load(args.config, overrides(args))
-    folder = run_folder(config)
+    folder = find_run(args.run) if args.run else run_folder(config)
     codes = requested_codes(args, _space_of_run(folder, args.checkpoint))
     values = configuration.flat(config)
     settings = {
@@ -254,6 +261,11 @@ def _finish(table: Any, title: str, space: SearchSpace) -> None:
     if len(ranked) > SHOWN:
         print(f"  ... and {len(ranked) - SHOWN} more")
     mean = sum(row.epe for row in ranked) / len(ranked)
+    if ratio(mean, ranked[0].zero_flow_epe) >= COLLAPSED_RATIO:
+        print(
+            "these subnets are no better than predicting no motion: the supernet has collapsed or has not learned yet, "
+            "and their order and the fronts below mean nothing"
+        )
     print(
         f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
         f"{ranked[0].bn_recal_batches} BN batches per subnet"

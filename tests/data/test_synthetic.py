@@ -134,7 +134,7 @@ def test_a_set_is_a_good_fc2(made):
     ]
     index = build_index(data_cfg(made), 1)
     assert [s.name for s in index.train] == [f"train/{n:07d}" for n in range(3)] and len(index.val) == 2
-    assert index.source == "lists" and (index.train[0].height, index.train[0].width) == (HEIGHT, WIDTH)
+    assert index.source == "synthetic" and (index.train[0].height, index.train[0].width) == (HEIGHT, WIDTH)
     verify_all(index.train + index.val)
     drawn = scene.draw(11, 1, HEIGHT, WIDTH)
     assert np.array_equal(np.array(Image.open(index.train[1].img0)), drawn.frame0)

@@ -419,11 +419,11 @@ GATE_4 = (
     ),
     (
         "commit-of-the-folder",
-        _ENTRY,
+        "edgeflownas/run/provenance.py",
         "G4.3a",
         "the commit is looked up where the command was typed",
-        "git_state(str(signoff.project_root()))",
-        'git_state(".")',
+        "commit, dirty = git_state(root)",
+        'commit, dirty = git_state(".")',
     ),
     (
         "manifest-from-yaml",

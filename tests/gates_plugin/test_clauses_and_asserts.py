@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from gates import EXIT_CODES, MEANINGS, STATE_CODES, asserts, clauses, controller
+from gates import EXIT_CODES, MEANINGS, STATE_CODES, asserts, clauses, controller, demands
 from gates.clauses import Clause, Table
 
 
@@ -16,7 +16,7 @@ def message(function, **arguments):
 
 
 def test_size_of_the_clause_table():
-    assert [len(clauses.TABLE.of(gate)) for gate in clauses.TABLE.gates] == [14, 17, 26, 21]
+    assert [len(clauses.TABLE.of(gate)) for gate in clauses.TABLE.gates] == [19, 21, 67, 30]
     assert clauses.TABLE.gates == sorted(clauses.GATE_TITLES) == [1, 2, 3, 4]
 
 
@@ -28,6 +28,20 @@ def test_ids_are_in_order_and_sentences_are_sentences():
         assert {number for number, _ in order} == set(range(1, order[-1][0] + 1))
     assert all(not clause.sentence.endswith(".") and clause.source for clause in clauses.TABLE.clauses)
     assert len({clause.sentence for clause in clauses.TABLE.clauses}) == len(clauses.TABLE.clauses)
+
+
+def test_every_demand_has_a_clause_or_a_reason_and_every_clause_a_demand():
+    ids = [clause.id for clause in clauses.TABLE.clauses]
+    assert demands.problems(ids) == []
+    assert demands.problems(ids + ["G4.99"]) == ["no demand names the clause G4.99"]
+    assert demands.problems(ids[1:]) == [f"the demands name {ids[0]}, which is no clause"]
+    assert all(bool(demand.clauses) != bool(demand.reason) for demand in demands.DEMANDS)
+
+
+def test_a_demand_with_neither_is_a_problem(monkeypatch):
+    ids = [clause.id for clause in clauses.TABLE.clauses]
+    monkeypatch.setattr(demands, "DEMANDS", demands.DEMANDS + [demands.Demand("spec/09", "1", "fly", (), "")])
+    assert demands.problems(ids) == ["spec/09 1 has neither a clause nor a reason"]
 
 
 @pytest.mark.parametrize(

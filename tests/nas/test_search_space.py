@@ -1,7 +1,5 @@
 """Search spaces: their tables against the specification, what their digest tells apart, narrowing, and refusals."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -15,7 +13,7 @@ from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import FairnessCounts, fair_cycle, uniform_paths
 from edgeflownas.nas.search_space import DEPTH, KERNEL, Block, SearchSpace, get_space, require_same_space
 from edgeflownas.network.layer_table import layer_table
-from tests.nas.nas_spaces import SPACES, V1, V2, codes_of, random_spaces
+from tests.nas.nas_spaces import V1, V2, codes_of, random_spaces
 
 SEEDS = st.integers(0, 2**32 - 1)
 DEEP, HEAD = ["Deep1", "Deep2", "Deep3"], ["3x3", "5x5"]
@@ -178,18 +176,11 @@ def test_a_file_without_a_space_is_of_v1():
         require_same_space(None, V2, "it")
 
 
-@pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
-def test_counts_of_a_space(space):
-    assert space.size == math.prod(space.num_options) if hasattr(math, "prod") else True
-    assert all(space.num_paths % options == 0 for options in space.num_options)
-
-
 # ---- the configuration's space
 
 
 def configured(**network):
-    values = {f"network.{name}": value for name, value in network.items()}
-    return load(None, dict(values, **{"eval.pool_size": 1}))[0].network
+    return load(None, {f"network.{name}": value for name, value in network.items()})[0].network
 
 
 def test_a_configuration_names_its_space_and_narrows_it():
@@ -219,17 +210,17 @@ def test_a_wrong_code_of_a_configuration_is_a_user_error(code, said):
 def test_a_code_without_quotes_in_yaml_is_refused_with_advice(tmp_path):
     path = tmp_path / "a.yaml"
     for text, said in (("000022222", "found 9362"), ("111111111", "found 111111111")):
-        path.write_text(f"network:\n  arch_code: {text}\neval:\n  pool_size: 1\n")
+        path.write_text(f"network:\n  arch_code: {text}\n")
         with pytest.raises(UserError, match=f"network.arch_code: expected text, {said}; put it in quotes$"):
             load(str(path))
-    path.write_text('network:\n  arch_code: "000022222"\neval:\n  pool_size: 1\n')
+    path.write_text('network:\n  arch_code: "000022222"\n')
     assert space_of(load(str(path))[0].network).arch_code == (0, 0, 0, 0, 2, 2, 2, 2, 2)
 
 
 @pytest.mark.parametrize("size", [2, 3, 12])
 def test_a_pool_of_more_than_the_one_code_is_refused(size):
     with pytest.raises(UserError, match=f"leaves one subnet, found a pool of {size}; set --eval_pool_size 1$"):
-        load(None, {"network.arch_code": "000022222", "eval.pool_size": size})
+        build_pool(42, size, space_of(configured(arch_code="000022222")))
 
 
 # ---- space and network

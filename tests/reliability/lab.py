@@ -21,6 +21,7 @@ from edgeflownas.engine.trainer import Trainer
 from edgeflownas.errors import run_cli
 from tests.reliability import tiny
 
+UNKNOWN_SOURCE = {"git_commit": "unknown", "git_dirty": None}
 GRAPH_PARTS = ("TrainPipeline", "EvalPipeline", "CycleGraph", "Scorer")
 
 
@@ -85,7 +86,7 @@ class Lab:
             if not report:
                 stack.enter_context(mock.patch.object(train_supernet, "_report", lambda folder: None))
             # What takes long and is the same every time.
-            stack.enter_context(mock.patch("edgeflownas.run.provenance.git_state", lambda root: ("unknown", None)))
+            stack.enter_context(mock.patch("edgeflownas.run.provenance.source", lambda: (UNKNOWN_SOURCE, "")))
             stack.enter_context(mock.patch("edgeflownas.tfcompat.device_names", lambda: "CPU"))
             self._forget()
             for plant in plants:

@@ -3,8 +3,10 @@
 import glob
 import json
 import os
+import shlex
 import shutil
 import signal
+from unittest import mock
 
 import pytest
 
@@ -184,3 +186,29 @@ def test_resume_if_begun_never_starts_afresh_where_a_checkpoint_is_damaged(lab, 
 @pytest.mark.parametrize("word", ["--resume", "--load_checkpoint"])
 def test_resume_if_begun_stands_alone(lab, tmp_path, word):
     assert "stands alone" in lab.run(str(tmp_path), "--resume_if_begun", word).error
+
+
+def test_a_start_that_fails_leaves_nothing_behind(lab, tmp_path):
+    load = ["--load_checkpoint", "--resume_experiment_name", "x"]
+    for words, changes in (([], {"data__base_path": "/nowhere"}), (["--resume"], {}), (load, {})):
+        assert lab.run(str(tmp_path / "runs"), "--experiment_name", "a", *words, **changes).code == 2
+        assert os.listdir(str(tmp_path)) == []
+
+
+def test_the_command_in_the_manifest_goes_on_with_the_run(lab, uninterrupted, tmp_path):
+    """With the configuration that lies in the run's folder, and nothing else."""
+    assert lab.run(str(tmp_path), "--max_steps", "4").code == 0
+    place, _, command = manifest(str(tmp_path))["resume_command"].partition(" && ")
+    assert place == f"cd {os.getcwd()}"
+    words = shlex.split(command)
+    assert words == [
+        "python",
+        "-m",
+        "edgeflownas.train_supernet",
+        "--config",
+        str(tmp_path / "config.yaml"),
+        "--resume",
+    ]
+    with mock.patch("tests.reliability.tiny.flags", lambda *data, **changes: words[3:]):
+        assert lab.run(str(tmp_path)).code == 0
+    assert differences(snapshot(str(tmp_path)), uninterrupted) == []

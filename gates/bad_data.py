@@ -1,0 +1,171 @@
+"""Kinds of bad data as a table: how a good set is spoiled, and what the refusal must name (design, section 9)."""
+
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Tuple
+
+import numpy as np
+
+from gates import dataset, runs, spaces
+
+FLOW, PNG_0, PNG_1 = dataset.FLOW, dataset.IMAGE_0, dataset.IMAGE_1
+
+
+class Case(NamedTuple):
+    """`spoil(data set)` changes the files; the refusal must contain `file` and each of `says`."""
+
+    name: str
+    file: str
+    spoil: Callable[[dataset.DataSet], Any]
+    says: Tuple[str, ...] = ("expected", "found")
+
+
+def _file(data: dataset.DataSet, suffix: str) -> Path:
+    """A file of the second training sample."""
+    return data.folder / (data.train[1] + suffix)
+
+
+def _with(suffix: str, change: Callable[[bytes], bytes]) -> Callable[[dataset.DataSet], Any]:
+    """Changes the bytes of one of its files."""
+
+    def spoil(data: dataset.DataSet) -> None:
+        path = _file(data, suffix)
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
+
+
+def _value(value: float) -> Callable[[bytes], bytes]:
+    """Puts a value in the last corner of the flow, which not every crop has."""
+    return lambda content: content[:-8] + np.array([value], "<f4").tobytes() + content[-4:]
+
+
+def _header(width: int, height: int) -> Callable[[bytes], bytes]:
+    return lambda content: content[:4] + np.array([width, height], "<i4").tobytes() + content[12:]
+
+
+def _flip(content: bytes) -> bytes:
+    """A bit in the middle of the pixels; lengths stay as they are."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def _wrong_sum(content: bytes) -> bytes:
+    """A chunk whose pixels fit but whose checksum does not."""
+    end = content.rindex(b"IEND") - 4
+    wrong = zlib.crc32(content[end - 12 : end]) ^ 5
+    return content[: end - 4] + wrong.to_bytes(4, "big") + content[end:]
+
+
+def _other_size(data: dataset.DataSet) -> None:
+    from PIL import Image
+
+    frame = dataset.texture(np.random.RandomState(1), dataset.FRAME_HEIGHT, dataset.FRAME_WIDTH + 2)
+    Image.fromarray(frame).save(str(_file(data, PNG_1)), "PNG")
+
+
+def _small(data: dataset.DataSet) -> None:
+    dataset.write_sample(data.folder, data.train[1], 5, runs.HEIGHT - 1, dataset.FRAME_WIDTH)
+
+
+def _outside(data: dataset.DataSet) -> None:
+    path, away = _file(data, FLOW), data.folder.parent / "away.flo"
+    shutil.copy(str(path), str(away))
+    path.unlink()
+    path.symlink_to(away)
+
+
+W, H = dataset.FRAME_WIDTH, dataset.FRAME_HEIGHT
+AT_START = (
+    Case("first image missing", PNG_0, lambda data: _file(data, PNG_0).unlink()),
+    Case("second image missing", PNG_1, lambda data: _file(data, PNG_1).unlink()),
+    Case("flow missing", FLOW, lambda data: _file(data, FLOW).unlink()),
+    Case("PNG of 0 bytes", PNG_0, _with(PNG_0, lambda content: b"")),
+    Case("PNG cut", PNG_1, _with(PNG_1, lambda content: content[: len(content) // 2])),
+    Case("flow of 0 bytes", FLOW, _with(FLOW, lambda content: b"")),
+    Case("flow of a header", FLOW, _with(FLOW, lambda content: content[:12])),
+    Case("flow cut", FLOW, _with(FLOW, lambda content: content[:-4])),
+    Case("flow with trailing bytes", FLOW, _with(FLOW, lambda content: content + b"1234")),
+    Case("flow of another magic number", FLOW, _with(FLOW, lambda content: b"HEIP" + content[4:])),
+    Case("flow with sides swapped", FLOW, _with(FLOW, _header(H, W)), (f"{W}x{H}", f"{H}x{W}")),
+    Case("frames of different sizes", PNG_1, _other_size, (f"{W}x{H}", f"{W + 2}x{H}")),
+    Case("frame smaller than the crop", PNG_0, _small, (f"{runs.WIDTH}x{runs.HEIGHT}", f"{W}x{runs.HEIGHT - 1}")),
+    Case("file outside the data root", FLOW, _outside, ("away.flo",)),
+)
+INSIDE = (
+    Case("PNG with a flipped bit", PNG_0, _with(PNG_0, _flip)),
+    Case("PNG with a wrong checksum", PNG_1, _with(PNG_1, _wrong_sum)),
+    Case("NaN in the flow", FLOW, _with(FLOW, _value(float("nan")))),
+    Case("infinity in the flow", FLOW, _with(FLOW, _value(float("-inf")))),
+    Case("flow beyond 1e9", FLOW, _with(FLOW, _value(1.5e9))),
+)
+
+
+def _line(name: str, change: Callable[[list], Any]) -> Callable[[dataset.DataSet], Any]:
+    """Changes the lines of a list file."""
+
+    def spoil(data: dataset.DataSet) -> None:
+        path = data.folder / name
+        lines = path.read_text().splitlines()
+        change(lines)
+        path.write_text("\n".join(lines) + "\n")
+
+    return spoil
+
+
+def _both(data: dataset.DataSet) -> None:
+    index = (data.folder / "FC2_train.txt").read_text().split()[0]
+    with open(str(data.folder / "FC2_test.txt"), "a") as list_file:
+        list_file.write(index + "\n")
+
+
+def _parent(data: dataset.DataSet) -> None:
+    path = data.folder / "FC2_dirnames.txt"
+    lines = path.read_text().splitlines()
+    lines[2] = lines[2].replace("train/", "../train/")
+    path.write_text("\n".join(lines) + "\n")
+
+
+TRAIN, TEST, NAMES = "FC2_train.txt", "FC2_test.txt", "FC2_dirnames.txt"
+LISTS = (
+    Case("index out of range", TRAIN, _line(TRAIN, lambda lines: lines.append("11")), ("expected", "11", "line 9")),
+    Case("index repeated", TRAIN, _line(TRAIN, lambda lines: lines.append(lines[2])), ("expected", "line 9", "line 3")),
+    Case("index in both lists", TEST, _both, ("expected", TRAIN, "line 4")),
+    Case(
+        "index that is no number", TEST, _line(TEST, lambda lines: lines.append("-1")), ("expected", "'-1'", "line 4")
+    ),
+    Case("path that leaves the root", NAMES, _parent, ("expected", "..", "line 3")),
+    Case("sample named twice", NAMES, _line(NAMES, lambda lines: lines.append(lines[0])), ("expected", "line 12")),
+    Case("list missing", TEST, lambda data: (data.folder / TEST).unlink(), ("expected",)),
+    Case("no training sample", "training", _line(TRAIN, lambda lines: lines.clear()), ("expected",)),
+)
+
+
+def make_cases(folder: Path, data: Path, cases: Tuple[Case, ...], *words: str) -> None:
+    """Spoils a copy of `data` for each case and starts a run on it, with each of `words`; `words` come case by case,
+    but the first of them, if there are several, is done for all cases first."""
+    commands = []
+    for number, case in enumerate(cases):
+        copy = folder / f"case{number}" / "data"
+        shutil.copytree(str(data), str(copy))
+        case.spoil(dataset.found(copy))
+    places = [os.path.join(f"case{number}", "data") for number in range(len(cases))]
+    one = "".join(map(str, spaces.chosen().baseline))  # one subnet alone: a graph that is quickly built
+    base = f"--deterministic --max_epochs 1 --output_dir out --arch_code {one} --eval_pool_size 1"
+    commands += [f"{runs.small_train(Path(place))} {base} {words[0]}" for place in places]
+    commands += [f"{runs.small_train(Path(place))} {base} {more}" for place in places for more in words[1:]]
+    runs.batch(folder, commands)
+
+
+def make_starts(folder: Path, data: Path) -> None:
+    make_cases(folder, data, AT_START, "")
+
+
+def make_lists(folder: Path, data: Path) -> None:
+    make_cases(folder, data, LISTS, "")
+
+
+def make_contents(folder: Path, data: Path) -> None:
+    make_cases(folder, data, INSIDE, "--verify_data", "--num_workers 1", "--num_workers 8")

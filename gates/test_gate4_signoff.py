@@ -1,0 +1,303 @@
+"""Gate 4, templates, environment and the sign-off itself: scope, chain, order, attempts, and who needs one."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from edgeflownas import signoff
+from edgeflownas.errors import UserError
+from gates import attestation, mini, runs, spaces
+from gates.asserts import assert_contains, assert_equal, assert_true, clause
+from gates.commands import ROOT, assert_refused, assert_succeeded, run, workplace
+from gates.deliveries import LONG_RULE, RUN, write_record
+
+# ---- templates and environment
+
+BLOCK = r"(?ms)^# >>> paths and resources.*?^# <<< paths and resources\n"
+PATHS_AND_RESOURCES = {"PROJECT", "PYTHON", "FC2_ROOT", "GPU_DEVICE", "NUM_WORKERS"}
+
+
+@clause("G4.7")
+def test_templates_agree_but_for_paths_and_resources(tmp_path):
+    scripts = [ROOT / "scripts" / where / "run_supernet_train.sh" for where in ("local", "hpc")]
+    rest = [re.sub(BLOCK, "", script.read_text()) for script in scripts]
+    assert_equal(
+        what="lines outside the block of paths and resources", got=rest[1].splitlines(), want=rest[0].splitlines()
+    )
+    printed = []
+    for where, script in zip(("here", "there"), scripts):
+        block = re.search(BLOCK, script.read_text()).group(0)
+        code = [line for line in block.splitlines() if not line.startswith("#")]
+        assert_equal(
+            what="what the block sets",
+            got={line.split("=")[0] for line in code},
+            want=PATHS_AND_RESOURCES,
+            script=script.parent.name,
+        )
+        project = tmp_path / where
+        project.mkdir()
+        workplace(project)
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
+        environment.update(PROJECT=str(project), PYTHON=sys.executable, FC2_ROOT="/data/" + where, PYTHONPATH=str(ROOT))
+        done = subprocess.run(
+            ["bash", str(script), "--dry_run"],
+            env=environment,
+            cwd=str(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
+        assert_equal(
+            what="exit code", got=done.returncode, want=0, script=script.parent.name, stderr=done.stderr[-200:]
+        )
+        printed.append({line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:] if line.strip()})
+    assert_true(what="keys printed", ok=len(printed[0]) > 35, got=len(printed[0]), want="the whole configuration")
+    differing = {key for key in set(printed[0]) | set(printed[1]) if printed[0].get(key) != printed[1].get(key)}
+    assert_true(
+        what="keys that differ",
+        ok={"data.base_path"} <= differing <= {"data.base_path", "runtime.num_workers", "runtime.gpu_device"},
+        got=sorted(differing),
+        want="the data's path, and at most workers and device",
+    )
+    for key, want in (("train.num_epochs", "200"), ("train.batch_size", "32"), ("train.lr", "0.0001")):
+        assert_equal(what=key, got=printed[1][key][0], want=want)
+
+
+SEE = """
+import json, platform, numpy, tensorflow
+from tensorflow.python.client import device_lib
+gpus = [d.physical_device_desc for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+print(json.dumps([platform.python_version(), numpy.__version__, tensorflow.__version__, gpus]))
+"""
+
+
+@clause("G4.8")
+def test_environment_record_is_true(smoke, manifest):
+    environment = dict(os.environ, CUDA_VISIBLE_DEVICES="0", TF_CPP_MIN_LOG_LEVEL="3")
+    seen = subprocess.run(
+        [sys.executable, "-c", SEE],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        universal_newlines=True,
+    ).stdout
+    python, numpy_version, tensorflow, gpus = json.loads(seen.splitlines()[-1])
+    versions = manifest["versions"]
+    assert_equal(
+        what="versions",
+        got=[versions["python"], versions["numpy"], versions["tensorflow"]],
+        want=[python, numpy_version, tensorflow],
+    )
+    assert_true(what="platform", ok=len(versions["platform"]) > 5, got=versions["platform"], want="the system in words")
+    if gpus:
+        for gpu in gpus:
+            assert_contains(what="device", got=manifest["device"], want=re.search("name: ([^,]*)", gpu).group(1))
+    else:
+        assert_equal(what="device, no GPU being visible", got=manifest["device"], want="CPU")
+    assert_equal(what="GPU asked for", got=manifest["config"]["runtime"]["gpu_device"], want="0")
+
+
+@clause("G4.9")
+def test_require_gpu_demands_a_visible_gpu(tmp_path):
+    """Where no GPU is visible the demand is refused before any test; without it the very same run goes through."""
+    command = "python -m pytest {} -k [G1.6] -p no:cacheprovider".format(ROOT / "gates")
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1", signoff.RECORDS_VARIABLE: str(tmp_path / "records")}
+    demanded = run(command + f" --require_gpu --rootdir {ROOT}", ROOT, hidden)
+    assert_equal(what="exit code", got=demanded.code, want=4, stderr=demanded.err[-300:])
+    assert_contains(what="refusal", got=demanded.out + demanded.err, want="--require_gpu: no visible GPU")
+    assert_true(
+        what="tests run", ok="G1.6" not in demanded.out.replace("[G1.6]", ""), got=demanded.out[-300:], want="none"
+    )
+    free = run(command, ROOT, hidden)
+    assert_equal(what="exit code without the demand (partial)", got=free.code, want=10, stderr=free.err[-300:])
+    assert_true(
+        what="clause run without the demand",
+        ok=re.search("G1.6 +passed", free.out),
+        got=free.out[-300:],
+        want="G1.6 passed",
+    )
+
+
+@clause("G4.10a")
+def test_long_run_without_gate_3_is_refused(long_run, tmp_path, monkeypatch):
+    refused = runs.ends(long_run)[0]
+    assert_refused(
+        refused,
+        "more than 5 epochs",
+        "gate 3 has no valid sign-off",
+        "python -m pytest gates -m gate3" + spaces.flag(),
+        "--unsigned",
+    )
+    assert_equal(what="files that the refused run left", got=json.loads((long_run / "left.json").read_text()), want=[])
+    monkeypatch.setenv(signoff.RECORDS_VARIABLE, str(tmp_path))
+    other = dict(signoff.source_files(ROOT), **{"edgeflownas/config.py": "0" * 64})
+    for gate in (1, 2):
+        write_record(gate, "passed")
+    for outcome, files, want in (("failed", None, "failed"), ("passed", other, "stale"), ("passed", None, "")):
+        write_record(3, outcome, files)
+        try:
+            signoff.require_gate(3, ROOT, spaces.chosen().name)
+            said = ""
+        except UserError as error:
+            said = str(error)
+        assert_true(
+            what="refusal",
+            ok=(f"({want}: " in said) if want else said == "",
+            got=said,
+            want=want or "none: the sign-off is valid",
+        )
+    record = signoff.record_path(3, ROOT, spaces.chosen().name)
+    record.write_text(record.read_text().replace('"device": "CPU"', '"device": "GPU"'))
+    with pytest.raises(UserError, match=r"\(edited: "):
+        signoff.require_gate(3, ROOT, spaces.chosen().name)
+
+
+@clause("G4.10b")
+def test_unsigned_overrides_and_the_manifest_says_so(long_run):
+    done, stored = runs.ends(long_run)[1], json.loads((long_run / RUN / "train_manifest.json").read_text())
+    assert_succeeded(done)
+    assert_equal(what="epochs", got=stored["epoch"], want=runs.NUM_EPOCHS)
+    assert_true(what="a long run", ok=runs.NUM_EPOCHS > 5, got=runs.NUM_EPOCHS, want="more than 5 epochs")
+    assert_equal(
+        what="gates in the manifest",
+        got=stored["gates"],
+        want={
+            "gate1": (long_run / "gate1").read_text(),
+            "gate2": "failed",
+            "gate3": "missing",
+            "gate4": "missing",
+            "unsigned": True,
+        },
+    )
+
+
+@clause("G4.10c")
+def test_the_rule_for_long_runs_counts_from_the_first_step(long_rule):
+    """However a run is divided: by --max_steps, --max_epochs and --resume. Four steps are an epoch; five epochs are
+    free. A refused invocation leaves the run as it was."""
+    for (words, free), done in zip(LONG_RULE, runs.ends(long_rule)):
+        if free:
+            assert_equal(what="exit code", got=done.code, want=0, words=words, stderr=done.err[-300:])
+            continue
+        assert_equal(what="exit code", got=done.code, want=2, words=words, stderr=done.err[-300:])
+        said = done.err.strip().splitlines()[-1]
+        for phrase in ("error: ", "gate 3", "python -m pytest gates -m gate3", "--unsigned"):
+            assert_contains(what="refusal", got=said, want=phrase, words=words)
+    steps = len(runs.table(long_rule / RUN / "train_steps.csv"))
+    assert_equal(what="steps of the run", got=steps, want=runs.STEPS_PER_EPOCH)
+    assert_equal(what="folder of a refused run", got=(long_rule / "fresh" / "train_manifest.json").exists(), want=False)
+
+
+# ---- the sign-off itself
+
+
+@clause("G4.11a")
+def test_every_source_file_is_signed(tmp_path):
+    """All files of the package, the gates and the configurations, by a walk of our own; a change of any is noticed."""
+    want = {}
+    for top in ("edgeflownas", "gates", "configs"):
+        for folder, folders, files in os.walk(str(ROOT / top)):
+            folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
+            for name in files:
+                path = os.path.join(folder, name)
+                with open(path, "rb") as handle:
+                    digest = hashlib.sha256(handle.read()).hexdigest()
+                want[os.path.relpath(path, str(ROOT)).replace(os.sep, "/")] = digest
+    want = {name: digest for name, digest in want.items() if not name.split("/")[-1].startswith(".")}
+    found = signoff.source_files(ROOT)
+    assert_equal(what="files signed", got=sorted(found), want=sorted(want))
+    assert_equal(what="digests", got=found, want=want)
+    whole = signoff.fingerprint(found)
+    for name in found:
+        others = [dict(found, **{name: "0" * 64}), {key: found[key] for key in found if key != name}]
+        prints = {signoff.fingerprint(other) for other in others}
+        assert_true(what="fingerprint", ok=len(prints | {whole}) == 3, got=whole, want="another", changed=name)
+
+
+@clause("G4.11b")
+def test_records_are_a_chain(tmp_path, monkeypatch):
+    """Whatever happens to a record, those behind it hold no longer; nor does any after a change of the source."""
+    project = mini.project(tmp_path)
+    monkeypatch.delenv(signoff.RECORDS_VARIABLE, raising=False)
+
+    def states():
+        return [state.name for state in signoff.gate_states(project).values()]
+
+    numbers = itertools.count()
+
+    def sign(*gates, outcome="passed"):
+        for gate in gates:  # another record each time, also within a second
+            write_record(gate, outcome, root=project, clauses=[{"id": f"G{gate}.1", "number": next(numbers)}])
+
+    sign(1, 2, 3, 4)
+    assert_equal(what="states when signed in order", got=states(), want=["valid"] * 4)
+    sign(2)
+    assert_equal(what="after gate 2 again", got=states(), want=["valid", "valid", "broken", "broken"])
+    sign(3, 4)
+    path = signoff.record_path(2, project)
+    kept = path.read_text()
+    path.write_text(kept.replace('"device": "CPU"', '"device": "GPU"'))
+    assert_equal(what="after an edit of gate 2", got=states(), want=["valid", "edited", "broken", "broken"])
+    path.unlink()
+    assert_equal(what="without gate 2", got=states(), want=["valid", "missing", "broken", "broken"])
+    path.write_text(kept)
+    sign(3, outcome="failed")
+    assert_equal(what="after gate 3 failed", got=states(), want=["valid", "valid", "failed", "broken"])
+    (project / "configs" / "run.yaml").write_text("train: {lr: 1}\n")
+    assert_equal(what="after a change of a configuration", got=states()[:2], want=["stale", "stale"])
+
+
+@clause("G4.11c")
+def test_a_gate_is_not_run_before_the_one_ahead_of_it_passes(tmp_path):
+    """In a project of two gates of one clause each, in processes of their own, also side by side."""
+    project = mini.project(tmp_path)
+    mini.break_clause(project, 1)
+    blocked = mini.pytest(project, "-m gate2")
+    assert_equal(what="exit code of gate 2", got=blocked.code, want=11, stdout=blocked.out[-400:])
+    assert_contains(what="last line", got=blocked.out.strip().splitlines()[-1], want="gate2 blocked")
+    assert_equal(what="clauses run", got=mini.clauses_run(project), want=["G1.1"])
+    mini.mend_clause(project, 1)
+    assert_equal(what="exit code of both", got=mini.pytest(project, "").code, want=0)
+    assert_equal(what="clauses run", got=mini.clauses_run(project), want=["G1.1", "G2.1"])
+    assert_equal(what="records", got=mini.records(project), want=["gate1.json", "gate2.json"])
+
+
+@clause("G4.11d")
+def test_a_gate_is_signed_by_one_attempt_at_each_clause(tmp_path):
+    """A clause that fails once and then passes, under a plugin that repeats failed tests: nothing is signed."""
+    project = mini.project(tmp_path)
+    mini.fail_first(project, 1)
+    done = mini.pytest(project, "-m gate1 -p repeats")
+    assert_equal(what="exit code (partial)", got=done.code, want=10, stdout=done.out[-400:])
+    assert_equal(what="attempts", got=mini.clauses_run(project), want=["G1.1", "G1.1"])
+    assert_equal(what="records", got=mini.records(project), want=[])
+
+
+@clause("G4.12")
+def test_the_sign_off_is_an_in_toto_statement(tmp_path, monkeypatch):
+    monkeypatch.setenv(signoff.RECORDS_VARIABLE, str(tmp_path))
+    for gate, outcome in ((1, "passed"), (2, "passed"), (3, "passed"), (4, "failed")):
+        row = {"id": f"G{gate}.1", "sentence": "water is wet", "status": outcome, "seconds": 0.1, "text": ""}
+        write_record(gate, outcome, clauses=[row])
+    stated = attestation.statement(ROOT, signoff.DEFAULT_SPACE)
+    assert_equal(what="type", got=stated["_type"], want="https://in-toto.io/Statement/v1")
+    assert_equal(what="predicate", got=stated["predicateType"], want="https://in-toto.io/attestation/test-result/v0.1")
+    subject = {"sha256": signoff.fingerprint(signoff.source_files(ROOT))}
+    assert_equal(what="subject", got=[one["digest"] for one in stated["subject"]], want=[subject])
+    predicate = stated["predicate"]
+    assert_equal(what="result", got=predicate["result"], want="FAILED")
+    assert_equal(what="failed", got=[name.split()[0] for name in predicate["failedTests"]], want=["G4.1"])
+    assert_equal(
+        what="passed", got=[name.split()[0] for name in predicate["passedTests"]], want=["G1.1", "G2.1", "G3.1"]
+    )
+    configuration = {one["name"]: one["digest"].get("sha256") for one in predicate["configuration"]}
+    for name in ("gate1.json", "gate4.json"):
+        want = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        assert_equal(what="digest of " + name, got=configuration.get(name), want=want)
