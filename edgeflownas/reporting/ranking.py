@@ -1,12 +1,13 @@
 """What the ranking of a run's pool is worth, without a study: against its costs, against the noise of its samples, and
 from one evaluation to the next. Built on `edgeflownas.statistics`."""
 
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
 
 from edgeflownas.nas.arch_codec import parse
 from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.network.layer_table import layer_table
 from edgeflownas.reporting.document import Bullets, Heading, Paragraph, Part
 from edgeflownas.run.epe_samples import EpeSamples, read_epe_samples
@@ -24,12 +25,13 @@ def parts(run: Run) -> List[Part]:
     """A section of the report; nothing for a pool of fewer than three subnets or with an EPE that is not finite."""
     if run.subnets is None or len(run.subnets.codes) < 3 or not np.isfinite(run.subnets.epe).all():
         return []
-    items = _against_costs(run) + _separation(run) + _over_time(run) + _options(run)
+    options = options_in_words(run.subnets.codes, run.subnets.epe[-1], run.space)
+    items = _against_costs(run) + _separation(run) + _over_time(run)
     note = (
         f"Whether it is the ranking of stand-alone training is a study of its own: `edgeflownas fidelity`. Intervals: "
         f"{100 * CONFIDENCE:.0f}%, over the choice of subnets."
     )
-    return [Heading("What the ranking is worth", 3), Paragraph(note), Bullets(items)]
+    return [Heading("What the ranking is worth", 3), Paragraph(note), Bullets(items + [options])]
 
 
 def stability(run: Run) -> Stability:
@@ -98,17 +100,13 @@ def _over_time(run: Run) -> List[str]:
     ]
 
 
-def _options(run: Run) -> List[str]:
-    """The options that beat every other one of their block outside the error."""
-    assert run.subnets is not None
-    codes = np.array([parse(code, run.space) for code in run.subnets.codes])
-    fit = block_effects(codes, run.subnets.epe[-1])
+def options_in_words(codes: Sequence[str], epe: np.ndarray, space: SearchSpace) -> str:
+    """The options that beat every other one of their block outside the error; `epe` [codes], three codes or more."""
+    fit = block_effects(np.array([parse(code, space) for code in codes]), epe)
     better = [
-        f"{block.name} {block.label(option)}"
-        for block, option in zip(run.space.blocks, fit.better)
-        if option is not None
+        f"{block.name} {block.label(option)}" for block, option in zip(space.blocks, fit.better) if option is not None
     ]
-    how = "a linear model over all blocks" if fit.joint else "a linear model for each block"
+    how = f"a linear model {'over all blocks' if fit.joint else 'for each block'}, {len(codes)} subnets"
     if not better:
-        return [f"No option of any block is better than its others outside a 95% interval ({how})."]
-    return [f"Better than every other option of its block, outside a 95% interval ({how}): {', '.join(better)}."]
+        return f"No option of any block is better than its others outside a 95% interval ({how})."
+    return f"Better than every other option of its block, outside a 95% interval ({how}): {', '.join(better)}."

@@ -7,11 +7,14 @@ import pytest
 import scipy.stats
 from pretended_run import plateaued, write_run
 
+from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.random_codes import random_codes
+from edgeflownas.nas.search_space import get_space
 from edgeflownas.network.layer_table import layer_table
 from edgeflownas.report import write_report
 from edgeflownas.reporting import facts
-from edgeflownas.reporting.ranking import stability
+from edgeflownas.reporting.ranking import options_in_words, stability
 from edgeflownas.run.epe_samples import read_epe_samples
 from edgeflownas.run.read import read_run
 
@@ -65,4 +68,12 @@ def test_only_evaluations_at_a_high_learning_rate_say_how_stable_the_ranking_is(
 
 
 def test_options_and_their_model(text):
-    assert "outside a 95% interval (a linear model for each block)" in text
+    assert "outside a 95% interval (a linear model for each block, 12 subnets)" in text
+
+
+def test_an_option_that_is_better_is_named_by_its_block_and_label():
+    space = get_space("edgeflownet_v1")
+    codes = [to_digits(code, space) for code in random_codes(0, 40, space)]
+    epe = np.array([3 + 0.5 * (code[4] != "2") for code in codes]) + 0.01 * np.random.RandomState(0).randn(40)
+    words = options_in_words(codes, epe, space)
+    assert words.endswith("a linear model over all blocks, 40 subnets): H0Out 3x3.")
