@@ -133,7 +133,7 @@ def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
         return
     try:
         found = nvidia.gpus()
-        chosen = nvidia.chosen(found, visible())
+        chosen = nvidia.chosen(found, visible()) if found else []
     except UserError as error:
         yield Finding(FAIL, "GPU", str(error))
         return

@@ -212,9 +212,26 @@ def test_changed_optimisation_keys(other):
     clipped = np.minimum(norms[0], CHANGED["train.grad_clip"])
     assert_close(what="norms after the clip", got=norms[1], want=clipped, rtol=2e-5)
     assert_close(what="the last of them", got=length, want=norms[1][number], rtol=2e-5)
+    # Kernels of options that no path of the cycle took: all that Adam got for them is the decay, shortened by the clip.
+    first, kernels = runs.applied_gradient(*adam_of(step)), _kernels_without_a_path(step)
+    assert_true(what="kernels that no path used", ok=len(kernels) > 2, got=kernels, want="some, with uniform paths")
+    for name in kernels:
+        want = CHANGED["train.wd"] * step.before[name].astype(np.float64) * norms[1][number] / norms[0][number]
+        atol = 1e-3 * np.abs(want).max()
+        assert_close(what="decay that Adam got for " + name, got=first[name], want=want, atol=atol)
     decay = recompute.decay_term(runs.weights_of(step.before), CHANGED["train.wd"])
     got = runs.column(folder / "train_steps.csv", "l2_loss")[number]
     assert_close(what="l2_loss", got=got, want=decay, rtol=runs.REAL, step=number)
+
+
+def _kernels_without_a_path(step):
+    """Kernels of the options that no code of the cycle chooses."""
+    found = []
+    for block, taken in zip(spaces.chosen().blocks, zip(*step.event["codes"])):
+        for value in set(range(len(block.options))) - set(taken):
+            scope = f"supernet/{block.name}/{block.scope(value)}/"
+            found += [name for name in step.before if name.startswith(scope) and name.endswith("/kernel")]
+    return sorted(found)
 
 
 @clause("G3.27d")

@@ -167,7 +167,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
 def test_an_unpacked_wheel_finds_its_configurations_by_name(wheel, tmp_path):
     """Far from any checkout, by the recipe of its own help."""
     wheel.extractall(str(tmp_path / "installed"))
-    for name in sorted(path.stem for path in (ROOT / "configs").iterdir()):
+    for name in sorted(
+        path.stem for path in (ROOT / "configs").glob("supernet_*.yaml")
+    ):  # the others are plans of studies
         command = [sys.executable, "-m", "edgeflownas", "train", "--config", name, "--dry_run"]
         environment = dict(os.environ, PYTHONPATH=str(tmp_path / "installed"))
         done = subprocess.run(

@@ -166,6 +166,12 @@ def test_only_the_chosen_gpu_counts(smi, patient, monkeypatch):
     assert findings(doctor._check_gpus(one, tf))[0][2].startswith("no number 2 among 2")
 
 
+def test_no_nvidia_gpu_at_all_is_a_warning(smi, patient, monkeypatch):
+    see(monkeypatch, "0")
+    (found,) = findings(doctor._check_gpus(patient(runtime__gpu_device="0"), fake_tensorflow("1.15.5", True)))
+    assert found == ("warn", "GPU", "no nvidia-smi, so no NVIDIA GPU")
+
+
 def test_a_gpu_that_this_tensorflow_cannot_see_fails(smi, patient, monkeypatch):
     smi(V100)
     see(monkeypatch, "0")

@@ -146,7 +146,7 @@ def test_the_usage_names_the_command_that_was_given(capsys, command):
     assert capsys.readouterr().out.startswith(f"usage: edgeflownas {command.name} ")
     with pytest.raises(SystemExit):
         importlib.import_module(command.module).main(["--help"])
-    assert capsys.readouterr().out.startswith("usage: python ")
+    assert capsys.readouterr().out.startswith(("usage: python ", "usage: edgeflownas fidelity "))
 
 
 @pytest.mark.parametrize(

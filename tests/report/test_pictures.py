@@ -1,4 +1,4 @@
-"""What the pictures show: figures are looked at before they become PNGs. And names that others would interpret."""
+"""What the pictures show, looked at before they become PNGs; and names that other programs would interpret."""
 
 import re
 
@@ -11,7 +11,7 @@ from edgeflownas.reporting.document import Bullets, Grid, Heading, Paragraph, Ve
 from edgeflownas.reporting.write import write_comparison
 from edgeflownas.run.read import read_run
 
-NAMES = ["cost$a_$b", "p$50%$", "_warmup", "a|b", "<b>*x*</b>", "\u914d\u7f6e"]
+NAMES = ["cost$a_$b", "p$50%$", "_warmup", "a|b", "<b>*x*", "\u914d\u7f6e"]
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_runs_of_any_name_are_compared(tmp_path):
 def test_markdown_takes_names_literally(text, want):
     parts = [Heading(text), Paragraph(text), Bullets([text]), VerdictBox("good", text, [("good", text, text)]),
              Grid([text], [[text]])]  # fmt: skip
-    assert to_markdown(text, parts, "x").count(want) == 8
+    assert to_markdown(text, parts, "x").count(want) == 9
 
 
 def test_a_pipe_breaks_no_table():
@@ -114,3 +114,27 @@ def test_pairs_of_a_wide_table_are_marked_for_narrow_pages():
 
 def test_one_name_alone():
     assert canvas.label("plain", "run 1") == "plain" and len(canvas.label("x" * 99, "run 1")) == 28
+
+
+def test_synthetic_samples_are_called_so(tmp_path):
+    from edgeflownas.reporting import facts
+
+    run = read_run(write_long_run(tmp_path / "a", epochs=2))
+    assert facts._data(run)[0] == "good" and "FC2_test" in facts.data_source(run)
+    run.manifest["dataset"]["source"] = "synthetic"
+    tone, _, text = facts._data(run)
+    assert tone == "open" and "synthetic samples, which are not FC2" in text and "good for ranking" not in text
+
+
+@pytest.mark.parametrize("words", ["--max_epochs 1", "--max_steps=30", "--max_steps 4 --max_epochs 2 --unsigned", ""])
+def test_the_advised_command_is_not_the_one_that_stops_early(tmp_path, words):
+    from edgeflownas.reporting import facts
+
+    run = read_run(write_long_run(tmp_path / "a", epochs=2, status="interrupted"))
+    run.manifest.pop("resume_command", None)
+    run.manifest["command"] = " ".join(f"python -m edgeflownas.train_supernet {words}".split())
+    advised = facts.resume_command(run).split()
+    assert advised[-1] == "--resume" and not any(word.startswith("--max") for word in advised)
+    assert ("--unsigned" in advised) == ("--unsigned" in words)
+    run.manifest["resume_command"] = "cd /x && python -m edgeflownas.train_supernet --resume"
+    assert facts.resume_command(run) == run.manifest["resume_command"]

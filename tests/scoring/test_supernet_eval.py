@@ -323,3 +323,26 @@ def test_the_front_is_what_no_other_row_beats():
 )
 def test_costs_are_drawn_in_a_readable_unit(largest, unit):
     assert unit_of(largest) == unit
+
+
+@pytest.mark.parametrize("zero_flow, said", [(1.6, True), (8.5, False)])
+def test_subnets_no_better_than_no_motion_are_said_to_be_so(fake, monkeypatch, tmp_path, capsys, zero_flow, said):
+    real = FakeSupernet.stream
+
+    def stream(self, *arguments):
+        for results in real(self, *arguments):
+            yield [result._replace(zero_flow_epe=zero_flow) for result in results]
+
+    monkeypatch.setattr(FakeSupernet, "stream", stream)
+    assert main(fake + ["--codes", ",".join(CODES), "--output", str(tmp_path / "a.csv")]) == 0
+    out = capsys.readouterr().out
+    assert ("these subnets are no better than predicting no motion" in out) == said
+    assert ("their order and the fronts below mean nothing" in out) == said
+
+
+@pytest.mark.parametrize("word", [".", "train_manifest.json"])
+def test_the_run_can_be_named_by_folder_or_manifest(fake, monkeypatch, tmp_path, word):
+    folder = fake[1]
+    (tmp_path / "run" / "train_manifest.json").write_text("{}")
+    assert main([os.path.join(folder, word), "--gpu_device", "-1", "--codes", CODES[0]]) == 0
+    assert os.path.exists(os.path.join(folder, "subnet_scores.csv"))
