@@ -17,15 +17,15 @@ from edgeflownas.scoring.fidelity.study import read_study
 
 STEPS = 8  # measured for the estimate
 EPILOG = """\
-A study file names the supernet's configuration, the codes, the seeds and the budgets; see studies/fidelity_quick.yaml.
+A study file names the supernet's configuration, the codes, the seeds and the budgets; see configs/fidelity_quick.yaml.
 
 examples:
   fix what will be compared, and see how long it takes
-    plan studies/fidelity_quick.yaml
+    plan configs/fidelity_quick.yaml
   train and score what is missing, two at a time; the same command goes on after any stop
-    run studies/fidelity_quick.yaml --workers 2 --unsigned
+    run configs/fidelity_quick.yaml --workers 2 --unsigned
   one task of a SLURM array of 20
-    run studies/fidelity_quick.yaml --task $SLURM_ARRAY_TASK_ID --of 20
+    run configs/fidelity_quick.yaml --task $SLURM_ARRAY_TASK_ID --of 20
   the report, from the folder alone
     report outputs/fidelity/quick
   how much of a ranking is BN re-estimation
