@@ -19,6 +19,7 @@ from edgeflownas.run import folder as names
 from edgeflownas.run.checkpoint import CheckpointStore
 from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, FAILED, INTERRUPTED, RUNNING, UNSIGNED
 from edgeflownas.run.read import Run
+from edgeflownas.statistics.stability import LR_SHARE
 
 Item = Tuple[str, str, str]  # (tone, name, text)
 STALE_EPOCHS = 3  # a running run that has not moved for so many epochs' time, and at least
@@ -244,13 +245,16 @@ def taus(run: Run) -> List[float]:
 
 
 def _ranking(run: Run) -> List[Item]:
-    values = taus(run)[-5:]
+    counted = run.numbers.lr > LR_SHARE * float(run.get("config.train.lr"))
+    values = [tau for tau, counts in zip(taus(run), counted[1:]) if counts][-5:]
     if not values or math.isnan(values[0]):
         return []
     mean = sum(values) / len(values)
     stable = mean >= verdict.STABLE_TAU
-    text = "Kendall tau of the {} subnets between consecutive evaluations: ~{:.2f} on average over the last {}"
-    text = text.format(run.pool_size, mean, len(values))
+    text = (
+        f"Kendall tau of the {run.pool_size} subnets between consecutive evaluations: ~{mean:.2f} on average over the "
+        f"last {len(values)} at a learning rate above {100 * LR_SHARE:.0f}% of its start"
+    )
     text += "" if stable else "; the order of the subnets still changes much"
     learned = level_and_trend(run)[0] == learning.LEARNED
     text += "" if learned else "; it says nothing as long as the supernet has not learned"

@@ -7,13 +7,14 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from edgeflownas.engine import learning
-from edgeflownas.reporting import facts, plot_samples, plot_steps, plots, verdict
+from edgeflownas.reporting import facts, plot_samples, plot_steps, plots, ranking, verdict
 from edgeflownas.reporting.document import Bullets, Figure, Grid, Heading, Paragraph, Part, VerdictBox
 from edgeflownas.reporting.key_figures import measured, setting
 from edgeflownas.reporting.words import show
 from edgeflownas.run import folder as names
 from edgeflownas.run.read import Run, run_name
 from edgeflownas.run.rows import EvaluationRow
+from edgeflownas.statistics.stability import LR_SHARE
 
 SHOWN_ROWS = 12  # newest evaluations that are tabulated; the CSV file has all
 
@@ -106,9 +107,8 @@ def _subnets(run: Run) -> List[Part]:
     parts: List[Part] = [Heading("The subnets of the pool")]
     if len(rank) > 1:
         parts += _over_epochs(run)
-    return parts + [
-        Grid(("rank", "code", "last EPE, px", "rank before", ", ".join(run.space.names)), rows, plain=(1, 4))
-    ]
+    header = ("rank", "code", "last EPE, px", "rank before", ", ".join(run.space.names))
+    return parts + [Grid(header, rows, plain=(1, 4))] + ranking.parts(run)
 
 
 def _over_epochs(run: Run) -> List[Part]:
@@ -329,7 +329,8 @@ def _rules() -> List[Part]:
                 f"clip saturated: it touched at least {verdict.SATURATED_SHARE:g} of all steps; heavy: at "
                 f"least {verdict.HEAVY_SHARE:g}",
                 "ranking stable: Kendall's tau between consecutive evaluations is at least "
-                f"{verdict.STABLE_TAU:g} on average over the last five",
+                f"{verdict.STABLE_TAU:g} on average over the last five at a learning rate above {100 * LR_SHARE:.0f}% "
+                "of its start",
             ]
         ),
     ]

@@ -248,6 +248,9 @@ def _print_progress(table: Any, results: Any, wanted: List[str]) -> None:
 
 def _finish(table: Any, title: str, space: SearchSpace) -> None:
     """Prints the ranking and draws the picture."""
+    import numpy as np
+
+    from edgeflownas.reporting.ranking import options_in_words
     from edgeflownas.scoring.score_plot import COSTS, draw, front
 
     ranked = table.ranked()
@@ -274,6 +277,8 @@ def _finish(table: Any, title: str, space: SearchSpace) -> None:
         codes = [row.arch_code for row in front(ranked, cost)]
         more = f" and {len(codes) - FRONT_SHOWN} more" if len(codes) > FRONT_SHOWN else ""
         print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))
+    if len(ranked) >= 3:
+        print(options_in_words([row.arch_code for row in ranked], np.array([row.epe for row in ranked]), space))
     draw(table.plot, ranked, title, space)
     print(f"table {table.path}\nplot  {table.plot}")
 

@@ -55,6 +55,8 @@ def separated_pairs(epe: np.ndarray) -> Separation:
 def level_with_best(epe: np.ndarray) -> np.ndarray:
     """bool [P]: the subnets that are not separated from the one with the lowest mean EPE, itself included."""
     epe = np.asarray(epe, np.float64)
+    if epe.shape[1] < 2:
+        return np.ones(len(epe), bool)
     best = int(np.argmin(epe.mean(axis=1)))
     gap = epe.mean(axis=1) - epe[best].mean()
     return ~(gap > critical(epe.shape[1]) * paired_errors(epe)[best])

@@ -12,6 +12,7 @@ from edgeflownas.statistics.intervals import NO_INTERVAL, Interval, over_codes
 from edgeflownas.statistics.ranks import kendall_tau_b
 
 LR_SHARE = 0.05  # of the learning rate at the start
+RESAMPLES = 300  # few: the report of a running training is written after every evaluation
 
 
 class Stability(NamedTuple):
@@ -35,4 +36,4 @@ def ranking_stability(epe: np.ndarray, lr: np.ndarray, start_lr: float, seed: in
         return np.mean(taus, axis=0)
 
     tau = kendall_tau_b(used[:-1], used[1:])
-    return Stability(counted, tau, float(tau.mean()), over_codes(mean_tau, used.shape[1], seed))
+    return Stability(counted, tau, float(tau.mean()), over_codes(mean_tau, used.shape[1], seed, RESAMPLES))

@@ -6,7 +6,7 @@ import numpy as np
 import yaml
 
 from edgeflownas.data.synthetic import make_dataset
-from edgeflownas.scoring.fidelity.plan import ALONE, UNSEEN, make_plan, write_plan
+from edgeflownas.scoring.fidelity.plan import ALONE, STRICT, UNIFORM, UNSEEN, make_plan, write_plan
 from edgeflownas.scoring.fidelity.runs import last_checkpoint
 from edgeflownas.scoring.fidelity.scores import RunScores, codes_of, sets_of, write_scores
 from edgeflownas.scoring.fidelity.study import read_study
@@ -74,18 +74,20 @@ def pretend(plan, run, **details):
 
 
 class Truth:
-    """Simulated EPEs. `supernet_noise` px are between a supernet's EPE of a code and its EPE alone."""
+    """Simulated EPEs. `supernet_noise` and `uniform_noise` px are between a supernet's EPE of a code
+    and its EPE alone."""
 
-    def __init__(self, codes, spread=0.2, seed_noise=0.01, supernet_noise=0.01, zero=9.0):
-        rng = np.random.RandomState(1)
+    def __init__(self, codes, spread=0.2, seed_noise=0.01, supernet_noise=0.01, uniform_noise=0.5, zero=9.0):
+        rng = np.random.RandomState(2)
         self.level = dict(zip(codes, 3 + spread * np.linspace(-1, 1, len(codes))[rng.permutation(len(codes))]))
         self.seed_noise, self.supernet_noise, self.zero = seed_noise, supernet_noise, zero
+        self.uniform_noise = uniform_noise
         self.hard = rng.rand(VALIDATION)  # of the samples, for every code alike
 
     def scores(self, plan, run):
         number = [one.name for one in plan.runs].index(run.name)
         rng = np.random.RandomState([3, number])
-        noise = self.seed_noise if run.kind == ALONE else self.supernet_noise * (1 if run.kind == "strict" else 20)
+        noise = {ALONE: self.seed_noise, STRICT: self.supernet_noise, UNIFORM: self.uniform_noise}[run.kind]
         epe, codes = {}, codes_of(plan, run)
         levels = [self.level[code] + noise * rng.randn() for code in codes]
         for name in sets_of(plan, run):

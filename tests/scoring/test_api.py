@@ -134,3 +134,18 @@ def test_stop_gives_no_half_result(supernet):
     with pytest.raises(Interrupted):
         list(supernet.stream(["000001000", "000000000"], stop))
     assert len(asked) == 4
+
+
+def test_epe_per_sample_of_codes_alone_and_of_chosen_samples(supernet, original_run):
+    codes = ["000001000", "012001210", "222222222"]
+    scores = supernet.score_alone(codes)
+    assert scores.epe_samples.shape == (3, 3) and scores.epe_samples.dtype == np.float32
+    assert scores.epe.tolist() == scores.epe_samples.astype(np.float64).mean(axis=1).tolist()
+    assert scores.epe.tolist() == [result.epe for result in supernet.evaluate(codes)]
+    assert len(set(scores.epe_samples.ravel().tolist())) == 9
+    names = [sample.name for sample in supernet.index.val]
+    settings = {"eval.num_samples": 1}  # does not count where the samples are chosen
+    with Supernet.load(original_run.folder, "best", settings, choose=lambda config, index: index.val[1:]) as chosen:
+        part = chosen.score_alone(codes)
+        assert [sample.name for sample in chosen.index.val] == names[1:]
+    np.testing.assert_allclose(part.epe_samples, scores.epe_samples[:, 1:], rtol=1e-5)

@@ -86,7 +86,7 @@ def test_a_good_supernet_is_strong_and_every_part_of_the_report_is_there(plan):
 @pytest.mark.parametrize(
     "details, word",
     [
-        ({"supernet_noise": 0.12}, "weak"),
+        ({"uniform_noise": 0.01}, "weak"),
         ({"supernet_noise": 1.0, "zero": 90.0}, "none"),
         ({"seed_noise": 0.3}, "void"),
         ({"zero": 3.1}, "void"),

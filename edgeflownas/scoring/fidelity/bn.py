@@ -54,7 +54,7 @@ def table(run_folder: str, checkpoint: str, batches: Sequence[int]) -> List[Row]
     epe = []
     for number in batches:
         with Supernet.load(run_folder, checkpoint, {"eval.bn_recal_batches": number}) as supernet:
-            epe.append(supernet.score_alone(supernet.pool).epe_samples)
+            epe.append(supernet.score_alone(list(supernet.pool)).epe_samples)
     return compare(batches, epe)
 
 

@@ -43,14 +43,14 @@ MISSING = 3
 
 def _parser() -> Parser:
     parser = Parser(
-        "edgeflownas fidelity",
+        "python -m edgeflownas.scoring.fidelity.command",
         "Compares a supernet's ranking with stand-alone training, by a protocol that is fixed before anything is "
         "trained.",
         EPILOG,
     )
     commands = parser.add_subparsers(dest="command", metavar="plan|run|report|bn")
     commands.required = True
-    plan = _sub(commands, "plan", "fix codes, seeds, budgets, split and statistics; estimate the time")
+    plan = _sub(parser, commands, "plan", "fix codes, seeds, budgets, split and statistics; estimate the time")
     plan.add_argument("study", metavar="STUDY.yaml")
     plan.add_argument(
         "--steps",
@@ -59,15 +59,15 @@ def _parser() -> Parser:
         metavar="N",
         help="steps that are measured for the estimate; 0: no estimate (default: %(default)s)",
     )
-    run = _sub(commands, "run", "train and score what is missing")
+    run = _sub(parser, commands, "run", "train and score what is missing")
     run.add_argument("study", metavar="STUDY", help="STUDY.yaml or the study's folder")
     run.add_argument("--workers", type=positive, default=1, metavar="N", help="trainers at a time (default: 1)")
     run.add_argument("--task", type=_count, metavar="I", help="take only the I-th of --of shares, from 0")
     run.add_argument("--of", type=positive, metavar="N", help="number of shares")
     run.add_argument("--unsigned", action="store_true", help="train although gate 3 has no sign-off; manifests say so")
-    report = _sub(commands, "report", "write the report; needs the folders only")
+    report = _sub(parser, commands, "report", "write the report; needs the folders only")
     report.add_argument("study", metavar="STUDY", help="STUDY.yaml or the study's folder")
-    table = _sub(commands, "bn", "rank change of a run's pool with the number of BN batches")
+    table = _sub(parser, commands, "bn", "rank change of a run's pool with the number of BN batches")
     table.add_argument("run", metavar="RUN", help="run folder")
     table.add_argument("--checkpoint", choices=("best", "last"), default="last", help="default: %(default)s")
     table.add_argument(
@@ -77,8 +77,10 @@ def _parser() -> Parser:
     return parser
 
 
-def _sub(commands: Any, name: str, text: str) -> Parser:
-    return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+def _sub(parent: Parser, commands: Any, name: str, text: str) -> Parser:
+    made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    made.prog = f"{parent.prog} {name}"
+    return made
 
 
 def _count(text: str) -> int:

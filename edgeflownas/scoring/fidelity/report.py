@@ -125,7 +125,7 @@ def _budget(evidence: Evidence, found: AtBudget) -> List[Part]:
     rows = [_agreement(one, found.sd) for one in found.strict + found.uniform + found.costs]
     header = ["ranking", "tau", "over codes", "over samples", "rho", "over codes", "over samples", "p", "tau, ties"]
     header += ["top-1 regret, px (sd)", "top-3 regret, px (sd)"]
-    parts = [
+    parts: List[Part] = [
         Heading(f"Budget {alone.budget:g}"),
         Paragraph(words),
         Grid(header, rows),

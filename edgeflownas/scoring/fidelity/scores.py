@@ -62,7 +62,10 @@ def _digest(arrays: Dict[str, np.ndarray]) -> str:
 
 def write_scores(plan: Plan, run: PlannedRun, scores: RunScores, generation: Generation) -> None:
     """Replaces the file, whole or not at all. UserError if the disk refuses."""
-    arrays = {"codes": np.array(scores.codes), "belongs_to": np.array(json.dumps(belongs_to(plan, run, generation)))}
+    arrays: Dict[str, Any] = {
+        "codes": np.array(scores.codes),
+        "belongs_to": np.array(json.dumps(belongs_to(plan, run, generation))),
+    }
     arrays.update({f"samples_{name}": epe for name, epe in scores.epe.items()})
     arrays.update({f"zero_{name}": np.array(zero) for name, zero in scores.zero.items()})
     path = score_path(plan, run)

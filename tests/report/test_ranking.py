@@ -1,0 +1,79 @@
+"""The section on what a ranking is worth: each number against one that is computed here, on pretended runs."""
+
+import re
+
+import numpy as np
+import pytest
+import scipy.stats
+from pretended_run import plateaued, write_run
+
+from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.random_codes import random_codes
+from edgeflownas.nas.search_space import get_space
+from edgeflownas.network.layer_table import layer_table
+from edgeflownas.report import write_report
+from edgeflownas.reporting import facts
+from edgeflownas.reporting.ranking import options_in_words, stability
+from edgeflownas.run.epe_samples import read_epe_samples
+from edgeflownas.run.read import read_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return read_run(write_run(tmp_path_factory.mktemp("ranking") / "run"))
+
+
+@pytest.fixture(scope="module")
+def text(run):
+    return write_report(run.folder).read_text(encoding="utf-8")
+
+
+def number(pattern, text):
+    return float(re.search(pattern, text).group(1))
+
+
+def test_tau_against_costs(run, text):
+    layers = layer_table(6, run.space)
+    costs = [subnet_cost(code, layers, run.space, 67, 83) for code in run.subnets.codes]
+    for name, values in (
+        ("parameters", [c.parameters for c in costs]),
+        ("multiply-adds", [c.multiply_adds for c in costs]),
+    ):
+        wanted = -scipy.stats.kendalltau(values, run.subnets.epe[-1])[0]
+        assert number(name + r" ~(-?[0-9.]+) \(", text) == pytest.approx(wanted, abs=0.006)
+
+
+def test_pairs_that_differ_by_more_than_chance(run, text):
+    epe = read_epe_samples(run.folder, run.space).last.astype(float)
+    pairs = [(i, j) for i in range(12) for j in range(i + 1, 12)]
+    wanted = sum(scipy.stats.ttest_rel(epe[i], epe[j])[1] < 0.05 for i, j in pairs)
+    assert f"{wanted} of 66 pairs of subnets differ by more than chance among the 5 samples" in text
+
+
+def test_without_samples_of_the_last_evaluation_nothing_is_said_of_pairs(tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "eval_epe_samples.npz").unlink()
+    assert "pairs of subnets differ" not in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_only_evaluations_at_a_high_learning_rate_say_how_stable_the_ranking_is(tmp_path):
+    """Of 20 epochs, the cosine is above 5% of its start until the 17th."""
+    run = read_run(write_run(tmp_path / "run", epochs=20, num_epochs=20, means=plateaued))
+    lr = 0.5 * (1 + np.cos(np.pi * (np.arange(1, 21) * 3 - 1) / 60))
+    assert stability(run).counted.tolist() == (lr > 0.05).tolist() and 15 < int(np.sum(lr > 0.05)) < 20
+    last = facts.taus(run)[int(np.sum(lr > 0.05)) - 6 : int(np.sum(lr > 0.05)) - 1]
+    (words,) = [text for _, name, text in facts._ranking(run)]
+    assert f"~{np.mean(last):.2f} on average over the last 5 at a learning rate above 5% of its start" in words
+
+
+def test_options_and_their_model(text):
+    assert "outside a 95% interval (a linear model for each block, 12 subnets)" in text
+
+
+def test_an_option_that_is_better_is_named_by_its_block_and_label():
+    space = get_space("edgeflownet_v1")
+    codes = [to_digits(code, space) for code in random_codes(0, 40, space)]
+    epe = np.array([3 + 0.5 * (code[4] != "2") for code in codes]) + 0.01 * np.random.RandomState(0).randn(40)
+    words = options_in_words(codes, epe, space)
+    assert words.endswith("a linear model over all blocks, 40 subnets): H0Out 3x3.")
