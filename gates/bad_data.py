@@ -168,4 +168,4 @@ def make_lists(folder: Path, data: Path) -> None:
 
 
 def make_contents(folder: Path, data: Path) -> None:
-    make_cases(folder, data, INSIDE, "--verify_data", "--num_workers 1", "--num_workers 8")
+    make_cases(folder, data, INSIDE, "--verify_data --output_dir verified", "--num_workers 1", "--num_workers 8")

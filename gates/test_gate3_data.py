@@ -139,12 +139,18 @@ def assert_named(case, done):
         assert_contains(what="error", got=line, want=phrase, case=case.name)
 
 
+def assert_not_begun(folder, case):
+    """No run has left a file in the folder; hidden ones are the lock's."""
+    __tracebackhide__ = True
+    left = [path.name for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
+    assert_equal(what="files of a run", got=left, want=[], case=case.name)
+
+
 @clause("G3.35a")
 def test_bad_files_are_found_before_training_starts(bad_starts):
     for case, done in zip(bad_data.AT_START, runs.ends(bad_starts)):
         assert_named(case, done)
-        left = [path.name for path in (bad_starts / "out").rglob("*") if path.is_file() and path.name[0] != "."]
-        assert_equal(what="files of a run", got=left, want=[], case=case.name)
+        assert_not_begun(bad_starts / "out", case)
 
 
 @clause("G3.35b")
@@ -157,6 +163,7 @@ def test_bad_lists_are_refused(bad_lists):
 def test_verify_data_finds_what_only_decoding_shows(bad_contents):
     for case, done in zip(bad_data.INSIDE, runs.ends(bad_contents)):
         assert_named(case, done)
+        assert_not_begun(bad_contents / "verified", case)
 
 
 @clause("G3.35d")

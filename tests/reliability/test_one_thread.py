@@ -1,4 +1,4 @@
-"""A deterministic run has one thread: nothing may make TensorFlow's pool of threads before the run's own session does."""
+"""A deterministic run has one thread: nothing makes TensorFlow's pool of threads before the run's own session does."""
 
 import os
 
@@ -15,8 +15,16 @@ def test_devices_are_asked_for_only_once_the_session_is_there(monkeypatch, tiny_
 
     monkeypatch.setattr(trainer.Trainer, "__init__", constructed)
     monkeypatch.setattr(tfcompat, "device_names", lambda: order.append("devices") or "CPU")
-    words = "--input_height 64 --input_width 67 --set network.init_channels=2 --batch_size 3 --max_steps 1 --gpu_device -1"
-    arguments = words.split() + ["--base_path", tiny_data, "--output_dir", str(tmp_path), "--deterministic"]
+    words = "--input_height 64 --input_width 67 --set network.init_channels=2 --batch_size 3 --max_steps 1"
+    arguments = words.split() + [
+        "--base_path",
+        tiny_data,
+        "--output_dir",
+        str(tmp_path),
+        "--deterministic",
+        "--gpu_device",
+        "-1",
+    ]
     assert train_supernet.main(arguments) == 0
     assert order == ["session", "devices"]
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
