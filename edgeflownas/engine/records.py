@@ -21,6 +21,7 @@ from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.run import folder as names
 from edgeflownas.run.append_only import AppendOnlyFile, JsonLines, TableWriter
 from edgeflownas.run.rows import EvaluationRow, StepRow, SubnetRow, TimingRow
+from edgeflownas.run.tables import read_table
 from edgeflownas.tfcompat import tf
 
 
@@ -65,20 +66,26 @@ class Records:
             if name in lengths:
                 table.cut_back(lengths[name])
 
-    def open_events(self, first_step: int) -> None:
-        """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote."""
+    def open_events(self, first_step: int, evaluation_due: bool) -> None:
+        """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote.
+
+        If the evaluation after the cycle before is still due, it drops what that process wrote of it: events of the
+        same step as that cycle's, which are written again.
+        """
         folder = os.path.join(self.folder, names.EVENTS)
         # A file is named by the second it is opened in; the suffix keeps a quick restart from writing over the one
         # before.
         number = len(os.listdir(folder)) if os.path.isdir(folder) else 0
         self._events = tf.summary.FileWriter(folder, flush_secs=30, filename_suffix=f".{number:04d}")
-        self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step)
+        kept = first_step - 1 if evaluation_due else first_step
+        self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), kept)
+        if evaluation_due:
+            self._cycle_scalars(read_table(self.steps.path, StepRow).values()[-1])
 
     def cycle(self, row: StepRow) -> None:
         """One trained cycle."""
         self.steps.append(row)
-        if row.step % self._scalar_every == 0:
-            self._scalars(row.step, "train/", self.steps.named(row))
+        self._cycle_scalars(row)
         if row.step % self._flush_every == 0:
             self._flush()
 
@@ -140,6 +147,10 @@ class Records:
         """A line of the debug trace, if it was asked for."""
         if self.trace is not None:
             self.trace.append(event)
+
+    def _cycle_scalars(self, row: StepRow) -> None:
+        if row.step % self._scalar_every == 0:
+            self._scalars(row.step, "train/", self.steps.named(row))
 
     def _scalars(self, step: int, prefix: str, values: Dict[str, Any]) -> None:
         """Scalars for TensorBoard; the first two columns of a table say when, not what."""

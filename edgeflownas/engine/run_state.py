@@ -71,6 +71,11 @@ class RunState:
             self.step >= self.total_steps and self.evaluations >= self.config.train.num_epochs
         )
 
+    @property
+    def evaluation_due(self) -> bool:
+        """An epoch has been trained and not yet evaluated."""
+        return self.step == (self.evaluations + 1) * self.steps_per_epoch
+
     def add_cycle(self, codes: np.ndarray, row: StepRow) -> None:
         """Counts a trained cycle: `codes` [P, blocks] and what was recorded of it."""
         sums = self.sums

@@ -138,7 +138,7 @@ class Trainer:
         self._ready()
 
     def _ready(self) -> None:
-        self.records.open_events(self.state.step)
+        self.records.open_events(self.state.step, self.state.evaluation_due)
         self.session.graph.finalize()  # from here on nothing may add to the graph: long runs do not grow
         for_gpus = self.config.train.amp or self.config.runtime.xla
         if for_gpus and not tf.config.experimental.list_physical_devices("GPU"):
@@ -154,7 +154,7 @@ class Trainer:
             end_of_epoch = (state.evaluations + 1) * self.steps_per_epoch
             if state.step < min(state.total_steps, end_of_epoch):
                 self._train_epoch(stop)
-            if not stop.requested and state.step == end_of_epoch:
+            if not stop.requested and state.evaluation_due:
                 if self._committed != state.step:  # a kill during the evaluation costs the evaluation only
                     self.commit(is_best=False)
                     self._write_counts()

@@ -75,7 +75,7 @@ def test_a_power_of_two_changes_no_bit_of_losses_and_weights(scaled, scale):
         np.testing.assert_array_equal(one, other, err_msg=variable.name)
 
 
-def half(x, kernel, stride=1):
+def half(x, kernel, stride=1, dilation=1):
     """A convolution in float16 between float32 tensors."""
     x, kernel = tf.cast(x, tf.float16), tf.cast(tf.convert_to_tensor(kernel), tf.float16)
     return tf.cast(tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME"), tf.float32)

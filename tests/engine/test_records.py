@@ -58,7 +58,7 @@ def write(folder, first, last, lengths=None):
     records = Records(str(folder), SPACE, 12, False, scalar_every=1, flush_every=200)
     if lengths is not None:
         records.cut_back(lengths)
-    records.open_events(first)
+    records.open_events(first, False)
     noted = None
     for step in range(first, last):
         records.cycle(step_row(step))

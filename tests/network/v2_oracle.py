@@ -1,12 +1,8 @@
-"""edgeflownet_v2 in plain NumPy, written out layer by layer from DESIGN 4: the second space's counterpart of
-`gates.oracles.Network`, from which it takes the operations and nothing of the order of blocks."""
+"""edgeflownet_v2 in plain NumPy: the gates' written-out network, on the gates' own table of that space."""
 
 import numpy as np
 
-from gates import oracles
-
-E0_KERNEL = {0: 7, 1: 5, 2: 3}
-HEAD_KERNEL = {0: 3, 1: 5}
+from gates import oracles, spaces
 
 
 def dilated(kernel, rate):
@@ -18,31 +14,9 @@ def dilated(kernel, rate):
 
 
 class V2Network(oracles.Network):
-    """The subnet of one code: E0, E1, EB0, EB1, DB0, DB1, H0Out, H1, H1Out, H2, H2Out."""
+    """The subnet of one code of edgeflownet_v2, whatever space the gates are run on."""
 
-    def forward(self, images):
-        """As `oracles.Network.forward`."""
-        x = images.astype(np.float64) / 127.5 - 1
-        full = x.shape[1:3]
-        e0 = self._bn_relu("E0", oracles.conv(x, self._weight(f"E0/k{E0_KERNEL[self.code[0]]}/conv"), 2))
-        e1 = self._deep("EB0", 2, self._bn_relu("E1", self._e1(e0)))
-        e2 = self._deep("EB1", 3, self._layer("Down1", e1, 2))
-        d = self._deep("DB0", 4, self._layer("Down2", e2, 2))
-        d = self._deep("DB1", 5, self._layer("Up1", oracles.upsample(d, *e2.shape[1:3])))
-        d = self._layer("Up2", oracles.upsample(d, *e1.shape[1:3]))
-        h1 = self._bn_relu("H1", self._head("H1", 7, oracles.upsample(d, *e0.shape[1:3])))
-        h2 = self._bn_relu("H2", self._head("H2", 9, oracles.upsample(h1, *full)))
-        return [self._head("H0Out", 6, d), self._head("H1Out", 8, h1), self._head("H2Out", 10, h2)]
-
-    def _weight(self, name):
-        return self.weights[f"supernet/{name}/kernel"]
-
-    def _e1(self, x):
-        if self.code[1] < 2:
-            return oracles.conv(x, self._weight(f"E1/k{(5, 3)[self.code[1]]}/conv"), 2)
-        x = oracles.conv(x, self._weight("E1/k3_k3d2/conv1"), 2)
-        x = np.maximum(self._norm("supernet/E1/k3_k3d2/bn1", x), 0)
-        return oracles.conv(x, dilated(self._weight("E1/k3_k3d2/conv2"), 2))
-
-    def _head(self, place, position, x):
-        return oracles.conv(x, self._weight(f"{place}/k{HEAD_KERNEL[self.code[position]]}/conv"))
+    def __init__(self, weights, code, statistics=None):
+        super().__init__(weights, code, statistics)
+        self.space = spaces.V2
+        self.chosen = dict(zip(self.space.names, map(int, code)))

@@ -13,6 +13,7 @@ def test_devices_are_asked_for_only_once_the_session_is_there(monkeypatch, tiny_
         construct(self, *arguments)
         order.append("session")
 
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")  # tests have it from conftest.py
     monkeypatch.setattr(trainer.Trainer, "__init__", constructed)
     monkeypatch.setattr(tfcompat, "device_names", lambda: order.append("devices") or "CPU")
     words = "--input_height 64 --input_width 67 --set network.init_channels=2 --batch_size 3 --max_steps 1"
