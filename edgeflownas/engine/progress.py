@@ -29,8 +29,7 @@ class Progress:
         self._bar: Any = None
         self._cycle_seconds: Optional[float] = None
         self._eval_seconds = 0.0
-        self._started = self._last_line = time.monotonic()
-        self._cycles = 0
+        self._last_line = time.monotonic()
 
     def start_epoch(self, epoch: int, position: int) -> None:
         """`epoch` counts from 0."""
