@@ -67,7 +67,7 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-class Patient:
+class Examined:
     """What the checks look at, and what one of them learns for the next."""
 
     def __init__(self, config: Config, full: bool, request: Request) -> None:
@@ -84,10 +84,10 @@ class Patient:
         return path
 
 
-def check_tensorflow(patient: Patient) -> Iterator[Finding]:
+def check_tensorflow(examined: Examined) -> Iterator[Finding]:
     problem = _import_elsewhere()
     if problem:
-        patient.gpu_is_safe = False
+        examined.gpu_is_safe = False
         yield Finding(FAIL, "TensorFlow", f"cannot be imported: {problem[:300]}", _import_advice(problem))
         return
     from edgeflownas.tfcompat import tf
@@ -99,7 +99,7 @@ def check_tensorflow(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             OK, "TensorFlow", version + (", built for CUDA" if tf.test.is_built_with_cuda() else ", CPU only")
         )
-    yield from _check_gpus(patient, tf)
+    yield from _check_gpus(examined, tf)
 
 
 def _import_elsewhere() -> str:
@@ -122,8 +122,8 @@ def _import_advice(problem: str) -> str:
     return (known or ['install one: pip install -e ".[gpu]", ".[cpu]", ".[tf2]" or ".[tf2-gpu]"'])[0]
 
 
-def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
-    runtime = patient.config.runtime
+def _check_gpus(examined: Examined, tf: Any) -> Iterator[Finding]:
+    runtime = examined.config.runtime
     if runtime.deterministic or not asked_for(runtime.gpu_device):
         yield Finding(OK, "GPU", "not asked for")
         return
@@ -143,12 +143,12 @@ def _check_gpus(patient: Patient, tf: Any) -> Iterator[Finding]:
         )
         return
     for gpu in chosen:
-        verdict = nvidia.judge(gpu, tf.__version__, nvidia.is_nvidia_build())
-        patient.gpu_is_safe = patient.gpu_is_safe and verdict.works
-        allowed = patient.request.allow_unsupported_gpu
-        level = (WARN if verdict.advice else OK) if verdict.works else WARN if allowed else FAIL
-        yield Finding(level, "GPU", f"{gpu.name}: {verdict.reason}", verdict.advice)
-    if patient.gpu_is_safe:  # else even asking it may hang
+        support = nvidia.support_of(gpu, tf.__version__, nvidia.is_nvidia_build())
+        examined.gpu_is_safe = examined.gpu_is_safe and support.works
+        allowed = examined.request.allow_unsupported_gpu
+        level = (WARN if support.advice else OK) if support.works else WARN if allowed else FAIL
+        yield Finding(level, "GPU", f"{gpu.name}: {support.reason}", support.advice)
+    if examined.gpu_is_safe:  # else even asking it may hang
         yield _visible_gpu(tf)
 
 
@@ -170,55 +170,55 @@ def _visible_gpu(tf: Any) -> Finding:
     return Finding(FAIL, "GPU in TensorFlow", "none is visible", advice)
 
 
-def check_data(patient: Patient) -> Iterator[Finding]:
+def check_data(examined: Examined) -> Iterator[Finding]:
     from edgeflownas.data.fc2_index import build_index
 
     try:
-        index = build_index(patient.config.data, patient.config.train.seed)
+        index = build_index(examined.config.data, examined.config.train.seed)
     except UserError as error:
         yield Finding(FAIL, "data", str(error))
         return
-    patient.train_samples = len(index.train)
+    examined.train_samples = len(index.train)
     found = "{} training and {} validation samples by {}, headers and file sizes are right".format(
         len(index.train),
         len(index.val),
         {"lists": "list files", "folders": "folders", "synthetic": "a synthetic set"}[index.source],
     )
     yield Finding(OK, "data", found)
-    if len(index.train) < patient.config.train.batch_size:
+    if len(index.train) < examined.config.train.batch_size:
         yield Finding(FAIL, "data", "fewer training samples than train.batch_size", "use a smaller --batch_size")
 
 
-def check_space(patient: Patient) -> Iterator[Finding]:
-    train = patient.config.train
-    network = patient.config.network
+def check_space(examined: Examined) -> Iterator[Finding]:
+    train = examined.config.train
+    network = examined.config.network
     checkpoint = supernet_parameters(layer_table(network.init_channels, space_of(network))) * TENSORS * 4
-    trace = TRACE_BYTES + TRACE_SAMPLE_BYTES * train.batch_size if patient.config.runtime.debug_trace else 0
-    epoch = EPOCH_BYTES + (patient.train_samples // train.batch_size) * (STEP_BYTES + trace)
+    trace = TRACE_BYTES + TRACE_SAMPLE_BYTES * train.batch_size if examined.config.runtime.debug_trace else 0
+    epoch = EPOCH_BYTES + (examined.train_samples // train.batch_size) * (STEP_BYTES + trace)
     need = CHECKPOINTS * checkpoint + train.num_epochs * epoch
-    free = shutil.disk_usage(patient.output_dir).free
-    found = f"{free / 1e9:.1f} GB free in {patient.output_dir}, a run needs about {need / 1e9:.2f} GB"
+    free = shutil.disk_usage(examined.output_dir).free
+    found = f"{free / 1e9:.1f} GB free in {examined.output_dir}, a run needs about {need / 1e9:.2f} GB"
     level = OK if free > 2 * need else WARN if free > need else FAIL
     yield Finding(level, "disk space", found, "" if level == OK else "free some space or choose another --output_dir")
 
 
-def check_file_system(patient: Patient) -> Iterator[Finding]:
+def check_file_system(examined: Examined) -> Iterator[Finding]:
     """What the trainer's atomic files, checkpoints and lock rely on, tried where the run will be."""
     folder = None
     try:
-        folder = tempfile.mkdtemp(prefix=".doctor-", dir=patient.output_dir)
+        folder = tempfile.mkdtemp(prefix=".doctor-", dir=examined.output_dir)
         for name, attempt in _ATTEMPTS:
             try:
                 attempt(folder)
             except (OSError, NotImplementedError, filelock.Timeout) as error:
-                yield Finding(FAIL, "file system", f"{name} fails in {patient.output_dir}: {error}",
+                yield Finding(FAIL, "file system", f"{name} fails in {examined.output_dir}: {error}",
                               "choose an --output_dir on another file system")  # fmt: skip
                 return
         yield Finding(
-            OK, "file system", "{} work in {}".format(", ".join(name for name, _ in _ATTEMPTS), patient.output_dir)
+            OK, "file system", "{} work in {}".format(", ".join(name for name, _ in _ATTEMPTS), examined.output_dir)
         )
     except OSError as error:
-        found = f"{patient.output_dir} cannot be written: {error.strerror or error}"
+        found = f"{examined.output_dir} cannot be written: {error.strerror or error}"
         yield Finding(FAIL, "file system", found, "choose another --output_dir or mend its permissions")
     finally:
         if folder is not None:
@@ -256,8 +256,8 @@ _ATTEMPTS: Tuple[Tuple[str, Callable[[str], None]], ...] = (
 )  # fmt: skip
 
 
-def check_first_step(patient: Patient) -> Iterator[Finding]:
-    if not patient.gpu_is_safe:
+def check_first_step(examined: Examined) -> Iterator[Finding]:
+    if not examined.gpu_is_safe:
         yield Finding(WARN, "first step", "not tried, for the reason above")
         return
     import numpy as np
@@ -267,7 +267,7 @@ def check_first_step(patient: Patient) -> Iterator[Finding]:
     from edgeflownas.nas.fair_sampler import fair_cycle
     from edgeflownas.tfcompat import tf
 
-    config = patient.config if patient.full else _smaller(patient.config)
+    config = examined.config if examined.full else _smaller(examined.config)
     data, batch, space = config.data, config.train.batch_size, space_of(config.network)
     images = np.zeros((batch, data.input_height, data.input_width, 6), np.uint8)
     images[:, ::2, ::3] = 200
@@ -290,7 +290,7 @@ def check_first_step(patient: Patient) -> Iterator[Finding]:
     graph_time, first, second = [after - before for before, after in zip(seconds, seconds[1:])]
     size = f"{data.input_height}x{data.input_width}, batch {batch}, {config.network.init_channels} channels"
     found = f"graph {graph_time:.1f} s, first step {first:.1f} s, second {second:.2f} s ({size})"
-    yield Finding(OK, "first step", found, "" if patient.full else "--full times the configuration's own size")
+    yield Finding(OK, "first step", found, "" if examined.full else "--full times the configuration's own size")
 
 
 def _smaller(config: Config) -> Config:
@@ -301,13 +301,13 @@ def _smaller(config: Config) -> Config:
     return configuration.from_dict(sections)
 
 
-def check_gates(patient: Patient) -> Iterator[Finding]:
-    train, limit = patient.config.train, patient.request.max_epochs
+def check_gates(examined: Examined) -> Iterator[Finding]:
+    train, limit = examined.config.train, examined.request.max_epochs
     last_epoch = min(train.num_epochs, limit or train.num_epochs)
     # A resume counts as a new run here: what it has trained already is in a checkpoint that is not looked into.
-    long = too_long(last_epoch, max(1, patient.train_samples // train.batch_size), None, patient.request)
+    long = too_long(last_epoch, max(1, examined.train_samples // train.batch_size), None, examined.request)
     try:
-        signoff.require_gate(3, signoff.project_root(), patient.config.network.space)
+        signoff.require_gate(3, signoff.project_root(), examined.config.network.space)
     except UserError as error:
         found = f"a run of more than {FREE_EPOCHS} epochs is refused: {error}"
         yield Finding(FAIL if long else WARN, "gates", found, "or --unsigned")
@@ -336,10 +336,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = _parser().parse_args(argv)
     config, _, request = read_run_flags(args)
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
-    patient = Patient(config, args.full, request)
+    examined = Examined(config, args.full, request)
     failed = 0
     for check in CHECKS:
-        for finding in check(patient):
+        for finding in check(examined):
             failed += finding.level == FAIL
             advice = "; " + finding.advice if finding.advice else ""
             print(f"{finding.level:<4}  {finding.what}: {finding.found}{advice}", flush=True)

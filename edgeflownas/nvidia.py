@@ -29,7 +29,7 @@ class Gpu(NamedTuple):
     uuid: str = ""
 
 
-class Verdict(NamedTuple):
+class Support(NamedTuple):
     """Whether TensorFlow computes correctly there; if not, `reason` and what to do."""
 
     works: bool
@@ -115,30 +115,30 @@ def miscomputes(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> bool:
     return stock_1 and gpu.capability is not None and gpu.capability >= FIRST_UNKNOWN_TO_CUDA_10
 
 
-def judge(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> Verdict:
+def support_of(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> Support:
     """Whether TensorFlow of version `tensorflow` computes correctly on this GPU; `nvidia_build`: NVIDIA's fork of
     1.15."""
     stock_1 = tensorflow.startswith("1.") and not nvidia_build
     oldest = OLDEST_DRIVER[1 if stock_1 else 2]
     if gpu.driver[:2] < oldest:
-        return Verdict(
+        return Support(
             False,
             f"driver {_dotted(gpu.driver)} is older than {_dotted(oldest)}, which the CUDA of TensorFlow {tensorflow} "
             "needs",
             "update the NVIDIA driver",
         )
     if gpu.capability is None:
-        return Verdict(
+        return Support(
             True, "the driver does not tell its compute capability", "check that it is below 8.0" if stock_1 else ""
         )
     if miscomputes(gpu, tensorflow, nvidia_build):
-        return Verdict(
+        return Support(
             False,
             f"compute capability {_dotted(gpu.capability)}: stock TensorFlow {tensorflow} (CUDA 10.0) hangs or "
             "computes wrong results on it",
             "use the TensorFlow 2 stack (or NVIDIA's build of 1.15), an older GPU, or --gpu_device -1",
         )
-    return Verdict(True, f"compute capability {_dotted(gpu.capability)}, driver {_dotted(gpu.driver)}", "")
+    return Support(True, f"compute capability {_dotted(gpu.capability)}, driver {_dotted(gpu.driver)}", "")
 
 
 def _dotted(numbers: Tuple[int, ...]) -> str:
@@ -153,7 +153,7 @@ def refuse_wrong_results(visible: Sequence[str], tensorflow: str) -> None:
         return
     for gpu in shown:
         if miscomputes(gpu, tensorflow, is_nvidia_build()):
-            verdict = judge(gpu, tensorflow, False)
+            support = support_of(gpu, tensorflow, False)
             raise UserError(
-                f"{gpu.name}: {verdict.reason}; {verdict.advice}; to train on it all the same: --allow_unsupported_gpu"
+                f"{gpu.name}: {support.reason}; {support.advice}; to train on it all the same: --allow_unsupported_gpu"
             )

@@ -23,7 +23,7 @@ def write_report(run_folder: Folder, output: Optional[Folder] = None, now: Optio
     UserError or DataError, naming the file, if something in the folder is missing or damaged; an older report
     then stays.
     """
-    from edgeflownas.reporting.single import build  # pulls in the plots
+    from edgeflownas.reporting.run_report import build  # pulls in the plots
 
     run = read_run(Path(run_folder))
     title, parts = build(run, now or datetime.datetime.now(datetime.timezone.utc))

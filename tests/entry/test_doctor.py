@@ -31,7 +31,7 @@ def smi(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def patient(tiny_data, tmp_path):
+def examined(tiny_data, tmp_path):
     def make(words="", **changes):
         values = {
             "data.base_path": tiny_data,
@@ -43,7 +43,7 @@ def patient(tiny_data, tmp_path):
             "runtime.gpu_device": "-1",
         }
         values.update({name.replace("__", "."): value for name, value in changes.items()})
-        return doctor.Patient(configuration.load(None, values)[0], False, parse_train(words.split())[2])
+        return doctor.Examined(configuration.load(None, values)[0], False, parse_train(words.split())[2])
 
     return make
 
@@ -79,7 +79,7 @@ def test_a_driver_that_does_not_know_compute_cap_is_no_broken_one(smi, tmp_path,
     (tmp_path / "bin" / "nvidia-smi").write_text(OLD_DRIVER.format(name=name))
     (gpu,) = nvidia.gpus()
     assert gpu == nvidia.Gpu(name, capability, (470, 57, 2), "GPU-d4")
-    assert nvidia.judge(gpu, "1.15.5", False).works == works
+    assert nvidia.support_of(gpu, "1.15.5", False).works == works
 
 
 def test_the_gpus_that_are_visible_are_those_that_are_judged():
@@ -122,14 +122,14 @@ def test_a_broken_nvidia_smi_is_one_line(smi, output, code, message):
     ],
 )
 def test_which_tensorflow_computes_on_which_gpu(capability, driver, tensorflow, nvidia_build, works):
-    verdict = nvidia.judge(nvidia.Gpu("X", capability, driver), tensorflow, nvidia_build)
-    assert verdict.works == works and bool(verdict.advice) == (not works)
+    support = nvidia.support_of(nvidia.Gpu("X", capability, driver), tensorflow, nvidia_build)
+    assert support.works == works and bool(support.advice) == (not works)
 
 
 def test_the_trap_is_named():
-    verdict = nvidia.judge(nvidia.Gpu("A100", (8, 0), (535, 104)), "1.15.5", False)
-    assert "stock TensorFlow 1.15.5 (CUDA 10.0) hangs or computes wrong results" in verdict.reason
-    assert "TensorFlow 2" in verdict.advice
+    support = nvidia.support_of(nvidia.Gpu("A100", (8, 0), (535, 104)), "1.15.5", False)
+    assert "stock TensorFlow 1.15.5 (CUDA 10.0) hangs or computes wrong results" in support.reason
+    assert "TensorFlow 2" in support.advice
 
 
 def fake_tensorflow(version, built_with_cuda):
@@ -145,19 +145,19 @@ def findings(check):
     return [(finding.level, finding.what, finding.found) for finding in check]
 
 
-def test_the_trap_fails_and_nothing_is_computed_on_it(smi, patient, monkeypatch):
+def test_the_trap_fails_and_nothing_is_computed_on_it(smi, examined, monkeypatch):
     smi(A100)
     see(monkeypatch, "0")
-    one = patient(runtime__gpu_device="0")
+    one = examined(runtime__gpu_device="0")
     (found,) = findings(doctor._check_gpus(one, fake_tensorflow("1.15.5", True)))
     assert found[:2] == ("FAIL", "GPU") and "A100" in found[2] and "hangs" in found[2]
     assert findings(doctor.check_first_step(one)) == [("warn", "first step", "not tried, for the reason above")]
 
 
-def test_only_the_chosen_gpu_counts(smi, patient, monkeypatch):
+def test_only_the_chosen_gpu_counts(smi, examined, monkeypatch):
     smi(A100 + V100)
     monkeypatch.setattr(doctor, "_visible_gpu", lambda tf: doctor.Finding("ok", "GPU in TensorFlow", "V100"))
-    tf, one = fake_tensorflow("1.15.5", True), patient(runtime__gpu_device="0")
+    tf, one = fake_tensorflow("1.15.5", True), examined(runtime__gpu_device="0")
     for devices, levels in (("1", ["ok", "ok"]), ("GPU-b2", ["ok", "ok"]), ("0,1", ["FAIL", "ok"]), ("-1", ["warn"])):
         see(monkeypatch, devices)
         one.gpu_is_safe = True
@@ -166,19 +166,19 @@ def test_only_the_chosen_gpu_counts(smi, patient, monkeypatch):
     assert findings(doctor._check_gpus(one, tf))[0][2].startswith("no number 2 among 2")
 
 
-def test_no_nvidia_gpu_at_all_is_a_warning(smi, patient, monkeypatch):
+def test_no_nvidia_gpu_at_all_is_a_warning(smi, examined, monkeypatch):
     see(monkeypatch, "0")
-    (found,) = findings(doctor._check_gpus(patient(runtime__gpu_device="0"), fake_tensorflow("1.15.5", True)))
+    (found,) = findings(doctor._check_gpus(examined(runtime__gpu_device="0"), fake_tensorflow("1.15.5", True)))
     assert found == ("warn", "GPU", "no nvidia-smi, so no NVIDIA GPU")
 
 
-def test_a_gpu_that_this_tensorflow_cannot_see_fails(smi, patient, monkeypatch):
+def test_a_gpu_that_this_tensorflow_cannot_see_fails(smi, examined, monkeypatch):
     smi(V100)
     see(monkeypatch, "0")
     monkeypatch.setattr("edgeflownas.tfcompat.device_names", lambda: "CPU")
     for built, words in ((False, "built for CPUs"), (True, "none is visible")):
         tf = fake_tensorflow("1.15.5", built)
-        last = findings(doctor._check_gpus(patient(runtime__gpu_device="0"), tf))[-1]
+        last = findings(doctor._check_gpus(examined(runtime__gpu_device="0"), tf))[-1]
         assert last[:2] == ("FAIL", "GPU in TensorFlow") and words in last[2]
 
 
@@ -195,41 +195,41 @@ def test_a_gpu_that_this_tensorflow_cannot_see_fails(smi, patient, monkeypatch):
         ("import os, signal\nos.kill(os.getpid(), signal.SIGILL)", "crashes (SIGILL)", "AVX"),
     ],
 )
-def test_a_tensorflow_that_does_not_start_is_a_finding(tmp_path, monkeypatch, patient, fault, found, advice):
+def test_a_tensorflow_that_does_not_start_is_a_finding(tmp_path, monkeypatch, examined, fault, found, advice):
     """TensorFlow 1.15 with protobuf 4, with a newer NumPy, without CUDA's libraries, on an old processor."""
     package = tmp_path / "first" / "tensorflow"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(fault + "\n")
     monkeypatch.syspath_prepend(str(tmp_path / "first"))
-    one = patient()
+    one = examined()
     (finding,) = doctor.check_tensorflow(one)
     assert finding.level == "FAIL" and found in finding.found and advice in finding.advice
     assert not one.gpu_is_safe and findings(doctor.check_first_step(one))[0][0] == "warn"
 
 
-def test_data(patient, tiny_data):
-    one = patient()
+def test_data(examined, tiny_data):
+    one = examined()
     assert findings(doctor.check_data(one))[0][:2] == ("ok", "data") and one.train_samples == 7
-    assert findings(doctor.check_data(patient(data__base_path="/nowhere")))[0][0] == "FAIL"
-    assert findings(doctor.check_data(patient(train__batch_size=8)))[-1][0] == "FAIL"
+    assert findings(doctor.check_data(examined(data__base_path="/nowhere")))[0][0] == "FAIL"
+    assert findings(doctor.check_data(examined(train__batch_size=8)))[-1][0] == "FAIL"
 
 
 @pytest.mark.parametrize("free, level", [(10**12, "ok"), (2 * 10**7, "FAIL")])
-def test_disk_space(patient, monkeypatch, free, level):
+def test_disk_space(examined, monkeypatch, free, level):
     usage = namedtuple("Usage", "free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(free))
-    assert findings(doctor.check_space(patient()))[0][0] == level
+    assert findings(doctor.check_space(examined()))[0][0] == level
 
 
-def test_disk_space_of_the_specification_is_four_checkpoints_and_logs(patient):
-    (finding,) = doctor.check_space(patient(network__init_channels=32))
+def test_disk_space_of_the_specification_is_four_checkpoints_and_logs(examined):
+    (finding,) = doctor.check_space(examined(network__init_channels=32))
     need = float(finding.found.split("needs about ")[1].split(" GB")[0])
     assert 4 * 12122016 * 12 / 1e9 < need < 1.5
 
 
-def test_file_system_leaves_nothing_behind(patient, tmp_path):
+def test_file_system_leaves_nothing_behind(examined, tmp_path):
     before = sorted(os.listdir(str(tmp_path)))
-    (found,) = findings(doctor.check_file_system(patient()))
+    (found,) = findings(doctor.check_file_system(examined()))
     assert found[0] == "ok" and sorted(os.listdir(str(tmp_path))) == before
 
 
@@ -244,13 +244,13 @@ def test_file_system_leaves_nothing_behind(patient, tmp_path):
         ("--max_steps 99", 200, "FAIL"),
     ],
 )
-def test_a_run_that_the_gates_will_refuse_fails_here(patient, tmp_path, monkeypatch, words, epochs, level):
+def test_a_run_that_the_gates_will_refuse_fails_here(examined, tmp_path, monkeypatch, words, epochs, level):
     monkeypatch.setenv("EDGEFLOWNAS_GATE_RECORDS", str(tmp_path))
-    one = patient(words, train__num_epochs=epochs)
+    one = examined(words, train__num_epochs=epochs)
     one.train_samples = 5
     (finding,) = doctor.check_gates(one)
     assert finding.level == level and "python -m pytest gates -m gate3" in finding.found
-    monkeypatch.setattr(doctor.signoff, "require_gate", lambda gate, root: None)
+    monkeypatch.setattr(doctor.signoff, "require_gate", lambda gate, root, space: None)
     assert findings(doctor.check_gates(one))[0][0] == "ok"
 
 
@@ -262,15 +262,15 @@ def _refuse(*_):
     "target, name",
     [("os.replace", "rename"), ("os.symlink", "symlink"), ("os.fsync", "fsync"), ("fcntl.flock", "flock")],
 )
-def test_a_file_system_that_lacks_something_fails(patient, monkeypatch, target, name):
+def test_a_file_system_that_lacks_something_fails(examined, monkeypatch, target, name):
     monkeypatch.setattr(target, _refuse)
-    (found,) = findings(doctor.check_file_system(patient()))
+    (found,) = findings(doctor.check_file_system(examined()))
     assert found[0] == "FAIL" and name in found[2]
 
 
-def test_a_file_system_that_gives_a_lock_twice_fails(patient, monkeypatch):
+def test_a_file_system_that_gives_a_lock_twice_fails(examined, monkeypatch):
     monkeypatch.setattr("fcntl.flock", lambda *_: None)
-    (found,) = findings(doctor.check_file_system(patient()))
+    (found,) = findings(doctor.check_file_system(examined()))
     assert found[0] == "FAIL" and "two locks were given at once" in found[2]
 
 
@@ -301,6 +301,6 @@ def test_everything_in_one_go(tiny_data, tmp_path, monkeypatch, capsys):
         "first step",
     ]
     assert "first step" in lines[-2] and "batch 2, 2 channels" in lines[-2]
-    monkeypatch.setattr(doctor, "check_first_step", lambda patient: iter(()))
+    monkeypatch.setattr(doctor, "check_first_step", lambda examined: iter(()))
     monkeypatch.setattr(doctor, "CHECKS", (doctor.check_data,))
     assert doctor.main(flags) == 1, "frames are smaller than the default crop"

@@ -53,7 +53,7 @@ def test_a_resume_that_trains_nothing_is_free(lab, tmp_path):
 
 
 def test_a_valid_sign_off_lets_it_run(lab, tmp_path):
-    with mock.patch.object(signoff, "require_gate", lambda gate, root: None):
+    with mock.patch.object(signoff, "require_gate", lambda gate, root, space: None):
         assert lab.run(str(tmp_path / "run"), "--max_epochs", "2").code == 0
 
 
