@@ -207,10 +207,10 @@ def assert_refused_in_one_line(done, *phrases):
 @clause("G3.32a")
 def test_nothing_to_resume_from_is_an_error(odd_ends):
     """Neither where nothing is nor where every checkpoint is damaged does a run begin afresh."""
-    assert_refused_in_one_line(end_of(odd_ends, "nothing"), "no checkpoint to resume from", "nothing")
+    assert_refused_in_one_line(end_of(odd_ends, "nothing"), "no checkpoint to go on from", "nothing")
     left = [path for path in (odd_ends / "nothing").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert_equal(what="files left", got=[str(path) for path in left], want=[])
-    assert_refused_in_one_line(end_of(odd_ends, "ruined"), "no checkpoint to resume from", "checksum")
+    assert_refused_in_one_line(end_of(odd_ends, "ruined"), "no checkpoint to go on from", "checksum")
     assert_equal(what="steps", got=len(runs.table(odd_ends / "ruined" / "train_steps.csv")), want=STEPS)
 
 
