@@ -271,10 +271,12 @@ def test_a_missing_field_is_refused(long_run, copies):
 
 @clause("G4.6b")
 def test_a_wrong_value_is_refused(long_run, copies):
-    fields = set(json.loads((long_run / RUN / "train_manifest.json").read_text())) - UNCHECKED
+    right = json.loads((long_run / RUN / "train_manifest.json").read_text())
+    fields = set(right) - UNCHECKED
     assert_equal(what="fields with a wrong value to try", got=sorted(WRONG), want=sorted(fields))
     for name, values in WRONG.items():
         for value in values:
+            assert_true(what="the value to try", ok=right[name] != value, got=value, want="another one", field=name)
             found = copies(with_manifest(lambda stored, name=name, value=value: stored.update({name: value})))
             assert_true(what="checks that refuse", ok=found, got=found, want="at least one", field=name, value=value)
     for name, value in INNER.items():
