@@ -146,9 +146,9 @@ def training(config: Config) -> Ready:
         trainer.pipeline.start_epoch(trainer.session, 0)
 
         def unit(t: int) -> Dict[str, Any]:
-            before = trainer._input_seconds
+            before = trainer._clock.input_seconds
             trainer._train_cycle(0, t)
-            return {"waited": trainer._input_seconds - before, "folder": folder.name}
+            return {"waited": trainer._clock.input_seconds - before, "folder": folder.name}
 
         return unit
 

@@ -209,6 +209,7 @@ def test_a_write_that_is_cut_leaves_the_old_record(root, monkeypatch):
 
 
 def test_require_gate_stops_in_one_line_with_the_command(root):
+    (root / "gates" / "__main__.py").write_text("")  # a checkout, not an installed package
     sign(root, 1, 2)
     with pytest.raises(UserError) as caught:
         signoff.require_gate(3, root)
@@ -227,6 +228,7 @@ def test_records_in_another_folder(root, tmp_path, monkeypatch):
 
 
 def test_each_space_has_records_of_its_own(root):
+    (root / "gates" / "__main__.py").write_text("")  # a checkout, not an installed package
     sign(root, 1)
     signoff.write_record(1, root, "passed", CLAUSES, ENVIRONMENT, signoff.source_files(root), "edgeflownet_v2")
     signoff.write_record(2, root, "passed", CLAUSES, ENVIRONMENT, signoff.source_files(root), "edgeflownet_v2")

@@ -143,7 +143,8 @@ def throughput(run: Run) -> bytes:
 
 def _if_drawn(text: str, band: np.ndarray) -> Optional[str]:
     """The name of a band for the legend, unless it has no width anywhere: one step per point."""
-    return text if np.any(band[1] > band[0]) else None
+    with np.errstate(invalid="ignore"):  # a gap is no width
+        return text if np.any(band[1] > band[0]) else None
 
 
 def _log_axis(axis: Any) -> None:

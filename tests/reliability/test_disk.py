@@ -64,18 +64,20 @@ def in_commit(step, action):
 
 
 @pytest.mark.parametrize(
-    "where, when",
-    [(in_commit, 6), (at_cycle, 4), (in_evaluation, 2)],
+    "where, when, step",
+    [(in_commit, 6, "3"), (at_cycle, 4, "3"), (in_evaluation, 2, "6")],
     ids=["commit", "row of a cycle", "rows of an evaluation"],
 )
-def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing_committed(lab, uninterrupted, mounted, where, when):
+def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing_committed(
+    lab, uninterrupted, mounted, where, when, step
+):
     folder = mounted("size=12m")
     full = Full(folder)
     outcome = lab.run(folder + "/run", plants=[where(when, full)])
     assert outcome.code == 2, outcome.stderr
     assert "No space left on device" in outcome.error
     full.free()
-    assert snapshot(folder + "/run")["last state: step"] == "3"
+    assert snapshot(folder + "/run")["last state: step"] == step
     outcome = lab.run(folder + "/run", "--resume")
     assert outcome.code == 0, outcome.stderr
     wrong = differences(snapshot(folder + "/run"), uninterrupted)

@@ -240,7 +240,7 @@ def test_columns_are_attributes_texts_as_recorded_and_numbers_checked_when_asked
     with pytest.raises(WrongCell, match="line 3: column lr: expected a finite number, found 'nan'"):
         table.numbers.lr  # noqa: B018
     loose = read_table(path, Row, finite=False)
-    assert np.array_equal(loose.numbers.lr, [1e-4, np.nan, 0.5], equal_nan=True)
+    np.testing.assert_array_equal(loose.numbers.lr, [1e-4, np.nan, 0.5])
     with pytest.raises(AttributeError):
         loose.numbers.code  # noqa: B018
     with pytest.raises(AttributeError):

@@ -121,6 +121,7 @@ def test_its_checkpoint_restores_by_name_into_the_supernet(alone_run):
     stored = reader.get_variable_to_shape_map()
     with tf.Graph().as_default():
         whole = {variable.op.name: variable.shape.as_list() for variable in SupernetGraph(2, V1).variables.all()}
+    with tf.Graph().as_default():
         alone = SupernetGraph(2, V1.narrowed(parse(CODE, V1))).variables.all()
     for variable in alone:
         assert stored[variable.op.name] == whole[variable.op.name]
