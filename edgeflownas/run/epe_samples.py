@@ -1,20 +1,17 @@
 """eval_epe_samples.npz: the EPE of every subnet of the pool on every validation sample, of the last and the best
 evaluation. With it each difference of two subnets has a paired error."""
 
-import contextlib
 import json
-import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from edgeflownas.errors import DataError, UserError
+from edgeflownas.errors import DataError
 from edgeflownas.nas.search_space import SearchSpace, require_same_space
 from edgeflownas.run.folder import EPE_SAMPLES
 from edgeflownas.run.json_file import parse_object
+from edgeflownas.run.npz_file import read_npz, unreadable, write_npz
 
 
 class EpeSamples(NamedTuple):
@@ -38,16 +35,8 @@ def write_epe_samples(
     Else the best one is kept from the file that stands there. UserError if the disk refuses: then the old one stays.
     """
     best = epe if best_epoch == epoch else _kept_best(Path(folder), best_epoch, epe.shape, space)
-    path = os.path.join(folder, EPE_SAMPLES)
-    temporary = os.path.join(folder, f".{EPE_SAMPLES}.tmp.npz")
     values = EpeSamples(codes, epe, epoch, best, best_epoch if len(best) else 0, names, space.identity())
-    try:
-        np.savez_compressed(temporary, **dict(values._asdict(), space=json.dumps(values.space)))
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space and --resume") from error
+    write_npz(folder, EPE_SAMPLES, dict(values._asdict(), space=json.dumps(values.space)))
 
 
 def _kept_best(folder: Path, best_epoch: int, shape: Any, space: SearchSpace) -> np.ndarray:
@@ -64,16 +53,11 @@ def read_epe_samples(folder: Path, space: SearchSpace) -> Optional[EpeSamples]:
     path = folder / EPE_SAMPLES
     if not path.exists():
         return None
+    found: Any = EpeSamples(**read_npz(path, EpeSamples._fields))
     try:
-        with zipfile.ZipFile(str(path)):  # fails cleanly, where NumPy 1.18 leaves a half-made object behind
-            pass
-        with np.load(str(path), allow_pickle=False) as archive:
-            found: Any = EpeSamples(*(archive[name] for name in EpeSamples._fields))
         identity = parse_object(str(found.space).encode("utf-8"))
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: cannot be read: {str(error)[:160]}; it is written anew at the next evaluation"
-        ) from error
+    except ValueError as error:
+        raise unreadable(path, error) from error
     require_same_space(identity, space, str(path))
     _check(path, found, len(space.blocks))
     return found._replace(

@@ -1,19 +1,16 @@
 """eval_samples.npz: what the best and the worst subnet of the last evaluation saw and predicted."""
 
-import contextlib
 import json
-import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from edgeflownas.errors import DataError, UserError
+from edgeflownas.errors import DataError
 from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
 from edgeflownas.run.folder import SAMPLES
 from edgeflownas.run.json_file import parse_object
+from edgeflownas.run.npz_file import read_npz, write_npz
 
 
 class Samples(NamedTuple):
@@ -31,15 +28,7 @@ class Samples(NamedTuple):
 
 def write_samples(folder: str, samples: Samples) -> None:
     """Replaces the file. UserError if the disk refuses: then the old one stays."""
-    path = os.path.join(folder, SAMPLES)
-    temporary = os.path.join(folder, f".{SAMPLES}.tmp.npz")
-    try:
-        np.savez_compressed(temporary, **dict(samples._asdict(), space=json.dumps(samples.space)))
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space and --resume") from error
+    write_npz(folder, SAMPLES, dict(samples._asdict(), space=json.dumps(samples.space)))
 
 
 def read_samples(folder: Path, space: SearchSpace) -> Optional[Samples]:
@@ -47,16 +36,8 @@ def read_samples(folder: Path, space: SearchSpace) -> Optional[Samples]:
     path = folder / SAMPLES
     if not path.exists():
         return None
-    try:
-        with zipfile.ZipFile(str(path)):  # fails cleanly, where NumPy 1.18 leaves a half-made object behind
-            pass
-        with np.load(str(path), allow_pickle=False) as archive:
-            stored = dict({"space": np.array(json.dumps(FIRST_VERSION))}, **archive)
-            found: Any = Samples(*(stored[name] for name in Samples._fields))
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: cannot be read: {str(error)[:160]}; it is written anew at the next evaluation"
-        ) from error
+    absent = {"space": np.array(json.dumps(FIRST_VERSION))}
+    found: Any = Samples(**read_npz(path, Samples._fields, absent))
     _check(path, found, len(space.blocks))
     stored_space = _parse_space(path, str(found.space))
     require_same_space(stored_space, space, str(path))

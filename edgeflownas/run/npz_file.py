@@ -1,0 +1,41 @@
+"""The run folder's NumPy archives: replaced whole or not at all, read without pickle. Built on NumPy's npz format."""
+
+import contextlib
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence
+
+import numpy as np
+
+from edgeflownas.errors import DataError, UserError
+
+
+def write_npz(folder: str, name: str, values: Dict[str, Any]) -> None:
+    """Replaces the archive `name` in `folder`. UserError if the disk refuses: then the old one stays."""
+    path, temporary = os.path.join(folder, name), os.path.join(folder, f".{name}.tmp.npz")
+    try:
+        np.savez_compressed(temporary, **values)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space and --resume") from error
+
+
+def read_npz(path: Path, names: Sequence[str], absent: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """The arrays of these names; `absent`: what older files lack. DataError if the file is damaged or lacks one."""
+    try:
+        with zipfile.ZipFile(str(path)):  # fails cleanly, where NumPy 1.18 leaves a half-made object behind
+            pass
+        with np.load(str(path), allow_pickle=False) as archive:
+            stored = dict(absent or {}, **archive)
+            return {name: stored[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The error of an archive that cannot be read."""
+    return DataError(f"{path}: cannot be read: {str(error)[:160]}; it is written anew at the next evaluation")
