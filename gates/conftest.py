@@ -20,7 +20,7 @@ settings.load_profile("gates")
 # ---- gate 3
 
 
-def _shared(name, make, *needs, module="chains"):
+def _shared(name, make, *needs, module="gate3_runs"):
     """A session fixture: the folder that `<module>.<make>` fills for the gate run, from the folders of `needs`."""
 
     def fixture(request, tmp_path_factory):
@@ -53,29 +53,29 @@ def samples(data):
 
 
 @pytest.fixture(scope="session")
-def whole(whole_chain):
+def whole(whole_folder):
     """The run folder of the uninterrupted run."""
-    from gates import chains
+    from gates import gate3_runs
 
-    return whole_chain / chains.RUN
+    return whole_folder / gate3_runs.RUN
 
 
 @pytest.fixture(scope="session")
-def resumed(resumed_chain):
+def resumed(resumed_folder):
     """The run folder of three epochs and a resume to five."""
-    from gates import chains
+    from gates import gate3_runs
 
-    return resumed_chain / chains.RUN
+    return resumed_folder / gate3_runs.RUN
 
 
 @pytest.fixture(scope="session")
-def after_three(resumed_chain):
+def after_three(resumed_folder):
     """That run folder as it was after the three epochs."""
-    return resumed_chain / "after_three"
+    return resumed_folder / "after_three"
 
 
-whole_chain = _shared("whole_chain", "make_whole", "data")
-resumed_chain = _shared("resumed_chain", "make_resumed", "data")
+whole_folder = _shared("whole_folder", "make_whole", "data")
+resumed_folder = _shared("resumed_folder", "make_resumed", "data")
 midway = _shared("midway", "make_midway", "data")
 signalled = _shared("signalled", "make_signalled", "data")
 variants = _shared("variants", "make_variants", "data")
@@ -91,17 +91,17 @@ bad_contents = _shared("bad_contents", "make_contents", "data", module="bad_data
 @pytest.fixture(scope="session")
 def training():
     """A training graph of the small configuration in this process."""
-    from gates import in_process
+    from gates import package_objects
 
-    return in_process.training_graph()
+    return package_objects.training_graph()
 
 
 @pytest.fixture(scope="session")
 def scripted(data, tmp_path_factory):
     """A run on scripted scores, ended by early stop."""
-    from gates import in_process
+    from gates import package_objects
 
-    return in_process.run_script(data, tmp_path_factory.mktemp("scripted"))
+    return package_objects.run_script(data, tmp_path_factory.mktemp("scripted"))
 
 
 # ---- gate 4
@@ -110,28 +110,28 @@ def scripted(data, tmp_path_factory):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """The folder in which the smoke command ran."""
-    from gates import deliveries, runs
+    from gates import gate4_runs, runs
 
-    return runs.once(tmp_path_factory, "gate4_smoke", deliveries.make_smoke)
+    return runs.once(tmp_path_factory, "gate4_smoke", gate4_runs.make_smoke)
 
 
 @pytest.fixture(scope="session")
 def manifest(smoke):
     """The manifest of the smoke run."""
-    from gates import deliveries
+    from gates import gate4_runs
 
-    return json.loads((smoke / deliveries.RUN / "train_manifest.json").read_text())
+    return json.loads((smoke / gate4_runs.RUN / "train_manifest.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def long_run(tmp_path_factory):
     """The folder in which a long run was refused, and then ran with --unsigned."""
-    from gates import deliveries, runs
+    from gates import gate4_runs, runs
 
-    return runs.once(tmp_path_factory, "gate4_long_run", deliveries.make_long_run)
+    return runs.once(tmp_path_factory, "gate4_long_run", gate4_runs.make_long_run)
 
 
-long_rule = _shared("long_rule", "make_long_rule", module="deliveries")
+long_rule = _shared("long_rule", "make_long_rule", module="gate4_runs")
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def copies(long_run, tmp_path):
     """`copies(change)` gives {check: its words} that refuse a fresh copy after `change(folder)`; none refuses it
     before."""
     from edgeflownas.nas import check_manifest
-    from gates import deliveries
+    from gates import gate4_runs
     from gates.asserts import assert_equal
     from gates.tampering import refusals
 
@@ -147,7 +147,7 @@ def copies(long_run, tmp_path):
 
     def refusals_after(change):
         folder = tmp_path / f"copy{next(number)}"
-        shutil.copytree(str(long_run / deliveries.RUN), str(folder), symlinks=True)
+        shutil.copytree(str(long_run / gate4_runs.RUN), str(folder), symlinks=True)
         assert_equal(what="checks that refuse the copy before it is tampered with", got=refusals(folder), want={})
         change(folder)
         found = refusals(folder)

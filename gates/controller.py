@@ -49,7 +49,7 @@ ONE_ATTEMPT = {"count": 1}  # the value that asks for no repeat, if it is not "n
 LISTING = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow", "collectonly")
 
 
-class Leg(NamedTuple):
+class GateResult(NamedTuple):
     """One gate's part of a run. `code` is the exit code of its session, None if it had none; `clauses` its results."""
 
     gate: int
@@ -123,7 +123,7 @@ def make_plan(config: Any, table: Table) -> Plan:
     return Plan(named if named and all(files) else table.gates, selecting, stopping)
 
 
-def judge(
+def outcome_of(
     gate: int,
     code: int,
     report: Optional[Dict[str, Any]],
@@ -131,11 +131,13 @@ def judge(
     skips: Dict[str, str],
     changed: str,
     xml: Optional[Path] = None,
-) -> Leg:
+) -> GateResult:
     """The outcome of a session that ended with `code` and left `report` (None: it left none)."""
     if report is None:
         interrupted = code in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
-        return Leg(gate, "error" if interrupted else "failed", f"the session left no report, exit code {code}", code)
+        return GateResult(
+            gate, "error" if interrupted else "failed", f"the session left no report, exit code {code}", code
+        )
     rows = report["clauses"]
     by_status = {
         status: [row["id"] for row in rows if row["status"] == status]
@@ -160,7 +162,7 @@ def judge(
         outcome, reason = "partial", "; ".join(narrowing + (["without " + ", ".join(missing)] if missing else []))
     else:
         outcome, reason = "passed", f"{len(rows)} clauses"
-    return Leg(gate, outcome, reason, code, rows, xml)
+    return GateResult(gate, outcome, reason, code, rows, xml)
 
 
 class Run:
@@ -173,7 +175,7 @@ class Run:
         self.space = config.option.space
         self.plan = make_plan(config, table)
         self.narrowing = self.plan.selecting + self.plan.stopping
-        self.legs: Dict[int, Leg] = {}
+        self.results: Dict[int, GateResult] = {}
         self.cleared: Set[int] = set()  # gates that passed in this run without being signed (-x)
 
     def main(self) -> int:
@@ -189,7 +191,7 @@ class Run:
             with tempfile.TemporaryDirectory() as scratch:
                 self.environment = self._probe()
                 for gate in self._gates():
-                    self.legs[gate] = self._one(gate, Path(scratch))
+                    self.results[gate] = self._one(gate, Path(scratch))
                 return self._conclude()
         finally:
             lock.release()
@@ -199,39 +201,39 @@ class Run:
         last = max(self.plan.requested)
         return self.plan.requested if self.plan.selecting else [gate for gate in self.table.gates if gate <= last]
 
-    def _one(self, gate: int, scratch: Path) -> Leg:
+    def _one(self, gate: int, scratch: Path) -> GateResult:
         if gate not in self.plan.requested:
             state = signoff.verify(gate, self.root, space=self.space)
             if state.valid:
                 print(f"gate {gate}: {state.reason}; it is not run again", flush=True)
-                return Leg(gate, "passed", state.reason)
+                return GateResult(gate, "passed", state.reason)
         blocker = self._blocker(gate)
         if blocker:
             print(f"gate {gate} is BLOCKED: {blocker}", flush=True)
-            return Leg(gate, "blocked", blocker)
-        leg = self._run_session(gate, scratch)
+            return GateResult(gate, "blocked", blocker)
+        result = self._run_session(gate, scratch)
         if (
-            leg.outcome == "partial"
+            result.outcome == "partial"
             and not self.plan.selecting
-            and all(row["status"] == "passed" for row in leg.clauses)
-            and "more than one attempt" not in leg.reason
+            and all(row["status"] == "passed" for row in result.clauses)
+            and "more than one attempt" not in result.reason
         ):
             self.cleared.add(gate)
-        return leg
+        return result
 
     def _blocker(self, gate: int) -> str:
         """Why `gate` may not run, or an empty string."""
         for earlier in (number for number in self.table.gates if number < gate):
-            leg = self.legs.get(earlier)
-            if leg and leg.outcome not in ("passed", "partial", "empty"):
-                return f"gate {earlier} is {leg.outcome} ({leg.reason})"
+            result = self.results.get(earlier)
+            if result and result.outcome not in ("passed", "partial", "empty"):
+                return f"gate {earlier} is {result.outcome} ({result.reason})"
             if not self.plan.selecting and earlier not in self.cleared:
                 state = signoff.verify(earlier, self.root, space=self.space)
                 if not state.valid:
                     return f"gate {earlier} has no valid sign-off ({state.name}: {state.reason})"
         return ""
 
-    def _run_session(self, gate: int, scratch: Path) -> Leg:
+    def _run_session(self, gate: int, scratch: Path) -> GateResult:
         title = GATE_TITLES.get(gate, "")
         on = "" if self.space == signoff.DEFAULT_SPACE else f" (on {self.space})"
         print(f"\ngate {gate}: {title}{on}", flush=True)
@@ -240,14 +242,20 @@ class Run:
         code = self._pytest(gate, report_path, xml)
         changed = signoff.first_difference(before, signoff.source_files(self.root))
         report = json.loads(report_path.read_text(encoding="utf-8")) if report_path.exists() else None
-        leg = judge(gate, code, report, self.narrowing, self.table.skips, changed, xml if xml.exists() else None)
+        result = outcome_of(
+            gate, code, report, self.narrowing, self.table.skips, changed, xml if xml.exists() else None
+        )
         repeated = bool(report and report.get("repeated"))
-        if leg.outcome in ("passed", "failed") and not self.narrowing and not repeated:
-            path = signoff.write_record(gate, self.root, leg.outcome, leg.clauses, self.environment, before, self.space)
-            print(
-                "gate {} {}: {}".format(gate, "is signed off" if leg.outcome == "passed" else "has no sign-off", path)
+        if result.outcome in ("passed", "failed") and not self.narrowing and not repeated:
+            path = signoff.write_record(
+                gate, self.root, result.outcome, result.clauses, self.environment, before, self.space
             )
-        return leg
+            print(
+                "gate {} {}: {}".format(
+                    gate, "is signed off" if result.outcome == "passed" else "has no sign-off", path
+                )
+            )
+        return result
 
     def _pytest(self, gate: int, report: Path, xml: Path) -> int:
         """Runs one gate's session with the user's options, ours after them, where they win. Returns its exit code."""
@@ -260,7 +268,7 @@ class Run:
             f"({expression}) and {marker}" if narrowed else marker,
             "-p",
             "no:randomly",
-            f"--gate-leg={gate}",
+            f"--gate-session={gate}",
             f"--gate-report={report}",
         ]
         command += ["--gate-selection"] if self.plan.selecting else []
@@ -296,18 +304,19 @@ class Run:
         return environment
 
     def _conclude(self) -> int:
-        asked = [self.legs[gate] for gate in self.plan.requested]
-        worst = min(asked, key=lambda leg: SEVERITY.index(leg.outcome))
+        asked = [self.results[gate] for gate in self.plan.requested]
+        worst = min(asked, key=lambda result: SEVERITY.index(result.outcome))
         target = self.config.getoption("xmlpath", None)
         if target:
             path = Path(self.config.invocation_params.dir, os.path.expanduser(os.path.expandvars(target)))
-            junit.write(path, list(self.legs.values()))
+            junit.write(path, list(self.results.values()))
         print()
-        for leg in self.legs.values():
-            print(f"gate {leg.gate}: {leg.outcome} ({leg.reason})")
+        for result in self.results.values():
+            print(f"gate {result.gate}: {result.outcome} ({result.reason})")
         print(
             "gates: {}: {}".format(
-                worst.outcome.upper(), ", ".join(f"gate{leg.gate} {leg.outcome}" for leg in self.legs.values())
+                worst.outcome.upper(),
+                ", ".join(f"gate{result.gate} {result.outcome}" for result in self.results.values()),
             ),
             flush=True,
         )

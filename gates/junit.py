@@ -9,30 +9,30 @@ from pathlib import Path
 from typing import Any, List
 
 
-def write(path: Path, legs: List[Any]) -> None:
-    """Writes the suites of `legs` (see `gates.controller.Leg`) to `path`."""
+def write(path: Path, results: List[Any]) -> None:
+    """Writes the suites of `results` (see `gates.controller.GateResult`) to `path`."""
     root = ET.Element("testsuites", name="gates")
-    for leg in legs:
+    for result in results:
         suite = None
-        if leg.xml is not None:
-            suite = ET.parse(str(leg.xml)).getroot().find("testsuite")
+        if result.xml is not None:
+            suite = ET.parse(str(result.xml)).getroot().find("testsuite")
         if suite is None:  # a gate that had no session
             suite = ET.Element("testsuite", tests="0", errors="0", failures="0", skipped="0", time="0")
-        suite.set("name", f"gate{leg.gate}")
+        suite.set("name", f"gate{result.gate}")
         root.append(suite)
         properties = suite.find("properties")
         if properties is None:
             properties = ET.Element("properties")
             suite.insert(0, properties)
-        ET.SubElement(properties, "property", name="outcome", value=leg.outcome)
-        _add_verdict(suite, leg)
+        ET.SubElement(properties, "property", name="outcome", value=result.outcome)
+        _add_outcome(suite, result)
     path.parent.mkdir(parents=True, exist_ok=True)
     ET.ElementTree(root).write(str(path), encoding="utf-8", xml_declaration=True)
 
 
-def _add_verdict(suite: ET.Element, leg: Any) -> None:
-    case = ET.SubElement(suite, "testcase", classname="gates", name=f"gate{leg.gate} outcome", time="0")
+def _add_outcome(suite: ET.Element, result: Any) -> None:
+    case = ET.SubElement(suite, "testcase", classname="gates", name=f"gate{result.gate} outcome", time="0")
     suite.set("tests", str(int(suite.get("tests", "0")) + 1))
-    if leg.outcome != "passed":
-        ET.SubElement(case, "error", type=leg.outcome, message=f"{leg.outcome}: {leg.reason}")
+    if result.outcome != "passed":
+        ET.SubElement(case, "error", type=result.outcome, message=f"{result.outcome}: {result.reason}")
         suite.set("errors", str(int(suite.get("errors", "0")) + 1))

@@ -1,10 +1,8 @@
-"""The pytest plugin of the gates: hands a run of `gates/` to the controller, and records the clauses within one gate's
-session.
+"""The pytest plugin of the gates: hands a run of `gates/` to the controller, and records the clauses of one gate.
 
-Loaded by the root `conftest.py`. A *leg* is the session of one gate, started by `gates/controller.py` with `--gate-leg
-N`.
-Runs that do not touch `gates/` are left alone. `gate_table` in pytest.ini names another clause table (for the plugin's
-tests).
+Loaded by the root `conftest.py`. Each gate has a pytest session of its own, which `gates/controller.py` starts with
+`--gate-session N`. Runs that do not touch `gates/` are left alone. `gate_table` in pytest.ini names another clause
+table (for the plugin's tests).
 """
 
 import argparse
@@ -30,7 +28,7 @@ def pytest_addoption(parser: Any) -> None:
     group.addoption(
         "--space", choices=sorted(spaces.SPACES), default=spaces.DEFAULT, help="search space under test (%(default)s)"
     )
-    group.addoption("--gate-leg", type=int, default=0, help=argparse.SUPPRESS)
+    group.addoption("--gate-session", type=int, default=0, help=argparse.SUPPRESS)
     group.addoption("--gate-report", default="", help=argparse.SUPPRESS)
     group.addoption("--gate-selection", action="store_true", help=argparse.SUPPRESS)
     parser.addini("gate_table", "module:name of the clause table", default="gates.clauses:TABLE")
@@ -43,7 +41,7 @@ def load_table(config: Any) -> Table:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: Any) -> Optional[int]:
-    if hasattr(config, "workerinput") or config.option.gate_leg or controller.only_lists(config):
+    if hasattr(config, "workerinput") or config.option.gate_session or controller.only_lists(config):
         return None
     if not controller.asks_for_gates(config):
         return None
@@ -55,19 +53,19 @@ def pytest_configure(config: Any) -> None:
     config.addinivalue_line("markers", "clause(id): the one test of a clause; set by @clause of gates/asserts.py")
     for gate in table.gates:
         config.addinivalue_line("markers", f"gate{gate}: clauses of gate {gate}; added by the plugin")
-    if config.option.gate_leg:
+    if config.option.gate_session:
         os.environ[spaces.VARIABLE] = config.option.space  # for the gates' modules, and for the commands that they run
         asserts.table = table
-        config.pluginmanager.register(LegRecorder(config, table), "gate-leg")
+        config.pluginmanager.register(SessionRecorder(config, table), "gate-session")
 
 
 def pytest_ignore_collect(collection_path: Path, config: Any) -> Optional[bool]:
-    """A wider run (`pytest .`) leaves `gates/` out; a leg leaves the other gates' files out."""
-    leg = config.option.gate_leg
+    """A wider run (`pytest .`) leaves `gates/` out; a gate's session leaves the other gates' files out."""
+    gate = config.option.gate_session
     if collection_path == controller.gate_folder(config):
-        return None if leg or controller.only_lists(config) else True
+        return None if gate or controller.only_lists(config) else True
     file_gate = _GATE_FILE.match(collection_path.name)
-    if leg and file_gate and int(file_gate.group(1)) != leg:
+    if gate and file_gate and int(file_gate.group(1)) != gate:
         return True
     return None
 
@@ -90,7 +88,7 @@ def pytest_generate_tests(metafunc: Any) -> None:
 def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
     folder = controller.gate_folder(config)
     gate_items = [item for item in items if folder in item.path.parents or item.get_closest_marker("clause")]
-    if gate_items and not config.option.gate_leg and not controller.only_lists(config):
+    if gate_items and not config.option.gate_session and not controller.only_lists(config):
         raise pytest.UsageError("the gates' tests run only as gates: python -m pytest gates")
     table = load_table(config)
     for item in gate_items:
@@ -131,14 +129,14 @@ def table_problems(table: Table, gate: int, items: List[Any], selection: bool) -
     return problems
 
 
-class LegRecorder:
+class SessionRecorder:
     """Follows one gate's session: checks tests against the table, collects each clause's result, prints and writes
     them."""
 
     def __init__(self, config: Any, table: Table) -> None:
         self.config = config
         self.table = table
-        self.gate = config.option.gate_leg
+        self.gate = config.option.gate_session
         self.worker = hasattr(config, "workerinput")
         self.problems: List[str] = []
         self.collect_errors: List[str] = []

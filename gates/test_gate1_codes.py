@@ -8,7 +8,7 @@ from edgeflownas.nas import arch_codec
 from gates import spaces
 from gates.asserts import assert_contains, assert_equal, assert_true, clause
 from gates.commands import assert_succeeded, run
-from gates.in_process import package_space
+from gates.package_objects import package_space
 
 SPACE = spaces.chosen()
 # Code position -> (block, what its values mean); of the default space the table of the specification (spec/02 4).

@@ -11,7 +11,7 @@ from edgeflownas.nas import fair_sampler
 from gates import chi_square, oracles, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
 from gates.commands import assert_succeeded, run
-from gates.in_process import Subnets, images, package_space, variables_of, variables_with_code_built_in
+from gates.package_objects import Subnets, images, package_space, variables_of, variables_with_code_built_in
 from gates.weights import assert_glorot
 
 SPACE = spaces.chosen()

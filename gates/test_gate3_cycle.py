@@ -6,10 +6,10 @@ checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restore
 
 import numpy as np
 
-from gates import chains, dataset, oracles, recompute, runs, spaces
+from gates import dataset, gate3_runs, oracles, recompute, runs, spaces
 from gates.asserts import assert_close, assert_equal, assert_le, assert_true, clause
-from gates.chains import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, STEPS
-from gates.in_process import (
+from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, STEPS
+from gates.package_objects import (
     applied_gradient_sum,
     flat,
     noise_batch,
@@ -133,13 +133,13 @@ def test_clip_gives_the_smaller_norm_and_keeps_the_direction(training):
 
 @clause("G3.7a")
 def test_learning_rate_follows_the_cosine(whole, midway):
-    chains.assert_on_the_cosine(whole)
-    chains.assert_last_rate(midway / "mid_epoch", MID_EPOCH_STEP)
+    gate3_runs.assert_on_the_cosine(whole)
+    gate3_runs.assert_last_rate(midway / "mid_epoch", MID_EPOCH_STEP)
 
 
 @clause("G3.7b")
 def test_learning_rate_follows_the_cosine_across_a_resume(resumed):
-    chains.assert_on_the_cosine(resumed)
+    gate3_runs.assert_on_the_cosine(resumed)
 
 
 @clause("G3.8")

@@ -11,9 +11,9 @@ from edgeflownas import config as configuration
 from edgeflownas.engine.early_stop import EarlyStop
 from gates import dataset, oracles, recompute, runs, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
-from gates.chains import EPOCHS, FIRST_EPOCHS, RUN
 from gates.commands import ROOT, assert_succeeded
-from gates.in_process import SCRIPT, SCRIPT_BEST, SCRIPT_PATIENCE
+from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, RUN
+from gates.package_objects import SCRIPT, SCRIPT_BEST, SCRIPT_PATIENCE
 from gates.recompute import EPE_FLOAT32
 from gates.runs import REAL, STEPS_PER_EPOCH
 

@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 
-from gates import chains, runs, spaces
+from gates import gate3_runs, runs, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_true, clause
-from gates.chains import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, RUN, STEPS, assert_same_run
 from gates.commands import assert_succeeded
-from gates.in_process import noise_batch
+from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, RUN, STEPS, assert_same_run
+from gates.package_objects import noise_batch
 from gates.runs import STEPS_PER_EPOCH
 
 HISTORY, PER_ARCH = "eval_epe_history.csv", "eval_epe_per_arch.csv"
@@ -75,11 +75,11 @@ def test_the_three_commands_in_one_folder(commands):
         assert_succeeded(done)
     first = commands / "after_train"
     assert_equal(what="cycles of the first command", got=len(runs.trace(first, "cycle")), want=30)
-    trained, scored = chains.contents(first), chains.contents(commands / "after_eval")
-    assert_equal(what="files that supernet_eval changed", got=chains.differing(trained, scored), want=[])
+    trained, scored = gate3_runs.contents(first), gate3_runs.contents(commands / "after_eval")
+    assert_equal(what="files that supernet_eval changed", got=gate3_runs.differing(trained, scored), want=[])
     archives = list((commands / RUN / "previous").iterdir())
     assert_equal(what="archives", got=len(archives), want=1)
-    lost = chains.differing(scored, chains.contents(archives[0]))
+    lost = gate3_runs.differing(scored, gate3_runs.contents(archives[0]))
     assert_equal(what="what the earlier commands left, lost or changed", got=lost, want=[])
     run = commands / RUN
     assert_equal(what="epochs", got=runs.column(run / HISTORY, "epoch", int).tolist(), want=[1, 2, 3, 4, 5])

@@ -1,6 +1,6 @@
 """Gate 3, settings: ways to run a cycle, speed-ups that must change nothing, and one run with every key changed.
 
-`gates/keys.py` has the changed values; `gates/chains.py` the runs.
+`gates/keys.py` has the changed values; `gates/gate3_runs.py` the runs.
 """
 
 import itertools
@@ -11,10 +11,10 @@ import pytest
 
 from gates import dataset, oracles, recompute, runs, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
-from gates.chains import MID_EPOCH_STEP, STANDSTILL
 from gates.commands import assert_succeeded
-from gates.in_process import flat, slope
+from gates.gate3_runs import MID_EPOCH_STEP, STANDSTILL
 from gates.keys import CHANGED, CHANGED_RUN
+from gates.package_objects import flat, slope
 from gates.recompute import EPE_FLOAT32, LOSS_FLOAT32
 
 PATHS = spaces.chosen().paths
@@ -97,7 +97,7 @@ def _belongs(name, space, code):
 @clause("G3.26")
 def test_fast_mode_threads_and_prefetch_change_no_bit(after_three, variants):
     """Three epochs with --fast_mode, one reader thread and one batch decoded ahead, against the plain run."""
-    from gates.chains import assert_same_run
+    from gates.gate3_runs import assert_same_run
 
     fast = variants / "fast"
     assert_same_run(fast, after_three)

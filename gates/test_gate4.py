@@ -1,5 +1,5 @@
 """Gate 4, what a run delivers. One smoke run at full size, with the specification's own command; a small long run,
-started with --unsigned, whose copies are tampered with: `gates/deliveries.py`, fixtures in `gates/conftest.py`.
+started with --unsigned, whose copies are tampered with: `gates/gate4_runs.py`, fixtures in `gates/conftest.py`.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from PIL import Image
 from gates import dataset, oracles, recompute, runs, spaces, tampering
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
 from gates.commands import assert_succeeded, run
-from gates.deliveries import RUN, git, smoke_command
-from gates.in_process import flat
+from gates.gate4_runs import RUN, git, smoke_command
+from gates.package_objects import flat
 from gates.tampering import (
     INNER,
     UNCHECKED,

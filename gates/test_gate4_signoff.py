@@ -15,7 +15,7 @@ from edgeflownas.errors import UserError
 from gates import attestation, mini, runs, spaces
 from gates.asserts import assert_contains, assert_equal, assert_true, clause
 from gates.commands import ROOT, assert_refused, assert_succeeded, run, workplace
-from gates.deliveries import LONG_RULE, RUN, write_record
+from gates.gate4_runs import LONG_RULE, RUN, write_record
 
 # ---- templates and environment
 

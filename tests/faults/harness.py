@@ -104,7 +104,7 @@ def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, Clau
         "-p",
         "no:cacheprovider",
         f"--basetemp={scratch}",
-        f"--gate-leg={gate}",
+        f"--gate-session={gate}",
         "--gate-selection",
         f"--gate-report={report}",
         "-k",
