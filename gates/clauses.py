@@ -212,6 +212,15 @@ GATE_3 = _gate(
     ("37c", "supernet_eval --checkpoint last gives the pool the scores of the last evaluation", "DESIGN 10"),
     ("38", "the zero-flow EPE is the mean length of the flow, and a supernet near it is warned of", "DESIGN 7"),
     ("39", "moving averages keep nine tenths, one update per cycle", "DESIGN 6"),
+    ("40", "EPE is kept per sample, of the last and the best evaluation, as NumPy computes it", "DESIGN 10"),
+    ("41a", "every file that holds codes or weights names its search space by name and digest", "DESIGN 4"),
+    ("41b", "codes and weights of another space are refused, both named, and nothing is written", "DESIGN 4"),
+    ("42a", "a checkpoint holds variables, moments and counters only; the last two and the best are kept", "DESIGN 11"),
+    ("42b", "an epoch is committed before its evaluation: a kill there costs the evaluation only", "DESIGN 11"),
+    ("42c", "TensorBoard has each step once after a resume", "DESIGN 11"),
+    ("43", "a folder named like a pattern trains, resumes and is scored like any other", "DESIGN 11"),
+    ("44", "--allow_changed lets the keys it names change, and the manifest records them", "DESIGN 11"),
+    ("45", "a synthetic set is FC2's format, exact off occlusions, the same bytes for the same seed", "DESIGN 9"),
 )
 
 GATE_4 = _gate(

@@ -176,6 +176,54 @@ def make_scores(folder: Path, whole: Path) -> None:
     )
 
 
+def make_evaluating(folder: Path, data: Path) -> None:
+    """Is killed as soon as the first epoch is committed, during its evaluation; goes on to the second epoch's end."""
+    command = f"{runs.small_train(data)} --deterministic --max_epochs 2"
+
+    def committed() -> bool:
+        found = runs.generations(folder / RUN)
+        return bool(found) and found[-1][0]["step"] == runs.STEPS_PER_EPOCH
+
+    runs.logged_until(folder, command, committed, signal.SIGKILL)
+    runs.snapshot(folder / RUN, folder / "killed")
+    runs.logged(folder, command + " --resume")
+
+
+PATTERN = "sweep [lr=1e-3]"  # a run folder's name that is a pattern to whoever takes it for one
+FOREIGN = ("resumed", "loaded", "edited")
+
+
+def make_folders(folder: Path, data: Path, whole: Path) -> None:
+    """Copies of the uninterrupted run that are to be gone on with, loaded or read as another space's; a run in a folder
+    named like a pattern; a resume that is allowed to change a key; two synthetic sets of one seed and one of another.
+    """
+    for name in FOREIGN:
+        runs.snapshot(whole, folder / name)
+    pool = folder / "edited" / "eval_pool_12.json"
+    pool.write_text(pool.read_text().replace(spaces.chosen().digest, "0" * 64))
+    there = {"network__space": next(name for name in spaces.SPACES if name != spaces.chosen().name)}
+    code = "".join(map(str, spaces.chosen().fair_codes()[0]))
+    in_pattern = f"--output_dir {shlex.quote(PATTERN)}"
+    synthetic = "python -m edgeflownas.data.synthetic --train 3 --test 2 --height 96 --width 128"
+    runs.batch(
+        folder,
+        [
+            f"{_train(data, **there)} --resume --output_dir resumed",
+            f"{_train(data, **there)} --output_dir . --experiment_name child --load_checkpoint "
+            "--resume_experiment_name loaded",
+            f"{_train(data)} --resume --output_dir edited",
+            f"{_train(data)} {in_pattern} --max_steps 2",
+            f"{_train(data)} {in_pattern} --max_steps 3 --resume",
+            f"{runs.EVALUATE} {in_pattern} --deterministic --eval_only --codes {code}",
+            f"{_train(data)} --output_dir allowed --max_steps 2",
+            f"{_train(data)} --output_dir allowed --max_steps 3 --resume --wd 0.5 --allow_changed train.wd",
+            f"{synthetic} --seed 3 --out one",
+            f"{synthetic} --seed 3 --out same --workers 1",
+            f"{synthetic} --seed 4 --out other",
+        ],
+    )
+
+
 def make_three_commands(folder: Path) -> None:
     """The three commands of the execution gates, section 5, as they stand there but for names, data and size."""
     data = dataset.make(folder / "data", 30, 2).folder

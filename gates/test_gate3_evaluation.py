@@ -101,6 +101,27 @@ def test_best_checkpoint_is_scored_as_recorded(whole, samples):
     assert_close(what="EPE at the best checkpoint", got=got, want=want, rtol=EPE_FLOAT32, unit="px", epoch=row["epoch"])
 
 
+@clause("G3.40")
+def test_epe_is_kept_per_sample(whole, samples):
+    """[subnets, samples] in the order of the lists. The last evaluation is not the best: both are NumPy's."""
+    found = np.load(str(whole / "eval_epe_samples.npz"), allow_pickle=False)
+    pool = pool_of(whole)
+    best = int(np.argmin(runs.column(whole / HISTORY, "mean_epe_12"))) + 1
+    assert_equal(what="epochs", got=(int(found["last_epoch"]), int(found["best_epoch"])), want=(EPOCHS, best))
+    assert_equal(what="codes", got=found["codes"].tolist(), want=pool)
+    assert_equal(what="samples", got=[str(name) for name in found["names"]], want=samples.val)
+    images = recompute.one_by_one(samples.folder, samples.train)
+    for which in ("last", "best"):
+        assert_equal(what="shape of " + which, got=found[which].shape, want=(12, len(samples.val)))
+        weights = recompute.weights_at(runs.prefix(whole, which))
+        for row in (0, 11):
+            want = [
+                recompute.epe(weights, pool[row], images, dataset.centre_crops(samples.folder, [name]))
+                for name in samples.val
+            ]
+            assert_close(what=f"EPE of {which}", got=found[which][row], want=want, rtol=EPE_FLOAT32, unit="px", row=row)
+
+
 @clause("G3.38")
 def test_zero_flow_epe_is_the_mean_length_of_the_flow(whole, samples, scores):
     want = dataset.zero_flow_epe(dataset.centre_crops(samples.folder, samples.val).flow)
