@@ -19,7 +19,7 @@ from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import require_same_space
 from edgeflownas.run.checkpoint import has_checkpoint
 from edgeflownas.run.folder import CHECKPOINTS, LOG, REPORT, run_folder
-from edgeflownas.run.manifest import FAILED, INTERRUPTED, RUNNING
+from edgeflownas.run.manifest import FAILED, RUNNING
 
 if TYPE_CHECKING:  # these import TensorFlow, or are not needed before it is
     from edgeflownas.data.fc2_index import FC2Index
@@ -69,23 +69,29 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
         try:
             gates = _check_gates(trainer, resumed and resumed[1], request)
             stop.check()
-            if not request.resume:
+            if resumed is None:
                 moved = archive_previous(folder)
                 if moved:
                     print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
-            _log_to(folder, early)
-            fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
-            fields.update(device=_device(config), unsupported_gpu_allowed=request.allow_unsupported_gpu)
-            fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
-            if resumed is None:
-                manifest = Manifest.create(folder, initial_weights=weights_from and weights_from.path, **fields)
                 trainer.start(weights_from)
             else:
-                trainer.resume(resumed[0], resumed[1])
-                manifest = Manifest.open(folder) if Manifest.exists(folder) else Manifest.create(folder, **fields)
-                manifest.resumed(
-                    global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"]
-                )
+                trainer.resume(*resumed)  # ahead of the log and the manifest: it may still refuse
+            _log_to(folder, early)
+            fields = _manifest_fields(config, origins, index, trainer)
+            fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
+            invocation = {
+                "command": command,
+                "device": _device(config),
+                "gates": dict(gates, unsigned=request.unsigned),
+                "unsupported_gpu_allowed": request.allow_unsupported_gpu,
+            }
+            if resumed is not None and Manifest.exists(folder):
+                manifest = Manifest.open(folder)
+            else:
+                first = weights_from and weights_from.path
+                manifest = Manifest.create(folder, initial_weights=first, **fields, **invocation)
+            if resumed is not None:
+                manifest.resumed(invocation, global_step=trainer.state.step, changed=changed)
                 manifest.update(**fields)
             return _run(trainer, manifest, stop)
         finally:
@@ -111,19 +117,15 @@ def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
     status, fields = FAILED, {}
     try:
         status = trainer.run(stop, on_evaluated)
-    except KeyboardInterrupt:
-        status = INTERRUPTED
-        log.warning("stopped at once; %s", trainer.way_back)
+    except KeyboardInterrupt:  # nothing was committed, so the files are those of a run that died
+        fields = {"error": f"stopped at once; {trainer.way_back}"}
+        log.warning("%s", fields["error"])
         return 130
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(
-            f"out of memory: {str(error).splitlines()[0]}; use --micro_batch_size, a smaller --batch_size or "
-            "--cycle_mode sequential"
-        )
-    except UserError as error:
-        fields = {"error": str(error)}
-        log.debug("failed: %s", error)  # to train.log; the terminal gets it as the one line of the exit
-        raise
+    except (UserError, tf.errors.ResourceExhaustedError) as error:
+        said = error if isinstance(error, UserError) else _out_of_memory(error)
+        fields = {"error": str(said)}
+        log.debug("failed: %s", said)  # to train.log; the terminal gets it as the one line of the exit
+        raise said
     finally:
         manifest.update(status=status, **trainer.state.standing(), **fields)
         _report(trainer.folder)
@@ -138,6 +140,13 @@ def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
         os.path.join(trainer.folder, REPORT),
     )
     return 0
+
+
+def _out_of_memory(error: Exception) -> UserError:
+    return UserError(
+        f"out of memory: {str(error).splitlines()[0]}; use --micro_batch_size, a smaller --batch_size or "
+        "--cycle_mode sequential"
+    )
 
 
 def _report(folder: str) -> None:
@@ -286,9 +295,7 @@ def _resume_command(config_path: str, request: Request) -> str:
     return "cd {} && {}".format(shlex.quote(os.getcwd()), " ".join(shlex.quote(word) for word in words))
 
 
-def _manifest_fields(
-    config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer", command: str, gates: Dict[str, Any]
-) -> Dict[str, Any]:
+def _manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer") -> Dict[str, Any]:
     from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 
@@ -323,8 +330,6 @@ def _manifest_fields(
         "steps_per_epoch": trainer.steps_per_epoch,
         "total_steps": trainer.state.total_steps,
         **trainer.state.standing(),
-        "gates": gates,
-        "command": command,
     }
 
 

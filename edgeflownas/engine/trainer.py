@@ -208,7 +208,7 @@ class Trainer:
 
     def _run_cycle(self, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float) -> CycleResult:
         """One cycle; in mixed precision at half the loss scale again, as often as its gradient overflows."""
-        batch, trace, scale = (codes, images, flow, lr), self.records.trace is not None, self.state.loss_scale
+        batch, trace, scale = (codes, images, flow, lr), self.records.tracing, self.state.loss_scale
         if not self.config.train.amp:
             return self.graph.run(self.session, *batch, trace)
         while True:
@@ -235,7 +235,7 @@ class Trainer:
         row = StepRow(t, epoch + 1, lr, result.loss, result.l2_loss, *norms)
         self.state.add_cycle(codes, row)
         self.records.cycle(row)
-        if self.records.trace is not None:
+        if self.records.tracing:
             crops = [[sample.name, y, x] for sample, y, x in self.pipeline.batch(epoch, position)]
             self.records.trace_cycle(row, codes, result, crops, self.state.fairness.gap())
 
