@@ -108,6 +108,8 @@ GATE_1 = _gate(
     ("15", "the baseline code is EdgeFlowNet-bilinear as published", "DESIGN 4"),
     ("16", "the flags of the single-model trainer's command mean here what they mean there", "spec/02 10"),
     ("17", "--help and --dry_run take less than two seconds of processor time", "DESIGN 13"),
+    ("18", "--help says that batch norm sees the piece of a batch that is cut by --micro_batch_size", "DESIGN 5"),
+    ("19", "a user's error is one line without a traceback; --traceback shows it", "DESIGN 13"),
 )
 
 GATE_2 = _gate(
@@ -133,6 +135,8 @@ GATE_2 = _gate(
     ("14", "the fair_sampler command passes and writes its check file", "spec/04 4, command 2"),
     ("15", "first weights are Glorot-uniform, each kernel for itself, the same for the same seed only", "DESIGN 6"),
     ("16", "each named search space has the blocks, options and variables of the design", "DESIGN 4"),
+    ("16b", "each named space computes what a plainly written network computes, alone and in a cycle", "DESIGN 4"),
+    ("17", "a block that the network never visits, or a visit without a block, is refused by name", "DESIGN 4"),
 )
 
 GATE_3 = _gate(
@@ -142,6 +146,7 @@ GATE_3 = _gate(
         "the debug trace shows forward and backward x3 (v1; once per path) and one optimizer step in every cycle",
         "spec/04 5(1)",
     ),
+    ("1b", "step t trains cycle t of arch_seed", "DESIGN 5"),
     ("2", "Adam's beta powers count exactly the cycles run", "spec/04 5(1)"),
     ("3", "the applied gradient is the mean of the single-path gradients", "spec/02 6(5)"),
     ("4", "the paths of a cycle see the same batch, which the data files prove", "spec/02 6(3)"),
@@ -159,6 +164,7 @@ GATE_3 = _gate(
     ("13a", "the pool is 12 distinct codes that use every option of every block equally often", "spec/02 3(17)"),
     ("13b", "the pool is the same in every epoch and is reused by a resume", "spec/02 3(10)"),
     ("13c", "no two blocks are confounded in the pool", "DESIGN 10"),
+    ("13d", "a resume scores the pool that the run has stored, whatever arch_seed would give", "DESIGN 10"),
     (
         "14",
         "early stopping triggers on simulated curves exactly when 15 evaluations did not improve by more than 0.002",
@@ -254,6 +260,7 @@ GATE_4 = _gate(
     ("10a", "a long run without a valid gate 3 is refused in one line that gives the command to run", "spec/04 7(3)"),
     ("10b", "--unsigned overrides the refusal, and the manifest records the state of every gate", "spec/04 7(3)"),
     ("10c", "the rule for long runs counts from the first step, however a run is divided", "DESIGN 14"),
+    ("10d", "a long run needs the sign-off of its own search space", "DESIGN 14"),
     ("11a", "every file of package, gates and configurations is signed", "DESIGN 14"),
     ("11b", "the records are a chain: an edit, a gap or a later signature breaks what follows", "DESIGN 14"),
     ("11c", "a gate is blocked, and not run, before the one ahead of it passes", "spec/04 1"),

@@ -11,6 +11,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from gates.asserts import assert_contains, assert_equal, assert_true
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 1500  # seconds; a command that hangs is a failure
 
 
 class Done(NamedTuple):
@@ -48,7 +49,7 @@ def run_all(commands: Sequence[str], folder: Path, environment: Optional[Dict[st
                 universal_newlines=True,
             )
         )
-    outputs = [child.communicate() for child in children]
+    outputs = [child.communicate(timeout=LONGEST) for child in children]
     return [Done(command, child.returncode, *output) for command, child, output in zip(commands, children, outputs)]
 
 

@@ -84,6 +84,9 @@ def test_mean_and_std_are_those_of_the_subnets(whole):
     epe = runs.column(whole / PER_ARCH, "epe").reshape(EPOCHS, 12)
     means = runs.column(whole / HISTORY, "mean_epe_12")
     assert_close(what="mean_epe_12", got=means, want=epe.mean(axis=1), rtol=REAL, unit="px")
+    ranks = runs.column(whole / PER_ARCH, "rank", int).reshape(EPOCHS, 12)
+    want = [[1 + sum(other < value for other in row) for value in row] for row in epe]
+    assert_equal(what="ranks, 1 the lowest EPE", got=ranks.tolist(), want=want)
     assert_close(
         what="std_epe_12", got=runs.column(whole / HISTORY, "std_epe_12"), want=epe.std(axis=1), rtol=1e-4, unit="px"
     )
