@@ -136,4 +136,12 @@ GATE_3_STOPS = (
         "BN_MOMENTUM = 0.9",
         "BN_MOMENTUM = 0.99",
     ),
+    (
+        "rows-without-digest",
+        "edgeflownas/engine/records.py",
+        "G3.41a",
+        "the subnets' rows name their space without its digest",
+        "space=self._space.label,",
+        "space=self._space.name,",
+    ),
 )
