@@ -28,7 +28,7 @@ GATE_3_STOPS = (
         "edgeflownas/engine/records.py",
         "G3.29",
         "rows behind the checkpoint stay",
-        "table.cut_back(lengths[name])",
+        "table.cut_back(lengths.get(name, 0))",
         "pass",
     ),
     (

@@ -135,7 +135,7 @@ STRANGERS_DATA = (
         "est:\n                self.best = value\n        return self.stopped",
     ),
     (
-        "patience-off-by-one",
+        "patience-one-more",
         "edgeflownas/engine/early_stop.py",
         "G3.14",
         "Early stop waits one evaluation more than the patience",

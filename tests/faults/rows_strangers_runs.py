@@ -57,7 +57,7 @@ STRANGERS_RUNS = (
         "resume-falls-back-fresh",
         "edgeflownas/train_supernet.py",
         "G3.32a",
-        "--resume without a checkpoint starts a new run",
+        "--resume without a checkpoint starts a new run, without a word",
         "return request._replace(resume=request.resume or (request.resume_if_begun and begun))",
         "return request._replace(resume=begun and (request.resume or request.resume_if_begun))",
     ),
