@@ -13,6 +13,7 @@ Exit code 0 if every fault is caught, else 1. Built on pytest, one session per f
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from gates import asserts
 from tests.faults.table import COMPARISON, FAULTS, Fault
@@ -90,8 +91,9 @@ def plant(fault: Fault, copy: Path) -> None:
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
 
 
-def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, ClauseResult]:
-    """Runs the tests of these clauses in a copy; {clause: how it ended}. `Broken` if no such run took place."""
+def run_gate(copy: Path, gate: int, words: Sequence[str]) -> Dict[str, Any]:
+    """Runs a gate's tests in a copy, as pytest's `words` narrow them; gives the gate's report. `Broken` if there is
+    none."""
     report, scratch = copy / "report.json", copy.parent / (copy.name + "-tmp")
     command = [
         sys.executable,
@@ -107,8 +109,7 @@ def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, Clau
         f"--gate-session={gate}",
         "--gate-selection",
         f"--gate-report={report}",
-        "-k",
-        " or ".join(f"[{clause}]" for clause in clauses),
+        *words,
     ]
     child = subprocess.Popen(
         command,
@@ -128,7 +129,13 @@ def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, Clau
         shutil.rmtree(str(scratch), ignore_errors=True)
     if not report.is_file():
         raise Broken("pytest left no report: {}".format((output.strip().splitlines() or ["no output"])[-1]))
-    found = json.loads(report.read_text(encoding="utf-8"))
+    found: Dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return found
+
+
+def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, ClauseResult]:
+    """Runs the tests of these clauses in a copy; {clause: how it ended}. `Broken` if no such run took place."""
+    found = run_gate(copy, gate, ["-k", " or ".join(f"[{clause}]" for clause in clauses)])
     if found["problems"] or found["collect_errors"]:
         raise Broken("the gate's tests do not load: {}".format("; ".join(found["problems"] + found["collect_errors"])))
     return {row["id"]: ClauseResult(row["status"], row["text"]) for row in found["clauses"] if row["id"] in clauses}
@@ -147,17 +154,25 @@ def fault_result(fault: Fault, result: ClauseResult) -> FaultResult:
     return FaultResult("caught", said)
 
 
-def try_fault(fault: Fault, clean: Path, scratch: Path) -> FaultResult:
-    """Plants the fault into a copy of the copy `clean`, and runs its clause there."""
-    copy = scratch / ("fault-" + fault.id)
+@contextlib.contextmanager
+def copied(clean: Path, scratch: Path, name: str) -> Iterator[Path]:
+    """A copy of the copy `clean`, removed at the end."""
+    copy = scratch / ("copy-" + name)
     try:
         shutil.copytree(str(clean), str(copy), symlinks=True)
-        plant(fault, copy)
-        return fault_result(fault, run_clauses(copy, fault.gate, [fault.clause])[fault.clause])
-    except Broken as problem:
-        return FaultResult("broken", str(problem))
+        yield copy
     finally:
         shutil.rmtree(str(copy), ignore_errors=True)
+
+
+def try_fault(fault: Fault, clean: Path, scratch: Path) -> FaultResult:
+    """Plants the fault into a copy of the copy `clean`, and runs its clause there."""
+    with copied(clean, scratch, fault.id) as copy:
+        try:
+            plant(fault, copy)
+            return fault_result(fault, run_clauses(copy, fault.gate, [fault.clause])[fault.clause])
+        except Broken as problem:
+            return FaultResult("broken", str(problem))
 
 
 def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: ThreadPoolExecutor) -> Dict[str, str]:
