@@ -1,6 +1,6 @@
 """Plants one fault at a time into a copy of the project and sees that the clause named for it fails, for that reason.
 
-    python -m tests.faults [--gate N] [--only ID ...] [--jobs N] [--list]
+    python -m tests.faults [--gate N] [--only ID ...] [--jobs N] [--out FILE] [--list]
 
 Only the clause's own test runs in each copy. First the clauses run in a copy without a fault, where they must pass.
 
@@ -9,11 +9,15 @@ Only the clause's own test runs in each copy. First the clauses run in a copy wi
     broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it
              fails for another reason (a command that crashes is one), or no test ran
 
-Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no network and no GPU.
+FILE gets a line of JSON per fault as it ends; faults that it has as caught are not tried again, so a long run can be
+stopped and gone on with. Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no
+network and no GPU.
 """
 
 import argparse
 import contextlib
+import datetime
+import hashlib
 import json
 import os
 import re
@@ -199,8 +203,41 @@ def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: Th
     return unfit
 
 
-def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, FaultResult]]:
+class Ended(NamedTuple):
+    """A line of `--out`: what became of a fault, by the digest of its row, and where and when."""
+
+    id: str
+    row: str
+    outcome: str
+    reason: str
+    tensorflow: str
+    date: str
+
+
+def row_digest(fault: Fault) -> str:
+    return hashlib.sha256(repr(tuple(fault)).encode("utf-8")).hexdigest()[:12]
+
+
+def ended(out: Optional[Path]) -> Dict[str, Ended]:
+    """{fault: its last line} of a file of `--out`."""
+    lines = out.read_text(encoding="utf-8").splitlines() if out and out.exists() else []
+    return {line.id: line for line in (Ended(**json.loads(text)) for text in lines)}
+
+
+def tensorflow_version() -> str:
+    program = "from edgeflownas.tfcompat import tf; print(tf.__version__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=str(ROOT), check=True, stdout=subprocess.PIPE, universal_newlines=True
+    )
+    return done.stdout.strip()
+
+
+def run(faults: Sequence[Fault], jobs: int, out: Optional[Path] = None) -> List[Tuple[Fault, FaultResult]]:
     """Tries every fault, `jobs` at a time, and prints a line for each as it ends."""
+    caught = {line.row for line in ended(out).values() if line.outcome == "caught"}
+    before = [(fault, FaultResult("caught", "in an earlier run")) for fault in faults if row_digest(fault) in caught]
+    faults = [fault for fault in faults if row_digest(fault) not in caught]
+    here = {"tensorflow": tensorflow_version() if out else "", "date": f"{datetime.date.today()}"}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ThreadPoolExecutor(jobs) as pool:
         scratch = Path(folder)
         clean = copy_project(scratch / "clean")
@@ -226,9 +263,13 @@ def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, FaultResult]]:
             )
             if result.outcome != "caught":
                 print(f"        {result.reason}", flush=True)
+            if out:
+                line = Ended(fault.id, row_digest(fault), result.outcome, result.reason[:300], **here)
+                with open(str(out), "a", encoding="utf-8") as file:
+                    file.write(json.dumps(line._asdict()) + "\n")
             return fault, result
 
-        return list(pool.map(one, faults))
+        return before + list(pool.map(one, faults))
 
 
 def _environment() -> Dict[str, str]:
@@ -273,6 +314,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         "--jobs", type=int, default=min(4, os.cpu_count() or 1), help="faults at a time (default %(default)s)"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="what became of each fault; gone on with if it exists")
     parser.add_argument("--list", action="store_true", help="print the table and run nothing")
     arguments = parser.parse_args(argv)
     try:
@@ -285,7 +327,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         return 0
     if not faults or arguments.jobs < 1:
         parser.error("no fault is selected" if not faults else "--jobs: at least 1")
-    results = run(faults, arguments.jobs)
+    results = run(faults, arguments.jobs, arguments.out)
     counts = {
         outcome: sum(result.outcome == outcome for _, result in results) for outcome in ("caught", "missed", "broken")
     }

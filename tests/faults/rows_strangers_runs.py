@@ -196,6 +196,7 @@ STRANGERS_RUNS = (
         "The trainer's entry point imports TensorFlow at once",
         "from edgeflownas.files import os_errors\n",
         "from edgeflownas.files import os_errors\nfrom edgeflownas.tfcompat import device_names  # noqa: F401\n",
+        "TensorFlow cannot be imported: trap",
     ),
     (
         "set-last-wins",
