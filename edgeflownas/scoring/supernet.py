@@ -29,11 +29,12 @@ from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.run.folder import CHECKPOINTS, pool_name
 from edgeflownas.run.pool import load_pool
+from edgeflownas.scoring.grouping import groups
 from edgeflownas.tfcompat import restore, tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
 
-CHUNK = 12  # codes that are scored together, so that a validation batch is decoded once for all of them
+CHUNK = 12  # codes that are scored one by one, so that a validation batch is decoded once for all of them
 PREFETCH = 2  # batches, as in the trainer's evaluation
 FREE_SECTION = "eval."  # how a subnet is scored may differ from what the trainer did; what is scored may not
 
@@ -48,6 +49,7 @@ class Result(NamedTuple):
     multiply_adds: int
     bn_recal_batches: int
     num_samples: int
+    epe_samples: np.ndarray  # float32 [num_samples], in validation order; `epe` is their mean
 
 
 class Supernet:
@@ -127,10 +129,12 @@ class Supernet:
         """Scores subnets, given in any spelling of a code; results in their order.
 
         Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the
-        validation samples. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed if an
-        EPE is not finite.
+        validation samples. Codes that can go through the network together do (`grouping.py`), and then differ in their
+        last digits from their score alone. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed
+        if an EPE is not finite.
         """
-        return [result for chunk in self.stream(codes) for result in chunk]
+        found = {result.arch_code: result for chunk in self.stream(codes) for result in chunk}
+        return [found[to_digits(code, self.space)] for code in codes]
 
     def stream(
         self,
@@ -138,19 +142,27 @@ class Supernet:
         stop: Callable[[], bool] = lambda: False,
         progress: Optional[Callable[[int, int], None]] = None,
     ) -> Iterator[List[Result]]:
-        """`evaluate`, some codes at a time as they are done. `Interrupted` once `stop()` is true. Never yields
-        partial results.
+        """`evaluate`, some codes at a time as they are done, each code once. `Interrupted` once `stop()` is true. Never
+        yields partial results.
 
         `progress(done, total)` is told of each validation batch that was scored for the codes at hand.
-        The run's whole pool goes through the network at once; other codes one by one, `CHUNK` per pass over
-        the data.
+        The run's whole pool goes through the network at once, and so do the groups of other codes; codes that are in no
+        group go one by one, `CHUNK` per pass over the data.
         """
         rows = np.array([parse(code, self.space) for code in codes], np.int32).reshape(-1, len(self.space.blocks))
-        pooled = np.array_equal(rows, self.pool)
-        size = len(rows) if pooled else CHUNK
-        for first in range(0, len(rows), size):
-            part = rows[first : first + size]
-            yield self._results(part, self._score(part, len(self.pool) if pooled else 1, stop, progress))
+        if np.array_equal(rows, self.pool):
+            yield self._results(rows, self._score(rows, len(rows), stop, progress))
+            return
+        alone: List[np.ndarray] = []
+        for group in groups(_distinct(rows), self.space):
+            if len(group.codes) == 1:
+                alone.append(group.codes[0])
+            else:
+                scores = self._score(group.codes, len(group.codes), stop, progress)
+                yield self._results(group.codes[: len(group.positions)], scores)
+        for first in range(0, len(alone), CHUNK):
+            part = np.array(alone[first : first + CHUNK])
+            yield self._results(part, self._score(part, 1, stop, progress))
 
     def score_alone(self, codes: Sequence[Any], stop: Callable[[], bool] = lambda: False) -> Scores:
         """EPE of each code and sample; every code goes through the network alone, whatever stands beside it.
@@ -208,9 +220,16 @@ class Supernet:
                 cost.multiply_adds,
                 self.config.eval.bn_recal_batches,
                 scores.num_samples,
+                samples,
             )
-            for row, epe, cost in zip(rows, scores.epe, costs)
+            for row, epe, samples, cost in zip(rows, scores.epe, scores.epe_samples, costs)
         ]
+
+
+def _distinct(rows: np.ndarray) -> np.ndarray:
+    """The rows without repetitions, in the order of their first occurrence."""
+    first = {row.tobytes(): position for position, row in reversed(list(enumerate(rows)))}
+    return rows[sorted(first.values())]
 
 
 def _pool(run_folder: str, state: RunState, config: Config) -> np.ndarray:
