@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from edgeflownas.engine.session import session_config
 from edgeflownas.errors import UserError
 from edgeflownas.tfcompat import tf
 
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # what mpirun and srun tell each process
 STALLED = 75  # exit code of a process that its watchdog ended: a temporary failure, as sysexits.h has it
 
 
@@ -166,7 +167,31 @@ def _horovod() -> Any:
         hvd.init()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"--distributed: the ranks cannot connect ({_first_line(error)}); are all of them started?")
+    started = max(int(os.environ.get(name, "1")) for name in MPI_SIZES)
+    if hvd.size() == 1 and started > 1:
+        raise UserError(
+            f"--distributed: mpirun or srun started {started} processes, and each is alone, because this Horovod is "
+            "built without MPI; use horovodrun, or build it with: HOROVOD_WITH_MPI=1 bash scripts/build_horovod.sh"
+        )
     return hvd
+
+
+class Build(NamedTuple):
+    """The Horovod that is installed."""
+
+    version: str
+    built_for: str  # TensorFlow's version
+    parts: List[str]  # of Gloo, MPI and NCCL, those that are built in
+
+
+def build() -> Build:
+    """What Horovod says of itself. UserError if it cannot be used."""
+    hvd = _horovod()
+    package = os.path.dirname(os.path.dirname(os.path.abspath(hvd.__file__)))
+    with open(os.path.join(package, "metadata.json"), encoding="utf-8") as handle:
+        built_for = json.load(handle)["tensorflow"]
+    built = {"Gloo": hvd.gloo_built(), "MPI": hvd.mpi_built(), "NCCL": hvd.nccl_built()}
+    return Build(sys.modules["horovod"].__version__, built_for, [name for name, there in built.items() if there])
 
 
 def _first_line(error: Exception) -> str:
