@@ -1,0 +1,32 @@
+"""One data set, one crew per number of ranks. Without Horovod these tests are skipped; with one that cannot be
+imported they fail."""
+
+import pytest
+
+from gates.ranks import NOT_INSTALLED, installed
+from tests.distributed.crew import Crew
+from tests.reliability import tiny
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _horovod():
+    if not installed():
+        pytest.skip(NOT_INSTALLED)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return tiny.make_data(tmp_path_factory.mktemp("tiny"))
+
+
+def _crew(ranks):
+    @pytest.fixture(scope="session")
+    def crew(data):
+        made = Crew(data, ranks)
+        yield made
+        made.close()
+
+    return crew
+
+
+one, two, four = _crew(1), _crew(2), _crew(4)
