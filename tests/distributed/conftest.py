@@ -4,7 +4,7 @@ imported they fail."""
 import pytest
 
 from gates.ranks import NOT_INSTALLED, installed
-from tests.distributed.crew import Crew
+from tests.distributed.crew import Crew, left
 from tests.reliability import tiny
 
 
@@ -19,14 +19,23 @@ def data(tmp_path_factory):
     return tiny.make_data(tmp_path_factory.mktemp("tiny"))
 
 
-def _crew(ranks):
+def _crew(ranks, **batch):
     @pytest.fixture(scope="session")
     def crew(data):
-        made = Crew(data, ranks)
+        made = Crew(data, ranks, **batch)
         yield made
         made.close()
 
     return crew
 
 
-one, two, four = _crew(1), _crew(2), _crew(4)
+one, two = _crew(1), _crew(2)
+one_of_four, four = _crew(1, batch=4), _crew(4, batch=4)
+
+
+@pytest.fixture(scope="session")
+def reference(one, tmp_path_factory):
+    """What one process leaves that nothing disturbs."""
+    folder = str(tmp_path_factory.mktemp("reference"))
+    assert one.run(folder).codes == [0]
+    return left(folder)

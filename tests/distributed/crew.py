@@ -10,6 +10,7 @@ from typing import List, NamedTuple
 from gates.ranks import Rendezvous
 from tests.distributed.settings import settings
 from tests.reliability.lab import Outcome
+from tests.reliability.snapshot import snapshot
 
 
 class Ended(NamedTuple):
@@ -22,29 +23,30 @@ class Ended(NamedTuple):
 
 
 class Crew:
-    """So many ranks on one data set; `close()` at the end."""
+    """So many ranks on one data set, all runs with the words of `settings`; `close()` at the end."""
 
-    def __init__(self, data, ranks):
-        self.data, self.ranks = data, ranks
+    def __init__(self, data, ranks, *words, batch=2):
+        self.data, self.ranks, self.words = data, ranks, settings(ranks, batch) + list(words)
         self._logs, self._count = tempfile.mkdtemp(prefix="ranks-"), 0
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.distributed.server", data, str(ranks)],
+            [sys.executable, "-m", "tests.distributed.server", data, str(ranks)] + self.words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             universal_newlines=True,
             bufsize=1,
         )
 
-    def run(self, folder, *words, plants=None, per_rank=None):
-        """One run; `plants` {rank: [(name, argument ...)]}, `per_rank` {rank: more words}. Gives `Ended`."""
-        return self.runs([self.one(folder, *words, plants=plants, per_rank=per_rank)])
+    def run(self, folder, *words, **different):
+        """One run, see `one`. Gives `Ended`."""
+        return self.runs([self.one(folder, *words, **different)])
 
-    def one(self, folder, *words, plants=None, per_rank=None):
-        """A run for `runs`."""
+    def one(self, folder, *words, plants=None, per_rank=None, folders=None):
+        """A run for `runs`; `plants` {rank: [(name, argument ...)]}, `per_rank` {rank: more words}, `folders`
+        {rank: another folder}."""
         return [
             {
-                "folder": str(folder),
-                "words": settings(self.ranks) + list(words) + list((per_rank or {}).get(rank, [])),
+                "folder": str((folders or {}).get(rank, folder)),
+                "words": self.words + list(words) + list((per_rank or {}).get(rank, [])),
                 "plants": (plants or {}).get(rank, []),
             }
             for rank in range(self.ranks)
@@ -89,6 +91,17 @@ class Crew:
         line = self._server.stdout.readline()
         assert line, "the server of ranks has died"
         return json.loads(line)
+
+
+def left(folder):
+    """What a run has left, as far as it must not depend on the number of ranks: of the trace, not which rank was fed
+    what; of TensorBoard, not how fast each rank was."""
+    parts = snapshot(str(folder))
+    with open(os.path.join(str(folder), "debug_trace.jsonl")) as trace:
+        lines = [json.loads(line) for line in trace]
+    parts["debug_trace.jsonl"] = [{key: line[key] for key in line if key != "batches_seen"} for line in lines]
+    parts["tensorboard"] = [event for event in parts["tensorboard"] if not event[0].startswith("ranks/")]
+    return parts
 
 
 def _read(path):

@@ -1,5 +1,5 @@
 """Starts the ranks of tiny runs by fork, so that ranks that will be killed cost no import: `python -m
-tests.distributed.server DATA RANKS`.
+tests.distributed.server DATA RANKS WORD...`, where the words are those of every run.
 
 A line of JSON on stdin, {"runs", "environments", "log"}, starts one process per environment; the answers on stdout are
 {"pids"} at once, and {"ended"} when all have ended: [rank, status, seconds since the start], in the order of their
@@ -16,10 +16,10 @@ from unittest import mock
 
 from edgeflownas import config as configuration
 from edgeflownas.data.fc2_index import build_index
+from edgeflownas.data.shards import Shard
 from edgeflownas.engine import exchange
 from edgeflownas.engine import trainer as trainer_module
 from tests.distributed import plants
-from tests.distributed.settings import settings
 from tests.reliability import lab as lab_module
 from tests.reliability import tiny
 from tests.reliability.lab import Lab
@@ -60,7 +60,7 @@ def main():
 
 def _build(lab, data, ranks):
     """The graph, but no session yet, and no connection."""
-    words = (tiny.flags(data, "unused") + settings(ranks))[1::2]
+    words = (tiny.flags(data, "unused") + sys.argv[3:])[1::2]
     config, _ = configuration.load(None, dict(word.split("=", 1) for word in words))
     link = exchange.ALONE
     if ranks > 1:
@@ -73,12 +73,21 @@ def _build(lab, data, ranks):
         trainer_module.Trainer(config, "unused", index, trainer_module.Limits(), link)
 
 
+def _take_place(lab, shard):
+    """What was built for rank 0, ahead of the fork, becomes this rank's."""
+    for train in lab.parts["train_pipeline"].made:
+        train._shard = shard
+    for val, _ in lab.parts["evaluation_pipelines"].made:
+        val.rounds = shard.rounds(val.num_batches)
+
+
 def _run(lab, rank, request):
     os.environ.update(request["environments"][rank])
     log = os.open(f"{request['log']}.{rank}", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     code = 70
+    _take_place(lab, Shard(rank, len(request["environments"])))
     try:
         for number, run in enumerate(request["runs"]):
             mine, last = run[rank], number == len(request["runs"]) - 1
