@@ -4,24 +4,24 @@ Built on Horovod's own rendezvous server (Gloo), so that no `ssh` and no MPI are
 ranks are started.
 """
 
-import importlib.util
+import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, List, Sequence
 
-from gates.commands import ROOT, Done
+from gates import runs
+from gates.commands import ROOT, Done, assert_succeeded
 
 SECONDS = 900.0  # ranks that take longer hang
-NOT_INSTALLED = "Horovod is not installed; scripts/build_horovod.sh builds it"
-
-
-def installed() -> bool:
-    """Whether Horovod is there; one that cannot be imported is, too, and its tests fail."""
-    return importlib.util.find_spec("horovod") is not None
+RUN = Path("outputs") / "supernet"
+STEPS = runs.STEPS_PER_EPOCH + 1  # an evaluation, and a step of the next epoch
+TIMEOUT = 40  # seconds; the first step of one rank may take so much longer than the other's
 
 
 class Rendezvous:
@@ -91,12 +91,42 @@ class Ranks:
             file.close()
 
 
-def run_ranks(
-    commands: Sequence[Sequence[str]], folder: Path, environment: Optional[Dict[str, str]] = None
-) -> List[Done]:
-    """Starts one rank per command and waits for all of them."""
-    with Ranks(commands, folder, **(environment or {})) as ranks:
-        return ranks.ends()
+def logged(folder: Path, commands: Sequence[str], act: Callable[[Ranks], None] = lambda ranks: None) -> None:
+    """Like `runs.logged` for the ranks of one run; `act` may do something to them in the meantime."""
+    with Ranks([shlex.split(command)[1:] for command in commands], folder) as ranks:
+        act(ranks)
+        ended = ranks.ends()
+    with open(str(folder / "commands.jsonl"), "a") as log:
+        for done in ended:
+            log.write(json.dumps(done._asdict()) + "\n")
+
+
+def make_two_ranks(folder: Path, data: Path) -> None:
+    """A run of one process; the same of two; that one resumed until rank 1 stalls, rank 0 gives it up, and rank 1 finds
+    rank 0 dead; and two ranks that differ."""
+    train = f"{runs.small_train(data, train__micro_batch_size=1)} --deterministic --debug_trace"
+    distributed = f"{train} --distributed"
+    assert_succeeded(runs.logged(folder, f"{train} --max_steps {STEPS} --output_dir one"))
+    logged(folder, [f"{distributed} --max_steps {STEPS}"] * 2)
+    runs.snapshot(folder / RUN, folder / "two")
+    onwards = f"{distributed} --resume --set runtime.exchange_timeout={TIMEOUT}"
+    logged(folder, [onwards] * 2, lambda ranks: _stall(ranks, folder / RUN / "train_steps.csv"))
+    logged(
+        folder, [f"{distributed} --output_dir refused {words}" for words in ("--max_steps 1", "--max_steps 1 --lr 1")]
+    )
+
+
+def _stall(ranks: Ranks, steps: Path) -> None:
+    """Stops rank 1 in mid-run, and lets it go on when rank 0 has ended."""
+    before, until = len(runs.table(steps)), time.monotonic() + SECONDS
+    while len(runs.table(steps)) == before and ranks.processes[1].poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    ranks.processes[1].send_signal(signal.SIGSTOP)
+    try:
+        ranks.processes[0].wait(3 * TIMEOUT)
+    except subprocess.TimeoutExpired:
+        ranks.processes[0].kill()
+    ranks.processes[1].send_signal(signal.SIGCONT)
 
 
 def _content(file: Any) -> str:

@@ -3,15 +3,15 @@ imported they fail."""
 
 import pytest
 
-from gates.ranks import NOT_INSTALLED, installed
+from gates.clauses import NO_HOROVOD, SKIPS
 from tests.distributed.crew import Crew, left
 from tests.reliability import tiny
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _horovod():
-    if not installed():
-        pytest.skip(NOT_INSTALLED)
+    if SKIPS:
+        pytest.skip(NO_HOROVOD)
 
 
 @pytest.fixture(scope="session")
