@@ -1,8 +1,8 @@
 """Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no
 TensorFlow."""
 
+import contextlib
 import logging
-import logging.handlers
 import os
 import shlex
 import sys
@@ -12,14 +12,14 @@ from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
 from edgeflownas.config import Config, NetworkConfig, config_hash, to_dict
 from edgeflownas.device import asked_for, choose_device, visible
-from edgeflownas.errors import UserError, run_cli
-from edgeflownas.files import os_errors
+from edgeflownas.errors import RunFailed, UserError, run_cli
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import require_same_space
 from edgeflownas.run.checkpoint import has_checkpoint
-from edgeflownas.run.folder import CHECKPOINTS, LOG, REPORT, run_folder
+from edgeflownas.run.folder import CHECKPOINTS, REPORT, run_folder
 from edgeflownas.run.manifest import FAILED, INTERRUPTED, RUNNING
+from edgeflownas.run.run_log import log_to, log_to_terminal, only_errors_on_terminal
 
 if TYPE_CHECKING:  # these import TensorFlow, or are not needed before it is
     from edgeflownas.data.fc2_index import FC2Index
@@ -39,7 +39,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     config, origins, request = parse_train(argv)
     # Fails early if there is no such space or pool.
     build_pool(config.train.arch_seed, config.eval.pool_size, space_of(config.network))
-    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
+    choose_device(config.runtime.gpu_device, config.runtime.deterministic, config.runtime.distributed)
     if request.dry_run:
         print(describe(config, origins))
         return 0
@@ -50,6 +50,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _train(config: Config, origins: Dict[str, str], request: Request, command: str) -> int:
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
+    from edgeflownas.engine.agreement import facts, refuse_differences
+    from edgeflownas.engine.exchange import connect
     from edgeflownas.engine.run_state import changed_keys
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer
@@ -57,47 +59,61 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
     from edgeflownas.run.manifest import Manifest
     from edgeflownas.run.provenance import machine, write_config
 
-    folder, early = run_folder(config), _log_to_terminal()
-    with StopSignals() as stop, RunLock(folder):
+    folder, early = run_folder(config), log_to_terminal()
+    with contextlib.ExitStack() as stack:
+        stop, exchange = stack.enter_context(StopSignals()), stack.enter_context(connect(config))
+        stop.shared, first = exchange.size > 1, exchange.rank == 0
+        if first:
+            stack.enter_context(RunLock(folder))
+        else:
+            only_errors_on_terminal()
         request = settled(request, folder)
         resumed = _resume_point(folder) if request.resume else None
         index = _index(config, request, stop)
+        refuse_differences(exchange, facts(config, index, resumed, request._asdict()))
         changed = changed_keys(resumed[1], config, index.fingerprint, request.allow_changed) if resumed else []
         weights_from = _weights_from(config, request)
         _refuse_unsupported_gpu(config, request)
-        trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps))
-        try:
-            gates = _check_gates(trainer, resumed and resumed[1], request)
-            stop.check()
-            if not request.resume:
-                moved = archive_previous(folder)
-                if moved:
-                    print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
-            _log_to(folder, early)
+        trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps), exchange)
+        stack.callback(trainer.close)
+        gates = _check_gates(trainer, resumed and resumed[1], request)
+        stop.agree(exchange.rows([stop.here])[:, 0])
+        stop.check()
+        if first and not request.resume:
+            moved = archive_previous(folder)
+            if moved:
+                print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
+        exchange.meet()  # before it, what stands in the folder may be another run's
+        exchange.log_faults_to(log_to(folder, exchange.rank, early))
+        device, manifest = _device(config), None
+        if first:
             fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
-            fields.update(device=_device(config), unsupported_gpu_allowed=request.allow_unsupported_gpu)
+            fields.update(device=device, unsupported_gpu_allowed=request.allow_unsupported_gpu)
             fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
-            if resumed is None:
+        if resumed is None:
+            if first:
                 manifest = Manifest.create(folder, initial_weights=weights_from and weights_from.path, **fields)
-                trainer.start(weights_from)
-            else:
-                trainer.resume(resumed[0], resumed[1])
+            trainer.start(weights_from)
+        else:
+            trainer.resume(resumed[0], resumed[1])
+            if first:
                 manifest = Manifest.open(folder) if Manifest.exists(folder) else Manifest.create(folder, **fields)
                 manifest.resumed(
                     global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"]
                 )
                 manifest.update(**fields)
-            return _run(trainer, manifest, stop)
-        finally:
-            trainer.close()
+        return _run(trainer, manifest, stop)
 
 
-def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
+def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals") -> int:
+    """Trains; rank 0, which has the manifest, keeps it and the report up to date."""
     from edgeflownas.tfcompat import tf
 
-    def on_evaluated() -> None:
-        manifest.update(status=RUNNING, **trainer.state.standing())
-        _report(trainer.folder)
+    def tell(status: str = RUNNING, **fields: Any) -> None:
+        if manifest is not None:
+            fields.update({"throughput": trainer.throughput} if trainer.throughput else {})
+            manifest.update(status=status, **trainer.state.standing(), **fields)
+            _report(trainer.folder)
 
     if trainer.state.finished:
         log.info(
@@ -109,8 +125,10 @@ def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
         )
     _announce(trainer)
     status, fields = FAILED, {}
+    together = False  # whether all ranks end here
     try:
-        status = trainer.run(stop, on_evaluated)
+        status = trainer.run(stop, tell)
+        together = True
     except KeyboardInterrupt:
         status = INTERRUPTED
         log.warning("stopped at once; %s", trainer.way_back)
@@ -121,12 +139,13 @@ def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
             "--cycle_mode sequential"
         )
     except UserError as error:
-        fields = {"error": str(error)}
+        fields, together = {"error": str(error)}, isinstance(error, RunFailed)
         log.debug("failed: %s", error)  # to train.log; the terminal gets it as the one line of the exit
         raise
     finally:
-        manifest.update(status=status, **trainer.state.standing(), **fields)
-        _report(trainer.folder)
+        tell(status, **fields)
+        if together:  # a launcher that sees one of them end must not stop rank 0 in its report
+            trainer.exchange.meet()
     if stop.requested:
         log.info("stopped by %s after step %d, committed; --resume continues", stop.name, trainer.state.step)
         return int(stop.exit_code)
@@ -317,6 +336,7 @@ def _manifest_fields(
             "source": index.source,
             "base_path": os.path.abspath(config.data.base_path),
         },
+        "ranks": trainer.exchange.size,
         "parameter_count": trainer.graph.net.variables.parameter_count,
         "search_space": trainer.space.as_record(),
         "num_epochs": train.num_epochs,
@@ -326,31 +346,6 @@ def _manifest_fields(
         "gates": gates,
         "command": command,
     }
-
-
-def _log_to_terminal() -> logging.handlers.MemoryHandler:
-    """Lines go to stderr. Gives a handler that keeps them until there is a train.log."""
-    log.setLevel(logging.DEBUG)
-    log.propagate = False
-    logging.raiseExceptions = False  # a full disk is said by what must be written, not by each line of the log
-    terminal, early = logging.StreamHandler(), logging.handlers.MemoryHandler(10**4, logging.CRITICAL + 1)
-    terminal.setLevel(logging.INFO)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    for handler in (terminal, early):
-        log.addHandler(handler)
-    return early
-
-
-def _log_to(folder: str, early: logging.handlers.MemoryHandler) -> None:
-    """From now on lines go to train.log, too, the `early` ones first."""
-    path = os.path.join(folder, LOG)
-    with os_errors(f"write {path}"):
-        file = logging.FileHandler(path)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    early.setTarget(file)
-    early.close()  # hands over what it has kept
-    log.removeHandler(early)
-    log.addHandler(file)
 
 
 if __name__ == "__main__":

@@ -69,8 +69,20 @@ class Alone:
         """Returns once every rank has come here."""
         self.rows([0.0])
 
+    def log_faults_to(self, path: str) -> None:
+        """The watchdog's last words go to this file, too."""
+
     def close(self) -> None:
         """Leaves the other ranks. Those that still exchange then get `PeerLost`."""
+
+    def __enter__(self) -> "Alone":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+ALONE = Alone()
 
 
 class Horovod(Alone):
@@ -90,7 +102,6 @@ class Horovod(Alone):
         self._session = tf.Session(graph=graph, config=options)
 
     def log_faults_to(self, path: str) -> None:
-        """The watchdog's last words go to this file, too."""
         self._fault_log = path
 
     def summed(self, tensors: List[Any]) -> List[Any]:
@@ -143,14 +154,20 @@ class Horovod(Alone):
         os._exit(STALLED)
 
 
-def exchange(config: Config) -> Alone:
+def connect(config: Config) -> Alone:
     """The exchange of a run with this configuration: `Alone`, or `Horovod` with all ranks connected.
 
-    UserError if Horovod is asked for and cannot be used.
+    UserError if Horovod is asked for and cannot be used, or if a batch does not divide into the ranks.
     """
     if not config.runtime.distributed:
-        return Alone()
-    return Horovod(_horovod(), session_config(config), config.runtime.exchange_timeout)
+        return ALONE
+    hvd, train = _horovod(), config.train
+    if train.batch_size % (hvd.size() * train.micro_batch_size):
+        raise UserError(
+            f"train.batch_size {train.batch_size} does not divide into {hvd.size()} ranks with micro-batches of "
+            f"{train.micro_batch_size}; choose a train.micro_batch_size that divides batch_size / ranks"
+        )
+    return Horovod(hvd, session_config(config, hvd.local_rank()), config.runtime.exchange_timeout)
 
 
 def _horovod() -> Any:
