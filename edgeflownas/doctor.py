@@ -113,7 +113,8 @@ def _parser() -> Parser:
     parser = config_parser(
         "python -m edgeflownas.doctor",
         "Looks at what a run needs on this machine: TensorFlow and GPU, data, disk, gates, a first training step, and "
-        "with --distributed Horovod and the ranks. Give it the run's own command line. Exit code 0: nothing stands in the way; 1: a finding is FAIL.",
+        "with --distributed Horovod and the ranks. Give it the run's own command line. "
+        "Exit code 0: nothing stands in the way; 1: a finding is FAIL.",
     )
     parser.add_argument(
         "--full", action="store_true", help="time the first step at the configuration's own size, not a small one"
@@ -126,7 +127,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Prints the findings. Returns 0, or 1 if one is FAIL."""
     args = _parser().parse_args(argv)
     config, _, request = read_run_flags(args)
-    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
+    choose_device(config.runtime.gpu_device, config.runtime.deterministic, config.runtime.distributed)
     examined = Examined(config, args.full, request)
     failed = 0
     for check in CHECKS:

@@ -49,20 +49,19 @@ def check_ranks(examined: Examined) -> Iterator[Finding]:
     from edgeflownas.tfcompat import tf
 
     try:
-        joined = exchange.exchange(examined.config)
+        joined = exchange.connect(examined.config)
     except UserError as error:
         yield Finding(FAIL, "Horovod", str(error))
         return
     examined.rank = joined.rank
     yield _build(exchange.build(), tf.__version__)
     try:
+        with joined:
+            if joined.size > 1:
+                about = dict(_about(examined.config), data=_data(examined.config))
+                yield from _agreement(meet(joined, examined.config, about))
         if joined.size == 1:
-            joined.close()
             yield from _two_local_ranks(examined.config)
-        else:
-            about = dict(_about(examined.config), data=_data(examined.config))
-            yield from _agreement(meet(joined, examined.config, about))
-            joined.close()
     except UserError as error:
         yield Finding(FAIL, "ranks", str(error))
 
@@ -89,7 +88,9 @@ def _two_local_ranks(config: Config) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         result = os.path.join(folder, "meeting.json")
         command = [program, "-np", "2", sys.executable, "-m", "edgeflownas.diagnosis.ranks"]
-        command += [json.dumps(configuration.to_dict(config)), result]
+        sections = configuration.to_dict(config)
+        sections["train"].update(batch_size=2, micro_batch_size=1)  # what divides into two ranks
+        command += [json.dumps(sections), result]
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path or os.getcwd() for path in sys.path))
         try:
             done = subprocess.run(command, env=environment, timeout=START_SECONDS, stdin=subprocess.DEVNULL,
@@ -175,16 +176,15 @@ def _agreement(meeting: Meeting) -> Iterator[Finding]:
 
 def main() -> int:
     """One of two local ranks: they meet, and the first writes down what they found."""
-    from edgeflownas.engine.exchange import exchange
+    from edgeflownas.engine.exchange import connect
 
     config = configuration.from_dict(json.loads(sys.argv[1]))
-    joined = exchange(config)
-    meeting = meet(joined, config, _about(config))
-    if joined.rank == 0:
-        with open(sys.argv[2], "w", encoding="utf-8") as handle:
-            json.dump(meeting._asdict(), handle)
-    joined.meet()
-    joined.close()
+    with connect(config) as joined:
+        meeting = meet(joined, config, _about(config))
+        if joined.rank == 0:
+            with open(sys.argv[2], "w", encoding="utf-8") as handle:
+                json.dump(meeting._asdict(), handle)
+        joined.meet()
     return 0
 
 
