@@ -9,7 +9,6 @@ import pytest
 from tests.distributed.crew import Crew, left
 from tests.reliability.snapshot import differences
 
-
 SMALL_RATE = ("--set", "train.lr=1e-4")
 
 
