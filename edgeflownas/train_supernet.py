@@ -186,6 +186,11 @@ def _announce(trainer: "Trainer") -> None:
         trainer.graph.net.variables.parameter_count,
         trainer.state.step,
     )
+    if trainer.config.runtime.distributed:
+        ranks = trainer.exchange.size
+        log.info(
+            "%d ranks on Horovod, %d samples of each batch on each", ranks, trainer.config.train.batch_size // ranks
+        )
 
 
 def settled(request: Request, folder: str) -> Request:

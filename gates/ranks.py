@@ -21,7 +21,7 @@ from gates.commands import ROOT, Done, assert_succeeded
 SECONDS = 900.0  # ranks that take longer hang
 RUN = Path("outputs") / "supernet"
 STEPS = runs.STEPS_PER_EPOCH + 1  # an evaluation, and a step of the next epoch
-TIMEOUT = 40  # seconds; the first step of one rank may take so much longer than the other's
+TIMEOUT = 60  # seconds; the first step of one rank may take so much longer than the other's
 
 
 class Rendezvous:
@@ -112,7 +112,11 @@ def make_two_ranks(folder: Path, data: Path) -> None:
     onwards = f"{distributed} --resume --set runtime.exchange_timeout={TIMEOUT}"
     logged(folder, [onwards] * 2, lambda ranks: _stall(ranks, folder / RUN / "train_steps.csv"))
     logged(
-        folder, [f"{distributed} --output_dir refused {words}" for words in ("--max_steps 1", "--max_steps 1 --lr 1")]
+        folder,
+        [
+            f"{distributed} --output_dir refused {words}"
+            for words in ("--max_steps 1", "--max_steps 1 --set train.lr=1.0")
+        ],
     )
 
 

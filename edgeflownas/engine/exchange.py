@@ -142,7 +142,7 @@ class Horovod(Alone):
             f"error: rank {self.rank}: the other ranks did not come to the exchange within {self._timeout:g} s "
             "(runtime.exchange_timeout): one of them stalls; every thread's stack follows\n"
         )
-        streams = [sys.stderr]
+        streams = [sys.__stderr__]  # the real one, whatever stands in its place
         with contextlib.suppress(OSError):  # a full disk must not keep the process alive
             if self._fault_log:
                 streams.append(open(self._fault_log, "a", encoding="utf-8"))

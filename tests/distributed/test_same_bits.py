@@ -9,6 +9,8 @@ import pytest
 from tests.distributed.crew import Crew, left
 from tests.reliability.snapshot import differences
 
+SMALL_RATE = ("--set", "train.lr=1e-4")
+
 
 def test_two_ranks_leave_the_bits_of_one(two, reference, tmp_path):
     """Three epochs with their evaluations; the last round of each has a batch for one rank only."""
@@ -45,14 +47,14 @@ def test_four_ranks_agree_with_one_to_rounding(one_of_four, four, tmp_path):
     """One step; then the other goes on with it, to the same rows. There are fewer validation batches than ranks."""
     names = ("one", "four")
     for name, crew in zip(names, (one_of_four, four)):
-        ended = crew.run(tmp_path / name, "--lr", "1e-4", "--max_steps", "1")
+        ended = crew.run(tmp_path / name, *SMALL_RATE, "--max_steps", "1")
         assert set(ended.codes) == {0}, ended
     one, four_ = [_moments(tmp_path / name) for name in names]
     assert len(one) > 100
     for name in one:
         assert np.linalg.norm(four_[name] - one[name]) <= 1e-6 * max(np.linalg.norm(one[name]), 1e-3), name
     for name, crew in zip(names, (four, one_of_four)):
-        assert set(crew.run(tmp_path / name, "--lr", "1e-4", "--resume").codes) == {0}
+        assert set(crew.run(tmp_path / name, *SMALL_RATE, "--resume").codes) == {0}
     for table in ("train_steps.csv", "eval_epe_history.csv", "eval_epe_per_arch.csv"):
         rows = [_rows(tmp_path / name / table) for name in names]
         assert [row[:2] for row in rows[0]] == [row[:2] for row in rows[1]]
