@@ -34,7 +34,8 @@ echo ready >>started
 eval "$PLAN"
 """
 # Stands in for srun: starts --ntasks tasks, hands signals on to their process groups, ends the others after a bad exit,
-# and exits with the highest code of all, a signal's being 128 and its number; for the trainer with $SRUN_SAYS, if set.
+# by $SRUN_ENDS, and exits with the highest code of all, a signal's being 128 and its number; for the trainer with
+# $SRUN_SAYS, if that is set.
 SRUN = """#!{python}
 import os, signal, subprocess, sys, time
 words, options = sys.argv[1:], []
@@ -59,7 +60,7 @@ ended = False
 while None in [task.poll() for task in tasks]:
     if not ended and any(task.returncode for task in tasks):
         ended = True
-        hand_on(signal.SIGTERM)
+        hand_on(getattr(signal, os.environ.get("SRUN_ENDS", "SIGTERM")))
     time.sleep(0.02)
 codes = [task.returncode if task.returncode >= 0 else 128 - task.returncode for task in tasks]
 said = os.environ.get("SRUN_SAYS") if "edgeflownas.doctor" not in words else ""
@@ -289,7 +290,7 @@ def test_one_task_and_a_quick_answer_need_no_srun(tmp_path, script):
 def test_a_signal_reaches_every_rank_and_the_job_is_requeued(tmp_path, script, number, status, said):
     """Both ranks commit, the slow one too, whatever code srun makes of theirs."""
     job = Job(tmp_path, script)
-    got, _ = job.signal(number, SLURM_JOB_ID="4711", SLURM_NTASKS="2", SRUN_SAYS=said)
+    got, _ = job.signal(number, SLURM_JOB_ID="4711", SLURM_NTASKS="2", SRUN_SAYS=said, SRUN_ENDS="SIGKILL")
     assert got == status
     assert sorted(job.read("signals")) == [signal.Signals(number).name[3:]] * 2 + ["committed"] * 2
     assert job.read("requeued") == ["requeue 4711, trainer committed"]
