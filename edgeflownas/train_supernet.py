@@ -107,6 +107,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
 
 def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals") -> int:
     """Trains; rank 0, which has the manifest, keeps it and the report up to date."""
+    from edgeflownas.engine.exchange import PeerLost
     from edgeflownas.tfcompat import tf
 
     def tell(status: str = RUNNING, **fields: Any) -> None:
@@ -139,9 +140,11 @@ def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals"
             "--cycle_mode sequential"
         )
     except UserError as error:
+        if isinstance(error, PeerLost):
+            error = PeerLost(f"{error}; {trainer.way_back}")
         fields, together = {"error": str(error)}, isinstance(error, RunFailed)
         log.debug("failed: %s", error)  # to train.log; the terminal gets it as the one line of the exit
-        raise
+        raise error
     finally:
         tell(status, **fields)
         if together:  # a launcher that sees one of them end must not stop rank 0 in its report

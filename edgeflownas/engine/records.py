@@ -174,18 +174,14 @@ class Records:
             self._summary([tf.Summary.Value(tag=tag, image=picture)], step)
 
     def throughput(self, step: int, figures: Dict[str, Any]) -> None:
-        """What several ranks made of an epoch, for TensorBoard; `figures` as the manifest has them, or none."""
-        scalars = {}
+        """What several ranks made of an epoch, for TensorBoard; `figures` as the manifest has them."""
+        scalars = []
         for name, value in figures.items():
-            values = (
-                {f"{name}_{rank}": each for rank, each in enumerate(value)}
-                if isinstance(value, list)
-                else {name: value}
-            )
-            scalars.update(values)
-        self._summary(
-            [tf.Summary.Value(tag="ranks/" + name, simple_value=float(value)) for name, value in scalars.items()], step
-        )
+            by_rank = isinstance(value, list)
+            for rank, each in enumerate(value if by_rank else [value]):
+                tag = f"ranks/{name}_{rank}" if by_rank else f"ranks/{name}"
+                scalars.append(tf.Summary.Value(tag=tag, simple_value=float(each)))
+        self._summary(scalars, step)
 
     def note(self, event: Dict[str, Any]) -> None:
         """A line of the debug trace, if it was asked for."""

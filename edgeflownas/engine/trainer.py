@@ -270,14 +270,15 @@ class Trainer:
             self._tell(row, seconds)
         return True
 
-    def _stopped(self) -> bool:
+    def _stopped(self) -> bool:  # asked as often on every rank
         self._share()
         return self.stop.requested
 
     def _record_evaluation(self, row: EvaluationRow, scores: Scores, seconds: float) -> None:
         self.records.evaluation(row, self.pool, scores.epe)
         self.records.timing.append(self._clock.row(self.state, seconds))
-        self.records.throughput(self.state.step - 1, self.throughput)
+        if self.throughput:
+            self.records.throughput(self.state.step - 1, self.throughput)
         self.records.pictures(self.state.step - 1, scores, int(np.argmin(scores.epe)))
         crops = [crop for i in range(self.val_pipeline.num_batches) for crop in self.val_pipeline.batch(i)]
         self.records.samples(self.state, self.pool, scores, [sample.name for sample, _, _ in crops])
@@ -285,10 +286,8 @@ class Trainer:
     def score_pool(self, stop: Callable[[], bool] = lambda: False) -> Scores:
         """EPE of the pool's subnets on the validation samples, each after BN re-estimation."""
         bn, val = [read_batches(self.session, pipeline) for pipeline in (self.bn_pipeline, self.val_pipeline)]
-        shown, progress = SHOWN_SAMPLES if self.writes else 0, self.progress.evaluated
-        return score_codes(
-            self.session, self.scorer, self.pool, list(bn), val, shown, stop, progress, self._of_all_ranks
-        )
+        shown, told = SHOWN_SAMPLES if self.writes else 0, (stop, self.progress.evaluated, self._of_all_ranks)
+        return score_codes(self.session, self.scorer, self.pool, list(bn), val, shown, *told)
 
     def _of_all_ranks(self, errors: np.ndarray) -> np.ndarray:
         """Errors of this rank's validation samples [rows, own samples] to those of all, in the samples' order."""

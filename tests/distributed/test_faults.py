@@ -45,21 +45,24 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all(two, reference, tmp_pat
     assert differences(left(tmp_path), reference) == []
 
 
+# The victim, the step of the last checkpoint, and how it dies.
 KILLS = {
-    "training": (1, ("signal_at_cycle", 4, signal.SIGKILL)),
-    "exchange": (1, ("kill_in_exchange", 20)),
-    "evaluation": (0, ("signal_in_evaluation", 2, signal.SIGKILL)),
-    "commit": (0, ("kill_in_commit", 3)),
+    "training": (1, 4, ("signal_at_cycle", 4, signal.SIGKILL)),
+    "exchange": (1, 4, ("kill_in_exchange", 19)),  # that of the fifth cycle
+    "evaluation": (0, 6, ("signal_in_evaluation", 2, signal.SIGKILL)),
+    "commit": (0, 2, ("kill_in_commit", 3)),
 }
 
 
 @pytest.mark.parametrize("where", KILLS)
 def test_a_rank_that_dies_ends_the_others_in_seconds(two, reference, tmp_path, where):
-    victim, plant = KILLS[where]
+    victim, step, plant = KILLS[where]
     ended = two.run(tmp_path, *EVERY_STEP, plants={victim: [plant]})
     other = 1 - victim
     assert (ended.codes[victim], ended.codes[other]) == (-signal.SIGKILL, 2), ended
-    assert f"error: rank {other}: another rank has ended" in ended.outcomes[other][0].error
+    said = ended.outcomes[other][0].error
+    assert f"error: rank {other}: another rank has ended" in said
+    assert f"the checkpoint of step {step} is good" in said
     assert ended.seconds[other] - ended.seconds[victim] < WITHIN
     assert two.run(tmp_path, "--resume", *EVERY_STEP).codes == [0, 0]
     assert differences(_tensors(tmp_path), {key: reference[key] for key in _tensors(tmp_path)}) == []
