@@ -15,11 +15,15 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from benchmarks.parts import PARTS, Part, Table
+from benchmarks import parts
+from benchmarks.parts import Part, Table
+from benchmarks.ranks import ranks
 from benchmarks.subjects import Settings, Worker
 from edgeflownas.command_line import positive
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.files import os_errors
+
+PARTS = dict(parts.PARTS, ranks=ranks)
 
 
 def markdown(table: Table) -> str:

@@ -18,10 +18,12 @@ class Worker:
     """One subject in its own process (`worker.py`), which starts and does its first unit at once; to be used in a
     `with`."""
 
-    def __init__(self, subject: str, settings: Settings) -> None:
+    def __init__(self, subject: str, settings: Settings, environment: Optional[Dict[str, str]] = None) -> None:
+        """`environment`: variables beside this process's own."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", subject, json.dumps(settings)],
             cwd=ROOT,
+            env=dict(os.environ, **(environment or {})),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             universal_newlines=True,

@@ -25,13 +25,17 @@ from benchmarks.trace import Tracer
 from edgeflownas.config import Config, load
 from edgeflownas.data.fc2_index import build_index
 from edgeflownas.data.pipeline import TrainPipeline
+from edgeflownas.diagnosis.ranks import exchange_seconds
 from edgeflownas.engine.cycle import CycleGraph
 from edgeflownas.engine.evaluate import Scorer, score_codes
+from edgeflownas.engine.exchange import connect
 from edgeflownas.engine.session import session_config
 from edgeflownas.engine.trainer import Limits, Trainer
+from edgeflownas.nas.cost import supernet_parameters
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import fair_cycle
 from edgeflownas.nas.random_codes import random_codes
+from edgeflownas.network.layer_table import layer_table
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.scoring.grouping import groups
 from edgeflownas.tfcompat import device_names, tf
@@ -39,6 +43,7 @@ from edgeflownas.tfcompat import device_names, tf
 Unit = Callable[[int], Any]  # does the work of step t; figures of its own, if it has some, as a dictionary
 Ready = Callable[[Any], Unit]  # what there is to do with a session before the first unit
 SEED = 42
+EXCHANGES = 10  # per unit
 
 
 def random_batch(config: Config, size: int) -> Any:
@@ -68,6 +73,30 @@ def cycle(config: Config, make: Callable[[Config], Any], codes: Optional[np.ndar
 
 def _ours(config: Config) -> CycleGraph:
     return CycleGraph(config, SPACE)
+
+
+def rank(config: Config) -> Ready:
+    """A cycle of one of several processes, on its part of the batch; of the only one, if there are no others."""
+    link = connect(config)
+    graph = CycleGraph(config, SPACE, link)
+
+    def ready(session: Any) -> Unit:
+        graph.initialize(session, SEED)
+        images, flow = random_batch(config, config.train.batch_size // link.size)
+
+        def unit(t: int) -> None:
+            graph.run(session, fair_cycle(SEED, t, SPACE), images, flow, 1e-4)
+
+        return unit
+
+    return ready
+
+
+def exchanges(config: Config) -> Ready:
+    """Sums over the ranks of as many numbers as the network has parameters."""
+    link = connect(config)
+    floats = supernet_parameters(layer_table(config.network.init_channels, SPACE))
+    return lambda session: lambda t: {"floats": floats, "seconds": exchange_seconds(link, floats, EXCHANGES)}
 
 
 def paths(config: Config, depth: str) -> Ready:
@@ -194,6 +223,8 @@ SUBJECTS: Dict[str, Callable[[Config], Ready]] = {
     "listed codes": lambda config: listed(config, balanced=False, grouped=True),
     "codes one by one": lambda config: listed(config, balanced=True, grouped=False),
     "nothing": lambda config: lambda session: lambda t: None,
+    "rank": rank,
+    "exchange": exchanges,
     "convolutions": convolutions,
     "reading": reading,
     "training": training,

@@ -172,6 +172,19 @@ class RuntimeConfig:
         number_too=True,
     )
     deterministic: bool = _opt(False, "one thread on the CPU: the same bits on every run", flag="--deterministic")
+    distributed: bool = _opt(
+        False,
+        "one of several processes that horovodrun, mpirun or srun starts: each trains its part of every batch; needs "
+        "train.micro_batch_size",
+        flag="--distributed",
+        first_version=False,
+    )
+    exchange_timeout: float = _opt(
+        600.0,
+        "seconds that a rank waits for the others before it ends itself, with the stack of every thread",
+        above=0.0,
+        first_version=600.0,
+    )
     xla: bool = _opt(
         False,
         "compile the graph with XLA; on a CPU only under TF_XLA_FLAGS=--tf_xla_cpu_global_jit, and then slower",
@@ -339,6 +352,11 @@ def _build(values: Dict[str, Any]) -> Config:
     if micro and batch % micro:
         raise UserError(
             f"train.micro_batch_size: {micro} does not divide train.batch_size {batch}; choose a divisor or 0"
+        )
+    if config.runtime.distributed and not micro:
+        raise UserError(
+            "runtime.distributed needs train.micro_batch_size: what batch norm sees must not depend on the number of "
+            "ranks; set it to train.batch_size / ranks, or to a divisor of that"
         )
     if config.runtime.deterministic and config.runtime.xla:
         raise UserError(

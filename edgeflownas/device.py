@@ -11,10 +11,11 @@ _NUMBER = re.compile(r"(?:/?(?:device:)?(?:cuda|gpu):)?([0-9]{1,3})", re.IGNOREC
 _IDENTIFIER = re.compile(r"(GPU|MIG)-\S+")
 
 
-def choose_device(gpu_device: str, deterministic: bool = False) -> None:
+def choose_device(gpu_device: str, deterministic: bool = False, distributed: bool = False) -> None:
     """Makes only GPU `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode.
 
     A number counts within what CUDA_VISIBLE_DEVICES shows already, as a queue sets it: with "3,5", number 1 is GPU 5.
+    One of several ranks leaves all of them visible and takes its own later (`rank_device`).
     Deterministic mode also leaves oneDNN's kernels out. UserError if there is no such number.
     """
     wanted = asked_for(gpu_device)
@@ -25,7 +26,10 @@ def choose_device(gpu_device: str, deterministic: bool = False) -> None:
         os.environ[VISIBLE] = "-1"
     elif VISIBLE not in os.environ:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which nvidia-smi counts
-        os.environ[VISIBLE] = ",".join(wanted)
+        if not distributed:
+            os.environ[VISIBLE] = ",".join(wanted)
+    elif distributed:
+        return
     else:
         shown = visible()
         if shown and any(entry.isdigit() and int(entry) >= len(shown) for entry in wanted):
@@ -48,6 +52,22 @@ def asked_for(gpu_device: str) -> List[str]:
             raise UserError(f"--gpu_device {gpu_device!r}: expected the number of a GPU, such as 0, or -1 for the CPU")
         entries.append(str(int(number.group(1))) if number else part.strip())
     return entries
+
+
+def rank_device(local_rank: int) -> str:
+    """The number, among the visible GPUs, of the one that a rank takes: that of its place on this machine.
+
+    A queue may show each rank its own GPU only: then it takes that one. UserError if there are fewer GPUs than ranks.
+    """
+    shown = visible()
+    if len(shown) == 1:
+        return "0"
+    if shown and local_rank >= len(shown):
+        raise UserError(
+            f"{VISIBLE}={os.environ[VISIBLE]} shows {len(shown)} GPUs, which is too few for local rank {local_rank}; "
+            "start one rank per GPU, or show more"
+        )
+    return str(local_rank)
 
 
 def visible() -> List[str]:

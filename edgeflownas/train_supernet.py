@@ -1,8 +1,8 @@
 """Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no
 TensorFlow."""
 
+import contextlib
 import logging
-import logging.handlers
 import os
 import shlex
 import sys
@@ -12,14 +12,14 @@ from edgeflownas import signoff
 from edgeflownas.command_line import Request, describe, parse_train
 from edgeflownas.config import Config, NetworkConfig, config_hash, to_dict
 from edgeflownas.device import asked_for, choose_device, visible
-from edgeflownas.errors import UserError, run_cli
-from edgeflownas.files import os_errors
+from edgeflownas.errors import RunFailed, UserError, run_cli
 from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import require_same_space
 from edgeflownas.run.checkpoint import has_checkpoint
-from edgeflownas.run.folder import CHECKPOINTS, LOG, REPORT, run_folder
+from edgeflownas.run.folder import CHECKPOINTS, REPORT, run_folder
 from edgeflownas.run.manifest import FAILED, RUNNING
+from edgeflownas.run.run_log import log_to, log_to_terminal, only_errors_on_terminal
 
 if TYPE_CHECKING:  # these import TensorFlow, or are not needed before it is
     from edgeflownas.data.fc2_index import FC2Index
@@ -39,7 +39,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     config, origins, request = parse_train(argv)
     # Fails early if there is no such space or pool.
     build_pool(config.train.arch_seed, config.eval.pool_size, space_of(config.network))
-    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
+    choose_device(config.runtime.gpu_device, config.runtime.deterministic, config.runtime.distributed)
     if request.dry_run:
         print(describe(config, origins))
         return 0
@@ -50,6 +50,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _train(config: Config, origins: Dict[str, str], request: Request, command: str) -> int:
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
+    from edgeflownas.engine.agreement import facts, refuse_differences
+    from edgeflownas.engine.exchange import connect
     from edgeflownas.engine.run_state import changed_keys
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer
@@ -57,53 +59,65 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
     from edgeflownas.run.manifest import Manifest
     from edgeflownas.run.provenance import machine, write_config
 
-    folder, early = run_folder(config), _log_to_terminal()
-    with StopSignals() as stop, RunLock(folder):
+    folder, early = run_folder(config), log_to_terminal()
+    with contextlib.ExitStack() as stack:
+        stop, exchange = stack.enter_context(StopSignals()), stack.enter_context(connect(config))
+        stop.shared, first = exchange.size > 1, exchange.rank == 0
+        if first:
+            stack.enter_context(RunLock(folder))
+        else:
+            only_errors_on_terminal()
         request = settled(request, folder)
         resumed = _resume_point(folder) if request.resume else None
         index = _index(config, request, stop)
+        refuse_differences(exchange, facts(config, index, resumed, request._asdict()))
         changed = changed_keys(resumed[1], config, index.fingerprint, request.allow_changed) if resumed else []
         weights_from = _weights_from(config, request)
         _refuse_unsupported_gpu(config, request)
-        trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps))
-        try:
-            gates = _check_gates(trainer, resumed and resumed[1], request)
-            stop.check()
-            if resumed is None:
-                moved = archive_previous(folder)
-                if moved:
-                    print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
-                trainer.start(weights_from)
-            else:
-                trainer.resume(*resumed)  # ahead of the log and the manifest: it may still refuse
-            _log_to(folder, early)
+        trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps), exchange)
+        stack.callback(trainer.close)
+        gates = _check_gates(trainer, resumed and resumed[1], request)
+        stop.agree(exchange.rows([stop.here])[:, 0])
+        stop.check()
+        if resumed is None:
+            moved = archive_previous(folder) if first else None
+            if moved:
+                print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
+            exchange.meet()  # before it, what stands in the folder may be another run's
+            trainer.start(weights_from)
+        else:
+            trainer.resume(*resumed)  # ahead of the log and the manifest: it may still refuse
+        exchange.log_faults_to(log_to(folder, exchange.rank, early))
+        invocation = {
+            "command": command,
+            "device": _device(config),
+            "gates": dict(gates, unsigned=request.unsigned),
+            "unsupported_gpu_allowed": request.allow_unsupported_gpu,
+        }
+        manifest = None
+        if first:
             fields = _manifest_fields(config, origins, index, trainer)
             fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
-            invocation = {
-                "command": command,
-                "device": _device(config),
-                "gates": dict(gates, unsigned=request.unsigned),
-                "unsupported_gpu_allowed": request.allow_unsupported_gpu,
-            }
             if resumed is not None and Manifest.exists(folder):
                 manifest = Manifest.open(folder)
             else:
-                first = weights_from and weights_from.path
-                manifest = Manifest.create(folder, initial_weights=first, **fields, **invocation)
+                source = weights_from and weights_from.path
+                manifest = Manifest.create(folder, initial_weights=source, **fields, **invocation)
             if resumed is not None:
                 manifest.resumed(invocation, global_step=trainer.state.step, changed=changed)
                 manifest.update(**fields)
-            return _run(trainer, manifest, stop)
-        finally:
-            trainer.close()
+        return _run(trainer, manifest, stop)
 
 
-def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
+def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals") -> int:
+    """Trains; rank 0, which has the manifest, keeps it and the report up to date."""
     from edgeflownas.tfcompat import tf
 
-    def on_evaluated() -> None:
-        manifest.update(status=RUNNING, **trainer.state.standing())
-        _report(trainer.folder)
+    def tell(status: str = RUNNING, **fields: Any) -> None:
+        if manifest is not None:
+            fields.update({"throughput": trainer.throughput} if trainer.throughput else {})
+            manifest.update(status=status, **trainer.state.standing(), **fields)
+            _report(trainer.folder)
 
     if trainer.state.finished:
         log.info(
@@ -115,20 +129,23 @@ def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
         )
     _announce(trainer)
     status, fields = FAILED, {}
+    together = False  # whether all ranks end here
     try:
-        status = trainer.run(stop, on_evaluated)
+        status = trainer.run(stop, tell)
+        together = True
     except KeyboardInterrupt:  # nothing was committed, so the files are those of a run that died
         fields = {"error": f"stopped at once; {trainer.way_back}"}
         log.warning("%s", fields["error"])
         return 130
     except (UserError, tf.errors.ResourceExhaustedError) as error:
-        said = error if isinstance(error, UserError) else _out_of_memory(error)
-        fields = {"error": str(said)}
+        said = _in_words(error, trainer)
+        fields, together = {"error": str(said)}, isinstance(said, RunFailed)
         log.debug("failed: %s", said)  # to train.log; the terminal gets it as the one line of the exit
         raise said
     finally:
-        manifest.update(status=status, **trainer.state.standing(), **fields)
-        _report(trainer.folder)
+        tell(status, **fields)
+        if together:  # a launcher that sees one of them end must not stop rank 0 in its report
+            trainer.exchange.meet()
     if stop.requested:
         log.info("stopped by %s after step %d, committed; --resume continues", stop.name, trainer.state.step)
         return int(stop.exit_code)
@@ -142,7 +159,14 @@ def _run(trainer: "Trainer", manifest: "Manifest", stop: "StopSignals") -> int:
     return 0
 
 
-def _out_of_memory(error: Exception) -> UserError:
+def _in_words(error: Exception, trainer: "Trainer") -> UserError:
+    """What ended training, with what the user can do."""
+    from edgeflownas.engine.exchange import PeerLost
+
+    if isinstance(error, PeerLost):
+        return PeerLost(f"{error}; {trainer.way_back}")
+    if isinstance(error, UserError):
+        return error
     return UserError(
         f"out of memory: {str(error).splitlines()[0]}; use --micro_batch_size, a smaller --batch_size or "
         "--cycle_mode sequential"
@@ -176,6 +200,11 @@ def _announce(trainer: "Trainer") -> None:
         trainer.graph.net.variables.parameter_count,
         trainer.state.step,
     )
+    if trainer.config.runtime.distributed:
+        ranks = trainer.exchange.size
+        log.info(
+            "%d ranks on Horovod, %d samples of each batch on each", ranks, trainer.config.train.batch_size // ranks
+        )
 
 
 def settled(request: Request, folder: str) -> Request:
@@ -324,6 +353,7 @@ def _manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index",
             "source": index.source,
             "base_path": os.path.abspath(config.data.base_path),
         },
+        "ranks": trainer.exchange.size,
         "parameter_count": trainer.graph.net.variables.parameter_count,
         "search_space": trainer.space.as_record(),
         "num_epochs": train.num_epochs,
@@ -331,31 +361,6 @@ def _manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index",
         "total_steps": trainer.state.total_steps,
         **trainer.state.standing(),
     }
-
-
-def _log_to_terminal() -> logging.handlers.MemoryHandler:
-    """Lines go to stderr. Gives a handler that keeps them until there is a train.log."""
-    log.setLevel(logging.DEBUG)
-    log.propagate = False
-    logging.raiseExceptions = False  # a full disk is said by what must be written, not by each line of the log
-    terminal, early = logging.StreamHandler(), logging.handlers.MemoryHandler(10**4, logging.CRITICAL + 1)
-    terminal.setLevel(logging.INFO)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    for handler in (terminal, early):
-        log.addHandler(handler)
-    return early
-
-
-def _log_to(folder: str, early: logging.handlers.MemoryHandler) -> None:
-    """From now on lines go to train.log, too, the `early` ones first."""
-    path = os.path.join(folder, LOG)
-    with os_errors(f"write {path}"):
-        file = logging.FileHandler(path)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    early.setTarget(file)
-    early.close()  # hands over what it has kept
-    log.removeHandler(early)
-    log.addHandler(file)
 
 
 if __name__ == "__main__":

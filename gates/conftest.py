@@ -90,6 +90,19 @@ bad_lists = _shared("bad_lists", "make_lists", "data", module="bad_data")
 bad_contents = _shared("bad_contents", "make_contents", "data", module="bad_data")
 
 
+two_ranks_folder = _shared("two_ranks_folder", "make_two_ranks", "data", module="ranks")
+
+
+@pytest.fixture
+def two_ranks(request):
+    """The folder of the runs of two processes; skips where Horovod is not installed."""
+    from gates.clauses import NO_HOROVOD, SKIPS, TWO_PROCESSES
+
+    if SKIPS.keys() & set(TWO_PROCESSES):
+        pytest.skip(NO_HOROVOD)
+    return request.getfixturevalue("two_ranks_folder")
+
+
 @pytest.fixture(scope="session")
 def training():
     """A training graph of the small configuration in this process."""

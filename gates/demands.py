@@ -1,7 +1,7 @@
 """Every demand of the two specification documents, item by item, and the clauses that hold it; or why no test can.
 
 Data only, read by `scripts/generate_docs.py`, which refuses a demand without a clause and a clause without a demand.
-`gates/demands_design.py` has the promises of the design, sections 4 to 14.
+`gates/demands_design.py` has the promises of the design, sections 4 to 16.
 """
 
 from typing import List, NamedTuple, Tuple, Union

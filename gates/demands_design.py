@@ -1,4 +1,4 @@
-"""The promises of the design, sections 4 to 14, and the clauses that hold them; or why no clause does. Data only."""
+"""The promises of the design, sections 4 to 16, and the clauses that hold them; or why no clause does. Data only."""
 
 from typing import Tuple, Union
 
@@ -102,4 +102,13 @@ DESIGN: Tuple[Tuple[str, str, Union[str, Tuple[str, ...]]], ...] = (
     ("14, attempts", "one attempt per clause", ("G4.11d",)),
     ("14, statement", "the sign-off as an in-toto statement", ("G4.12",)),
     ("14, GPU", "--require_gpu", ("G4.9",)),
+    ("16, bits", "two ranks end with the bits of one that has the same micro-batches", ("G3.50a",)),
+    ("16, parts", "rank r takes the r-th of N equal parts of each batch", ("G3.50b",)),
+    ("16, agreement", "the ranks compare what must be the same before the first step", ("G3.50d",)),
+    ("16, faults", "a peer that dies or stalls ends the others, last commit good", ("G3.50c", "G3.50e")),
+    (
+        "16, others",
+        "four ranks, signals, NaN, disk, damaged files, resumes on another number",
+        OTHER_TESTS + "tests/distributed",
+    ),
 )

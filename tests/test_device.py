@@ -5,7 +5,7 @@ import os
 import pytest
 
 from edgeflownas import config as configuration
-from edgeflownas.device import asked_for, choose_device, visible
+from edgeflownas.device import asked_for, choose_device, rank_device, visible
 from edgeflownas.errors import UserError
 
 
@@ -34,6 +34,33 @@ def test_the_number_counts_within_what_is_visible(monkeypatch, before, asked, af
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
     choose_device(asked)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == after
+
+
+@pytest.mark.parametrize(
+    "before, local_rank, want", [(None, 3, "3"), ("3,5", 1, "1"), ("3", 2, "0"), ("GPU-aa,GPU-bb", 0, "0")]
+)
+def test_a_rank_takes_the_gpu_of_its_place_among_the_visible(monkeypatch, before, local_rank, want):
+    """All of them stay visible; a queue may show each rank one only."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    choose_device("0", distributed=True)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+    assert rank_device(local_rank) == want
+
+
+def test_more_ranks_than_visible_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    with pytest.raises(UserError, match="shows 2 GPUs, which is too few for local rank 2"):
+        rank_device(2)
+
+
+@pytest.mark.parametrize("asked, deterministic", [("-1", False), ("0", True)])
+def test_ranks_on_the_cpu_see_no_gpu(monkeypatch, asked, deterministic):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    choose_device(asked, deterministic, distributed=True)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
 def test_deterministic_mode_sees_no_gpu(monkeypatch):

@@ -27,10 +27,44 @@ if [ "$1 $2" = "-m edgeflownas.doctor" ]; then
     eval "${DOCTOR:-exit 0}"
 fi
 echo "$@" >>calls
-trap 'echo USR1 >>signals; sleep 0.3; echo committed >>signals; exit 138' USR1
-trap 'echo TERM >>signals; sleep 0.3; echo committed >>signals; exit 143' TERM
+commit="sleep 0.$((3 + 4 * ${SLURM_PROCID:-0})); echo committed >>signals"
+trap 'trap "" USR1 TERM; echo USR1 >>signals; eval "$commit"; exit 138' USR1
+trap 'trap "" USR1 TERM; echo TERM >>signals; eval "$commit"; exit 143' TERM
 echo ready >>started
 eval "$PLAN"
+"""
+# Stands in for srun: starts --ntasks tasks, hands signals on to their process groups, ends the others after a bad exit,
+# by $SRUN_ENDS, and exits with the highest code of all, a signal's being 128 and its number; for the trainer with
+# $SRUN_SAYS, if that is set.
+SRUN = """#!{python}
+import os, signal, subprocess, sys, time
+words, options = sys.argv[1:], []
+while words[0].startswith("--"):
+    options.append(words.pop(0))
+with open("srun", "a") as log:
+    log.write(" ".join(options) + "\\n")
+(count,) = [int(option.split("=")[1]) for option in options if option.startswith("--ntasks=")]
+tasks = []
+
+def hand_on(number, frame=None):
+    for task in tasks:
+        if task.poll() is None:
+            os.killpg(task.pid, number)
+
+for number in (signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, hand_on)
+for rank in range(count):
+    environment = dict(os.environ, SLURM_PROCID=str(rank))
+    tasks.append(subprocess.Popen(words, env=environment, preexec_fn=os.setsid))
+ended = False
+while None in [task.poll() for task in tasks]:
+    if not ended and any(task.returncode for task in tasks):
+        ended = True
+        hand_on(getattr(signal, os.environ.get("SRUN_ENDS", "SIGTERM")))
+    time.sleep(0.02)
+codes = [task.returncode if task.returncode >= 0 else 128 - task.returncode for task in tasks]
+said = os.environ.get("SRUN_SAYS") if "edgeflownas.doctor" not in words else ""
+sys.exit(int(said or max(codes)))
 """
 UNTIL_SIGNAL = "while :; do sleep 0.05; done"
 
@@ -45,6 +79,7 @@ class Job:
             path.mkdir()
         self.script = shutil.copy(str(script), str(self.spool / "slurm_script"))
         self._program("trainer", TRAINER)
+        self._program("srun", SRUN.format(python=sys.executable))
         self._program("scontrol", '#!/usr/bin/env bash\necho "$@, trainer $(tail -n 1 signals)" >>requeued\n')
 
     def _program(self, name, text):
@@ -72,10 +107,10 @@ class Job:
         return process.returncode, output
 
     def signal(self, number, **variables):
-        """Sends a signal to a job as soon as it trains; returns its exit code and output."""
+        """Sends a signal to a job as soon as all of it trains; returns its exit code and output."""
         process = self.start(UNTIL_SIGNAL, **variables)
         deadline = time.monotonic() + 30
-        while not self.read("started"):
+        while len(self.read("started")) < int(variables.get("SLURM_NTASKS", 1)):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.02)
         process.send_signal(number)
@@ -105,7 +140,10 @@ def test_slurm_reads_every_directive():
     first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
     directives = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
     assert max(directives) < first
-    for wanted in ("--signal=B:USR1@300", "--requeue", "--open-mode=append"):
+    for wanted in (
+        "--signal=B:USR1@300", "--requeue", "--open-mode=append", "--nodes=1", "--ntasks-per-node=1",
+        "--gpus-per-task=1",
+    ):  # fmt: skip
         assert "#SBATCH " + wanted in lines
 
 
@@ -225,6 +263,51 @@ def test_an_end_or_an_error_is_not_requeued(tmp_path, script, status):
     job = Job(tmp_path, script)
     assert job.run(f"exit {status}", SLURM_JOB_ID="4711")[0] == status
     assert job.read("requeued") == []
+
+
+@SCRIPTS
+def test_the_tasks_of_a_job_are_ranks_of_one_run(tmp_path, script):
+    job = Job(tmp_path, script)
+    assert job.run("exit 0", SLURM_NTASKS="2", SLURM_CPUS_PER_TASK="3", EXPERIMENT="two words")[0] == 0
+    assert job.read("srun") == ["--kill-on-bad-exit=1 --ntasks=2 --cpus-per-task=3"] * 2  # doctor and trainer
+    for calls in (job.read("doctor"), job.read("calls")):
+        assert len(calls) == 2 and calls[0] == calls[1]
+        assert "--experiment_name two words --distributed --resume_if_begun" in calls[0]
+    assert list((job.folder / "outputs").iterdir()) == []
+
+
+@SCRIPTS
+def test_one_task_and_a_quick_answer_need_no_srun(tmp_path, script):
+    job = Job(tmp_path, script)
+    assert job.run("exit 0", SLURM_NTASKS="1")[0] == 0 and "--distributed" not in job.read("calls")[0]
+    assert job.run("exit 0", "--dry_run", SLURM_NTASKS="2")[0] == 0 and "--distributed" in job.read("calls")[1]
+    assert len(job.read("calls")) == 2 and job.read("srun") == []
+
+
+@SCRIPTS
+@pytest.mark.parametrize("said", ["", "1", "255"], ids=lambda said: "srun says " + (said or "the highest"))
+@pytest.mark.parametrize("number, status", [(signal.SIGUSR1, 138), (signal.SIGTERM, 143)], ids=["USR1", "TERM"])
+def test_a_signal_reaches_every_rank_and_the_job_is_requeued(tmp_path, script, number, status, said):
+    """Both ranks commit, the slow one too, whatever code srun makes of theirs."""
+    job = Job(tmp_path, script)
+    got, _ = job.signal(number, SLURM_JOB_ID="4711", SLURM_NTASKS="2", SRUN_SAYS=said, SRUN_ENDS="SIGKILL")
+    assert got == status
+    assert sorted(job.read("signals")) == [signal.Signals(number).name[3:]] * 2 + ["committed"] * 2
+    assert job.read("requeued") == ["requeue 4711, trainer committed"]
+
+
+@SCRIPTS
+@pytest.mark.parametrize(
+    "fault, said, status",
+    [("exit 2", "", 2), ("exit 2", "143", 1), ("kill -9 $$", "", 137), ("kill -9 $PPID; exit 0", "", 137)],
+    ids=["an error", "an error that srun makes a signal", "a kill", "a kill of all that a rank is"],
+)
+def test_a_rank_that_fails_is_not_requeued(tmp_path, script, fault, said, status):
+    """srun then ends the other rank by SIGTERM, which must not pass for a stop that was asked for."""
+    job = Job(tmp_path, script)
+    plan = f'if [ "$SLURM_PROCID" = 1 ]; then {fault}; fi; {UNTIL_SIGNAL}'
+    got, _ = job.run(plan, SLURM_JOB_ID="4711", SLURM_NTASKS="2", SRUN_SAYS=said)
+    assert got == status and job.read("requeued") == []
 
 
 # Stands in for every module that the smoke run starts.

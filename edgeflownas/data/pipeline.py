@@ -16,6 +16,7 @@ from edgeflownas import rng
 from edgeflownas.data.fc2_sample import Sample, check_crop, verify_sample
 from edgeflownas.data.flow_io import HEADER_BYTES, MAX_ABS_FLOW, flo_bytes, flo_header
 from edgeflownas.data.png_file import TAIL, png_prefix
+from edgeflownas.data.shards import WHOLE, Shard
 from edgeflownas.errors import DataError, UserError
 from edgeflownas.tfcompat import tf
 
@@ -26,7 +27,8 @@ class TrainPipeline:
     """Shuffled, randomly cropped batches, one pass over `samples` per epoch; an incomplete last batch is
     dropped.
 
-    images: uint8 tensor [B, H, W, 6]; flow: float32 tensor [B, H, W, 2]. Built in the current default graph.
+    images: uint8 tensor [B, H, W, 6]; flow: float32 tensor [B, H, W, 2], of a shard the B / ranks samples of its part.
+    Built in the current default graph.
     UserError if there are fewer samples than one batch, DataError if a frame is smaller than the crop.
     """
 
@@ -39,7 +41,9 @@ class TrainPipeline:
         seed: int,
         num_workers: int,
         prefetch: int,
+        shard: Shard = WHOLE,
     ) -> None:
+        self._shard = shard
         self._samples, self._batch_size, self._seed = tuple(samples), batch_size, seed
         self.steps_per_epoch = len(self._samples) // batch_size
         if not self.steps_per_epoch:
@@ -48,22 +52,25 @@ class TrainPipeline:
                 "samples; use a smaller batch"
             )
         self._margins = _margins(self._samples, height, width)
-        self._reader = _Reader(height, width, batch_size, num_workers, prefetch, whole_batches=True)
+        part = batch_size // shard.ranks
+        self._reader = _Reader(height, width, part, num_workers, prefetch, whole_batches=True)
         self.images, self.flow = self._reader.images, self._reader.flow
 
     def start_epoch(self, sess: Any, epoch: int, position: int = 0) -> None:
         """(Re)starts reading: the next batch is number `position` of the 0-based `epoch`."""
         self._check(epoch, position)
-        self._reader.start(sess, self._crops(epoch, position, self.steps_per_epoch))
+        crops = self._crops(epoch, position, self.steps_per_epoch)
+        self._reader.start(sess, self._shard.of_batches(crops, self._batch_size))
 
     def batch(self, epoch: int, position: int) -> List[Crop]:
-        """The samples of one batch and the corners of their crops."""
+        """The samples of one batch, of all ranks, and the corners of their crops."""
         self._check(epoch, position)
         return self._crops(epoch, position, position + 1)
 
     def explain(self, epoch: int, position: int, message: str) -> None:
         """Raises the DataError that names the bad file of a batch at which the session said `message`."""
-        _explain(self.batch(epoch, position), f"batch {position} of epoch {epoch + 1}", message)
+        part = self._shard.of_batches(self.batch(epoch, position), self._batch_size)
+        _explain(part, f"batch {position} of epoch {epoch + 1}", message)
 
     def _crops(self, epoch: int, start: int, stop: int) -> List[Crop]:
         order = rng.stream("order", self._seed, epoch).permutation(len(self._samples))
@@ -83,25 +90,41 @@ class TrainPipeline:
 class EvalPipeline:
     """The centre crops of `samples` in their order; the last batch may be smaller, so that all are seen once.
 
+    Of a shard, every `ranks`-th batch: `rounds` has the number of the batch that is read in each round, or None.
     images: uint8 tensor [None, H, W, 6]; flow: float32 tensor [None, H, W, 2]. Built in the current default
     graph.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], batch_size: int, height: int, width: int, num_workers: int, prefetch: int
+        self,
+        samples: Sequence[Sample],
+        batch_size: int,
+        height: int,
+        width: int,
+        num_workers: int,
+        prefetch: int,
+        shard: Shard = WHOLE,
     ) -> None:
         if not samples:
             raise UserError("expected at least one sample to evaluate, found none")
         corners = _margins(samples, height, width) // 2
         self._crops = [(sample, int(y), int(x)) for sample, (y, x) in zip(samples, corners)]
         self._batch_size = batch_size
-        self.num_batches = -(-len(self._crops) // batch_size)
+        self.num_batches, self.num_samples = -(-len(self._crops) // batch_size), len(self._crops)
+        self.rounds = shard.rounds(self.num_batches)
         self._reader = _Reader(height, width, batch_size, num_workers, prefetch, whole_batches=False)
         self.images, self.flow = self._reader.images, self._reader.flow
 
     def start(self, sess: Any) -> None:
-        """(Re)starts reading at batch 0; after batch `num_batches - 1` the session raises OutOfRangeError."""
-        self._reader.start(sess, self._crops)
+        """(Re)starts reading at the first batch; after the last one the session raises OutOfRangeError."""
+        if self.places:
+            self._reader.start(sess, [self._crops[place] for place in self.places])
+
+    @property
+    def places(self) -> List[int]:
+        """Which of the samples are read, in the order of reading."""
+        size, last = self._batch_size, self.num_samples
+        return [i for batch in self.rounds if batch is not None for i in range(last)[batch * size : (batch + 1) * size]]
 
     def batch(self, i: int) -> List[Crop]:
         """The samples of batch `i` and the corners of their crops."""

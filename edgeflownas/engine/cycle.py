@@ -2,6 +2,8 @@
 
 start   zero the accumulators, set the loss scale (mixed precision only)
 accumulate, once per piece (all paths of a micro-batch, or one path of it): forward, backward, add
+exchange, of several processes only: the accumulators become their sums over the ranks, and all losses are known to all;
+        nothing is checked ahead of it, so that all ranks find the same trouble in the same cycle
 apply   divide by the loss scale, add weight decay, clip by the global norm, Adam, moving averages of batch norm, step
 + 1
 """
@@ -12,6 +14,7 @@ from typing import Any, List, NamedTuple, Tuple
 import numpy as np
 
 from edgeflownas.config import Config
+from edgeflownas.engine.exchange import ALONE, Alone
 from edgeflownas.errors import GradientNotFinite, RunFailed
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.network.layers import BatchStatistics
@@ -35,8 +38,9 @@ class CycleResult(NamedTuple):
     path_losses: List[float]  # one per path, averaged over micro-batches
     forward: int  # forward passes of a batch: the losses that came back
     backward: int  # backward passes of a batch, which the graph counts as it adds their gradients
-    batches_seen: List[str]  # per path, a digest of the samples that were fed for it
+    batches_seen: List[str]  # per path, a digest of the samples that were fed for it, here
     global_step: int  # number of optimizer steps taken so far
+    signals: List[int]  # of each rank, the number of the stop signal that has come to it, 0 for none
 
 
 def scale_images(images: tf.Tensor) -> tf.Tensor:
@@ -50,9 +54,9 @@ class CycleGraph:
     Every variable that a checkpoint must hold is in `saved`; accumulators are not.
     """
 
-    def __init__(self, config: Config, space: SearchSpace) -> None:
+    def __init__(self, config: Config, space: SearchSpace, exchange: Alone = ALONE) -> None:
         train, data = config.train, config.data
-        self.config = config
+        self.config, self.exchange = config, exchange
         self.net = SupernetGraph(config.network.init_channels, space)
         # Uniform paths are no permutation, so they go through the single-path network.
         self.fused = train.cycle_mode == "fused" and train.supernet_mode == "strict_fairness"
@@ -63,9 +67,12 @@ class CycleGraph:
         self.codes = tf.placeholder(tf.int32, [self.paths_per_piece, len(space.blocks)], "codes")
         self.lr = tf.placeholder(tf.float32, [], "learning_rate")
         self.pieces = space.num_paths // self.paths_per_piece * (train.batch_size // self.piece_size)
+        self.micro_batches = train.batch_size // exchange.size // self.piece_size  # of a cycle, on this rank
         self._new_loss_scale = tf.placeholder_with_default(1.0, [], "loss_scale")
         self._loss_scale = _local(self._new_loss_scale, "loss_scale")
         self._build_accumulate()
+        if exchange.size > 1:
+            self._build_exchange()
         self._build_apply()
 
     def initialize(self, session: tf.Session, seed: int) -> None:
@@ -88,16 +95,42 @@ class CycleGraph:
         lr: float,
         digest: bool = False,
         loss_scale: float = 1.0,
+        signal: int = 0,
     ) -> CycleResult:
-        """Trains one cycle: `codes` [P, blocks], `images` uint8 [B, H, W, 6], `flow` float32 [B, H, W, 2].
+        """Trains one cycle: `codes` [P, blocks], `images` uint8 [B, H, W, 6], `flow` float32 [B, H, W, 2], of several
+        ranks this one's B / ranks samples.
 
-        `digest` asks for `batches_seen`. Raises, with the weights untouched, `RunFailed` if a loss is not finite and
-        `GradientNotFinite` if the gradient is not.
+        `digest` asks for `batches_seen`; `signal` is told to the other ranks. Raises, with the weights untouched, on
+        every rank alike, `RunFailed` if a loss is not finite and `GradientNotFinite` if the gradient is not.
         """
         self.clear(session, loss_scale)
-        micro_batches, backward = len(images) // self.piece_size, 0
+        losses, backward, seen = self._accumulate_all(session, codes, images, flow, digest)
+        signals = [signal]
+        if self.exchange.size > 1:
+            losses, signals = self._exchange_sums(session, losses, signal)
+        if not np.all(np.isfinite(losses)):
+            raise RunFailed(f"the loss is not finite: {losses}")
+        before, after, l2_loss, step = self.apply(session, lr)
+        by_path = [float(np.mean(path)) for path in losses]
+        return CycleResult(
+            float(np.mean(by_path)),
+            float(l2_loss),
+            float(before),
+            float(after),
+            by_path,
+            sum(len(path) for path in losses) // (self.micro_batches * self.exchange.size),
+            backward // self.micro_batches,
+            seen,
+            int(step),
+            signals,
+        )
+
+    def _accumulate_all(
+        self, session: tf.Session, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, digest: bool
+    ) -> Tuple[List[List[float]], int, List[str]]:
+        """Adds up all pieces; gives losses by path and micro-batch, the number of backward passes, the digests."""
         losses: List[List[float]] = [[] for _ in codes]
-        seen = ["" for _ in codes]
+        seen, backward = ["" for _ in codes], 0
         for start in range(0, len(images), self.piece_size):
             piece = slice(start, start + self.piece_size)
             for first in range(0, len(codes), self.paths_per_piece):
@@ -109,21 +142,21 @@ class CycleGraph:
                     if digest:
                         fed = feed[self.images].tobytes() + feed[self.flow].tobytes()
                         seen[path] = hashlib.sha256(seen[path].encode("ascii") + fed).hexdigest()
-        if not np.all(np.isfinite(losses)):
-            raise RunFailed(f"the loss is not finite: {losses}")
-        before, after, l2_loss, step = self.apply(session, lr)
-        by_path = [float(np.mean(path)) for path in losses]
-        return CycleResult(
-            float(np.mean(by_path)),
-            float(l2_loss),
-            float(before),
-            float(after),
-            by_path,
-            sum(len(path) for path in losses) // micro_batches,
-            int(backward) // micro_batches,
-            seen,
-            int(step),
-        )
+            if self._end_of_micro_batch is not None:
+                session.run(self._end_of_micro_batch)
+        return losses, int(backward), seen
+
+    def _exchange_sums(
+        self, session: tf.Session, losses: List[List[float]], signal: int
+    ) -> Tuple[List[List[float]], List[int]]:
+        """Sums the accumulators over the ranks; gives all losses by path and micro-batch, in the order of one process,
+        and the ranks' signals."""
+        rows = np.zeros(self._rows.shape.as_list(), np.float32)
+        rows[self.exchange.rank] = [signal] + [loss for path in losses for loss in path]
+        rows = self.exchange.run(session, self._exchange, {self._rows: rows})
+        by_rank = rows[:, 1:].reshape(self.exchange.size, len(losses), self.micro_batches)
+        by_path = by_rank.transpose(1, 0, 2).reshape(len(losses), -1)
+        return [[float(loss) for loss in path] for path in by_path], [int(number) for number in rows[:, 0]]
 
     def apply(self, session: tf.Session, lr: float) -> Any:
         """Applies what was accumulated: (gradient norm before and after the clip, weight decay term, steps so far)."""
@@ -153,10 +186,34 @@ class CycleGraph:
         self._statistics_sums = [_local(tf.zeros([size]), "statistics_sum") for size in (channels, channels, layers)]
         sums = self.gradient_sums + self._statistics_sums
         passes = _local(tf.zeros([], tf.int32), "backward_passes")
-        self._start = tf.group(*[variable.initializer for variable in sums + [passes, self._loss_scale]])
-        added = [total.assign_add(value, read_value=False) for total, value in zip(sums, self.gradients + statistics)]
+        parts = self._micro_batch_sums(sums)
+        self._start = tf.group(*[variable.initializer for variable in sums + parts + [passes, self._loss_scale]])
+        added = [
+            total.assign_add(value, read_value=False)
+            for total, value in zip(parts or sums, self.gradients + statistics)
+        ]
         with tf.control_dependencies(added):
             self._accumulate = passes.assign_add(len(by_path), read_value=True)
+
+    def _micro_batch_sums(self, sums: List[Any]) -> List[Any]:
+        """Where the pieces of a micro-batch are added up, if it has several: its sum is then added to `sums` as a
+        whole, as that of another rank would be, and the number of ranks changes no bit."""
+        self._end_of_micro_batch: Any = None
+        if self.fused or self.micro_batches == 1:
+            return []
+        parts = [_local(tf.zeros(total.shape), "micro_batch_sum") for total in sums]
+        with tf.control_dependencies([total.assign_add(part, read_value=False) for total, part in zip(sums, parts)]):
+            self._end_of_micro_batch = tf.group(*[part.assign(tf.zeros(part.shape)) for part in parts])
+        return parts
+
+    def _build_exchange(self) -> None:
+        """One grouped allreduce of all accumulators and of a matrix with a row per rank: its signal and losses."""
+        sums = self.gradient_sums + self._statistics_sums
+        shape = [self.exchange.size, 1 + self.net.space.num_paths * self.micro_batches]
+        self._rows = tf.placeholder(tf.float32, shape, "rows")
+        summed = self.exchange.summed([total.read_value() for total in sums] + [self._rows])
+        with tf.control_dependencies([total.assign(value, read_value=False) for total, value in zip(sums, summed)]):
+            self._exchange = tf.identity(summed[-1])
 
     def _build_apply(self) -> None:
         train = self.config.train

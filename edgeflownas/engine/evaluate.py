@@ -28,7 +28,7 @@ class Scores(NamedTuple):
     epe_samples: np.ndarray  # [codes, samples] float32, samples in validation order; `epe` is their mean
     zero_flow_epe: float  # EPE of a flow of zeros on the same samples
     num_samples: int
-    shown: Batch  # the first samples, for pictures
+    shown: Optional[Batch]  # the first samples, for pictures; None on a rank that read no batch
     predictions: np.ndarray  # [codes, samples shown, H, W, 2]
 
 
@@ -88,28 +88,31 @@ def score_codes(
     scorer: Scorer,
     codes: np.ndarray,
     bn_batches: Sequence[Batch],
-    val_batches: Iterable[Batch],
+    val_batches: Iterable[Optional[Batch]],
     show: int = 0,
     stop: Callable[[], bool] = lambda: False,
     progress: Optional[Callable[[int], None]] = None,
+    gather: Callable[[np.ndarray], np.ndarray] = lambda errors: errors,
 ) -> Scores:
     """EPE of each of `codes` [N, blocks], N a multiple of the scorer's paths.
 
     Each validation batch is read once, whatever the number of codes. `progress` is told of each batch that was scored
-    for all codes. Raises `Interrupted` when `stop()` says so, `RunFailed` if an EPE is not finite.
+    for all codes. `gather` makes of the errors of the samples read here, [N + 1, samples], zero flow last, those of all
+    samples: a rank of several reads some batches only, and None in a round without one. Raises `Interrupted` when
+    `stop()` says so, `RunFailed` if an EPE is not finite.
     """
     groups = [codes[i : i + scorer.num_paths] for i in range(0, len(codes), scorer.num_paths)]
     statistics = [scorer.recalibrate(session, group, bn_batches, stop) for group in groups]
-    errors: List[np.ndarray] = []
-    zero_flow: List[np.ndarray] = []
+    errors: List[np.ndarray] = [np.zeros((len(codes) + 1, 0), np.float32)]
     shown: Optional[Batch] = None
     predictions: List[np.ndarray] = []
     for batch in val_batches:
         if stop():
             raise Interrupted()
+        if batch is None:
+            continue
         parts = [scorer.errors(session, group, vector, batch) for group, vector in zip(groups, statistics)]
-        errors.append(np.concatenate([part[0] for part in parts]))
-        zero_flow.append(parts[0][1])
+        errors.append(np.concatenate([part[0] for part in parts] + [parts[0][1][np.newaxis]]))
         if shown is None:
             shown = (batch[0][:show], batch[1][:show])
             if show:
@@ -117,14 +120,15 @@ def score_codes(
                     scorer.predict(session, group, vector, shown[0]) for group, vector in zip(groups, statistics)
                 ]
         if progress:
-            progress(len(errors))
-    if shown is None:
+            progress(len(errors) - 1)
+    measured = gather(np.concatenate(errors, axis=1))
+    if not measured.size:
         raise ValueError("score_codes: no validation batch")
-    epe_samples = np.concatenate(errors, axis=1)
+    epe_samples = measured[:-1]
     epe = epe_samples.astype(np.float64).mean(axis=1)
     if not np.all(np.isfinite(epe)):
         raise RunFailed(f"the EPE of code {codes[int(np.argmin(np.isfinite(epe)))].tolist()} is not finite")
-    zero = np.concatenate(zero_flow).astype(np.float64)
+    zero = measured[-1].astype(np.float64)
     return Scores(
         epe,
         epe_samples,
@@ -135,10 +139,14 @@ def score_codes(
     )
 
 
-def read_batches(session: tf.Session, pipeline: Any) -> Iterator[Batch]:
-    """All batches of an `EvalPipeline`, in order; a damaged file is named by a `DataError`."""
+def read_batches(session: tf.Session, pipeline: Any) -> Iterator[Optional[Batch]]:
+    """The batches of an `EvalPipeline`, in order, None in a round without one; a damaged file is named by a
+    `DataError`."""
     pipeline.start(session)
-    for index in range(pipeline.num_batches):
+    for index in pipeline.rounds:
+        if index is None:
+            yield None
+            continue
         try:
             batch = session.run([pipeline.images, pipeline.flow])
         except tf.errors.OpError as error:

@@ -15,12 +15,16 @@ from PIL import Image
 from edgeflownas.data.flow_io import flow_to_rgb
 from edgeflownas.engine.cycle import CycleResult
 from edgeflownas.engine.evaluate import Scores
+from edgeflownas.engine.run_state import RunState
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.run import folder as names
 from edgeflownas.run.append_only import AppendOnlyFile, JsonLines, TableWriter
+from edgeflownas.run.epe_samples import write_epe_samples
+from edgeflownas.run.fairness import FairnessRecord, write_fairness
 from edgeflownas.run.rows import EvaluationRow, StepRow, SubnetRow, TimingRow
+from edgeflownas.run.samples import Samples, write_samples
 from edgeflownas.run.tables import read_table
 from edgeflownas.tfcompat import tf
 
@@ -133,6 +137,32 @@ class Records:
         self._scalars(row.global_step - 1, "eval/", self.history.named(row))
         self._flush()
 
+    def samples(self, state: RunState, pool: np.ndarray, scores: Scores, names: List[str]) -> None:
+        """For the report: every sample's EPE, and what the best and the worst subnet make of the first samples.
+
+        `names` are those of all samples that were scored.
+        """
+        subnets, identity = [int(np.argmin(scores.epe)), int(np.argmax(scores.epe))], self._space.identity()
+        shown = Samples(
+            images=scores.shown[0],
+            flow=scores.shown[1],
+            prediction=scores.predictions[subnets],
+            codes=pool[subnets],
+            epe=scores.epe[subnets].astype(np.float32),
+            epoch=state.evaluations,
+            names=names[: len(scores.shown[0])],
+            space=identity,
+        )
+        write_samples(self.folder, shown)
+        best = state.best.epoch if state.best else 0
+        write_epe_samples(self.folder, state.evaluations, best, pool, scores.epe_samples, names, self._space)
+
+    def counts(self, state: RunState) -> None:
+        """How often each option was trained so far."""
+        fairness = state.fairness
+        mode, identity = state.config.train.supernet_mode, self._space.identity()
+        write_fairness(self.folder, FairnessRecord(mode, state.step, fairness.gap(), fairness.as_dict(), identity))
+
     def pictures(self, step: int, scores: Scores, best: int) -> None:
         """Ground truth and the best subnet's flow of the first validation sample, for TensorBoard."""
         if not len(scores.shown[1]):
@@ -146,6 +176,16 @@ class Records:
                 height=flow.shape[0], width=flow.shape[1], colorspace=3, encoded_image_string=buffer.getvalue()
             )
             self._summary([tf.Summary.Value(tag=tag, image=picture)], step)
+
+    def throughput(self, step: int, figures: Dict[str, Any]) -> None:
+        """What several ranks made of an epoch, for TensorBoard; `figures` as the manifest has them."""
+        scalars = []
+        for name, value in figures.items():
+            by_rank = isinstance(value, list)
+            for rank, each in enumerate(value if by_rank else [value]):
+                tag = f"ranks/{name}_{rank}" if by_rank else f"ranks/{name}"
+                scalars.append(tf.Summary.Value(tag=tag, simple_value=float(each)))
+        self._summary(scalars, step)
 
     def note(self, event: Dict[str, Any]) -> None:
         """A line of the debug trace, if it was asked for."""

@@ -1,23 +1,28 @@
-"""What training and scoring share of TensorFlow's set-up: the session's options and the pipelines of an evaluation."""
+"""TensorFlow's set-up from a configuration: the session's options, the pipelines of training and of an evaluation."""
 
 from typing import Any, Tuple
 
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index
-from edgeflownas.data.pipeline import EvalPipeline, bn_samples
+from edgeflownas.data.pipeline import EvalPipeline, TrainPipeline, bn_samples
+from edgeflownas.data.shards import WHOLE, Shard
+from edgeflownas.device import asked_for, rank_device
 from edgeflownas.tfcompat import tf
 
-EVAL_PREFETCH = 2  # batches
+EVAL_PREFETCH, FAST_PREFETCH = 2, 8  # batches
 
 
-def session_config(config: Config) -> Any:
-    """One thread in deterministic mode; GPU memory as needed; mixed precision and XLA if asked for."""
+def session_config(config: Config, local_rank: int = 0) -> Any:
+    """One thread in deterministic mode; GPU memory as needed; mixed precision and XLA if asked for; of several ranks,
+    the GPU of this one."""
     threads = 1 if config.runtime.deterministic else 0
     made = tf.ConfigProto(
         intra_op_parallelism_threads=threads,
         inter_op_parallelism_threads=threads,
         gpu_options=tf.GPUOptions(allow_growth=True),
     )
+    if config.runtime.distributed and not config.runtime.deterministic and asked_for(config.runtime.gpu_device):
+        made.gpu_options.visible_device_list = rank_device(local_rank)
     options = made.graph_options
     if config.train.amp:  # TensorFlow then rewrites every graph of the session, the evaluation's too
         options.rewrite_options.auto_mixed_precision = options.rewrite_options.ON
@@ -26,10 +31,21 @@ def session_config(config: Config) -> Any:
     return made
 
 
-def evaluation_pipelines(config: Config, index: FC2Index) -> Tuple[EvalPipeline, EvalPipeline]:
-    """(validation samples, samples for BN re-estimation) of a configuration, in the current default graph."""
+def train_pipeline(config: Config, index: FC2Index, shard: Shard = WHOLE) -> TrainPipeline:
+    """The training batches of a configuration, or a rank's part of each, in the current default graph."""
+    data, train, runtime = config.data, config.train, config.runtime
+    prefetch = max(FAST_PREFETCH if runtime.fast_mode else 1, runtime.prefetch_batches)
+    size = (data.input_height, data.input_width)
+    return TrainPipeline(index.train, train.batch_size, *size, train.seed, runtime.num_workers, prefetch, shard)
+
+
+def evaluation_pipelines(config: Config, index: FC2Index, shard: Shard = WHOLE) -> Tuple[EvalPipeline, EvalPipeline]:
+    """(validation samples, samples for BN re-estimation) of a configuration, in the current default graph.
+
+    A shard divides the validation samples only: every rank re-estimates the statistics for itself, to the same bits.
+    """
     data, evaluation = config.data, config.eval
     val = index.val[: evaluation.num_samples] if evaluation.num_samples else index.val
     bn = bn_samples(index.train, config.train.seed, evaluation.bn_recal_batches * evaluation.batch_size)
     sizes = (evaluation.batch_size, data.input_height, data.input_width, config.runtime.num_workers, EVAL_PREFETCH)
-    return EvalPipeline(val, *sizes), EvalPipeline(bn, *sizes)
+    return EvalPipeline(val, *sizes, shard=shard), EvalPipeline(bn, *sizes)

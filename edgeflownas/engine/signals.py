@@ -1,8 +1,11 @@
-"""SIGTERM, SIGUSR1 (SLURM's warning ahead of the limit) and SIGINT ask for a stop at the next safe point."""
+"""SIGTERM, SIGUSR1 (SLURM's warning ahead of the limit) and SIGINT ask for a stop at the next safe point.
+
+Of several ranks all must stop at the same point, so a signal counts there once all of them know of it.
+"""
 
 import signal
 from types import FrameType
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Optional
 
 from edgeflownas.errors import UserError
 
@@ -19,10 +22,15 @@ class StoppedEarly(UserError):
 
 
 class StopSignals:
-    """`with StopSignals() as stop:`; `stop.requested` is true once one has come. A second SIGINT stops at once."""
+    """`with StopSignals() as stop:`; `stop.requested` is true once one has come. A second SIGINT stops at once.
+
+    `shared` is for one of several ranks: a signal that has come `here` is then `requested` after `agree`.
+    """
 
     def __init__(self) -> None:
-        self.received: Optional[int] = None
+        self.here = 0  # the signal that has come to this process; 0: none
+        self.received: Optional[int] = None  # the one to stop by
+        self.shared = False
         self._before: Dict[int, Any] = {}
 
     @property
@@ -39,15 +47,24 @@ class StopSignals:
         """The signal that has come, in words."""
         return NAMES[signal.Signals(self.received or 0)]
 
+    def agree(self, ranks: Iterable[float]) -> None:
+        """Takes what has come to each rank, the same on all of them: they stop by the first."""
+        come = [int(number) for number in ranks if number]
+        if come and self.received is None:
+            self.received = come[0]
+
     def check(self) -> None:
         """Ends the preparations: `StoppedEarly` if a signal has come."""
-        if self.received is not None:
-            raise StoppedEarly(self.received)
+        number = self.received or self.here
+        if number:
+            raise StoppedEarly(number)
 
     def _handle(self, number: int, _frame: Optional[FrameType]) -> None:
-        if self.received == signal.SIGINT and number == signal.SIGINT:
+        if self.here == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = number
+        self.here = number
+        if not self.shared:
+            self.received = number
 
     def __enter__(self) -> "StopSignals":
         for number in HANDLED:

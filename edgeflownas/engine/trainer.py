@@ -1,5 +1,7 @@
 """The training run: fair cycles, an evaluation after each epoch, checkpoints, resume.
 
+Several processes run this side by side, each on its part of every batch. All keep the same state; rank 0 alone writes.
+
 while the schedule lasts:
     train the cycles of the epoch          step t: codes, batch and learning rate are pure functions of t
     commit                                 tensors and state, atomically
@@ -7,43 +9,40 @@ while the schedule lasts:
     commit
 """
 
-import dataclasses
 import logging
 import os
 import time
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import numpy as np
 
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index
-from edgeflownas.data.pipeline import TrainPipeline
+from edgeflownas.data.shards import Shard
+from edgeflownas.engine.clock import EpochClock
 from edgeflownas.engine.cycle import CycleGraph, CycleResult
 from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
+from edgeflownas.engine.exchange import ALONE, Alone
 from edgeflownas.engine.learning import collapse, level
 from edgeflownas.engine.progress import Progress
 from edgeflownas.engine.records import Records
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.schedule import cosine_lr
-from edgeflownas.engine.session import evaluation_pipelines, session_config
+from edgeflownas.engine.session import evaluation_pipelines, session_config, train_pipeline
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import GradientNotFinite, RunFailed, UserError
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import fair_cycle, uniform_paths
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
-from edgeflownas.run.epe_samples import write_epe_samples
-from edgeflownas.run.fairness import FairnessRecord, write_fairness
 from edgeflownas.run.folder import CHECKPOINTS, HISTORY, pool_name
 from edgeflownas.run.manifest import COMPLETED, EARLY_STOPPED, INTERRUPTED
 from edgeflownas.run.pool import load_pool, save_pool
-from edgeflownas.run.rows import EvaluationRow, StepRow, TimingRow
-from edgeflownas.run.samples import Samples, write_samples
+from edgeflownas.run.rows import EvaluationRow, StepRow
 from edgeflownas.run.tables import read_table
 from edgeflownas.tfcompat import restore, tf
 
 log = logging.getLogger("edgeflownas")
 SHOWN_SAMPLES = 3
-FAST_PREFETCH = 8
 SCALARS, FAST_SCALARS, FLUSH = 10, 100, 200  # steps between scalars for TensorBoard, and between flushes
 
 
@@ -54,34 +53,24 @@ class Limits(NamedTuple):
     max_steps: Optional[int] = None
 
 
-@dataclasses.dataclass
-class EpochClock:
-    """Where the time of the epoch at hand went, in this process."""
-
-    cycles: int = 0
-    seconds: float = 0.0
-    input_seconds: float = 0.0  # of which the session waited for data
-
-    def row(self, state: RunState, eval_seconds: float) -> TimingRow:
-        rate, share = (self.cycles / self.seconds, self.input_seconds / self.seconds) if self.seconds else (0.0, 0.0)
-        return TimingRow(state.evaluations, state.step, self.seconds, eval_seconds, rate, share)
-
-
 class Trainer:
     """One process's share of a run. Building it reads the data index and builds the graph; nothing is written."""
 
-    def __init__(self, config: Config, folder: str, index: FC2Index, limits: Limits) -> None:
-        self.config, self.folder, self.limits = config, folder, limits
+    def __init__(self, config: Config, folder: str, index: FC2Index, limits: Limits, exchange: Alone = ALONE) -> None:
+        self.config, self.folder, self.limits, self.exchange = config, folder, limits, exchange
+        self.stop = StopSignals()  # those of `run`
+        self.throughput: Dict[str, Any] = {}  # of the last epoch, of several ranks only
+        shard = Shard(exchange.rank, exchange.size)
         tf.reset_default_graph()
         # Ahead of the graph: TensorFlow has one pool of threads per process, of the size that whoever comes first asks
         # for, and on TensorFlow 2 building a graph already takes one of all cores.
-        self.session = tf.Session(config=session_config(config))
-        self.pipeline = _train_pipeline(config, index)
-        self.val_pipeline, self.bn_pipeline = evaluation_pipelines(config, index)
+        self.session = tf.Session(config=session_config(config, exchange.local_rank))
+        self.pipeline = train_pipeline(config, index, shard)
+        self.val_pipeline, self.bn_pipeline = evaluation_pipelines(config, index, shard)
         self.state = RunState(config, index.fingerprint, self.pipeline.steps_per_epoch)
         self.space = self.state.space
         self.pool = build_pool(config.train.arch_seed, config.eval.pool_size, self.space)
-        self.graph = CycleGraph(config, self.space)
+        self.graph = CycleGraph(config, self.space, exchange)
         self.scorer = Scorer(self.graph.net, config.data.input_height, config.data.input_width, len(self.pool))
         self.saver = tf.train.Saver(self.graph.saved, max_to_keep=0)
         self.store = CheckpointStore(os.path.join(folder, CHECKPOINTS), log.warning, (tf.errors.OpError,))
@@ -90,6 +79,11 @@ class Trainer:
         self.progress = Progress(self.steps_per_epoch, self.last_epoch)
         self._clock = EpochClock()
         self._committed: Optional[int] = None  # the step of the last checkpoint
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes the run's files."""
+        return self.exchange.rank == 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -114,7 +108,8 @@ class Trainer:
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
             restore(tf.train.Saver(self.graph.net.variables.all()), self.session, weights_from.prefix)
-        save_pool(self._path(pool_name(len(self.pool))), self.pool, self.config.train.arch_seed, self.space)
+        if self.writes:
+            save_pool(self._path(pool_name(len(self.pool))), self.pool, self.config.train.arch_seed, self.space)
         self._ready()
 
     def resume(self, generation: Generation, state: RunState) -> None:
@@ -132,13 +127,15 @@ class Trainer:
         state.go_on_with(self.config, self.state.dataset)
         self.state = state
         self.pool = load_pool(self._path(pool_name(len(self.pool))), len(self.pool), self.space)
-        self.records.cut_back(state.lengths)
-        self.store.adopt(generation)
+        if self.writes:
+            self.records.cut_back(state.lengths)
+            self.store.adopt(generation)
         self._committed = state.step
         self._ready()
 
     def _ready(self) -> None:
-        self.records.open_events(self.state.step, self.state.evaluation_due)
+        if self.writes:
+            self.records.open_events(self.state.step, self.state.evaluation_due)
         self.session.graph.finalize()  # from here on nothing may add to the graph: long runs do not grow
         for_gpus = self.config.train.amp or self.config.runtime.xla
         if for_gpus and not tf.config.experimental.list_physical_devices("GPU"):
@@ -149,7 +146,7 @@ class Trainer:
 
         `on_evaluated()` is called after each evaluation's commit, for the report.
         """
-        state = self.state
+        state, self.stop = self.state, stop
         while not (state.finished or self._limit_reached or stop.requested):
             end_of_epoch = (state.evaluations + 1) * self.steps_per_epoch
             if state.step < min(state.total_steps, end_of_epoch):
@@ -157,15 +154,23 @@ class Trainer:
             if not stop.requested and state.evaluation_due:
                 if self._committed != state.step:  # a kill during the evaluation costs the evaluation only
                     self.commit(is_best=False)
-                    self._write_counts()
+                    if self.writes:
+                        self.records.counts(state)
                 if self._evaluate(stop):
                     on_evaluated()
-        if state.lengths != self.records.lengths() or not self.store.committed:
+        if self._share(self.writes and (state.lengths != self.records.lengths() or not self.store.committed)):
             self.commit(is_best=False)
-        self._write_counts()
+        if self.writes:
+            self.records.counts(state)
         if state.finished:
             return EARLY_STOPPED if state.early_stopped else COMPLETED
         return INTERRUPTED
+
+    def _share(self, flag: bool = False) -> bool:
+        """Tells all ranks of a signal that has come to one of them; gives rank 0's flag. Every rank must call it."""
+        rows = self.exchange.rows([self.stop.here, flag])
+        self.stop.agree(rows[:, 0])
+        return bool(rows[0, 1])
 
     def _train_epoch(self, stop: StopSignals) -> None:
         """Trains the rest of the epoch at hand, or up to the limit or a signal."""
@@ -183,7 +188,7 @@ class Trainer:
 
     def _train_cycle(self, epoch: int, position: int) -> None:
         """Step t: P codes, one batch, one update."""
-        t, train, started = self.state.step, self.config.train, time.monotonic()
+        t, train, started, exchanged = self.state.step, self.config.train, time.monotonic(), self.exchange.seconds
         draw = fair_cycle if train.supernet_mode == "strict_fairness" else uniform_paths
         codes = draw(train.arch_seed, t, self.space)
         lr = cosine_lr(t, train.lr, self.state.total_steps)
@@ -200,6 +205,8 @@ class Trainer:
         if result.global_step != t + 1:
             raise RunFailed(f"step {t}: the optimizer counts {result.global_step} steps")
         seconds = time.monotonic() - started
+        self.stop.agree(result.signals)
+        self._clock.exchange_seconds += self.exchange.seconds - exchanged
         self._clock.input_seconds += read - started
         self._clock.seconds += seconds
         self._clock.cycles += 1
@@ -210,10 +217,10 @@ class Trainer:
         """One cycle; in mixed precision at half the loss scale again, as often as its gradient overflows."""
         batch, trace, scale = (codes, images, flow, lr), self.records.tracing, self.state.loss_scale
         if not self.config.train.amp:
-            return self.graph.run(self.session, *batch, trace)
+            return self.graph.run(self.session, *batch, trace, signal=self.stop.here)
         while True:
             try:
-                result = self.graph.run(self.session, *batch, trace, scale.value)
+                result = self.graph.run(self.session, *batch, trace, scale.value, self.stop.here)
                 scale.fits()
                 return result
             except GradientNotFinite:
@@ -234,6 +241,8 @@ class Trainer:
         t, norms = self.state.step, (result.grad_norm_before, result.grad_norm_after)
         row = StepRow(t, epoch + 1, lr, result.loss, result.l2_loss, *norms)
         self.state.add_cycle(codes, row)
+        if not self.writes:
+            return
         self.records.cycle(row)
         if self.records.tracing:
             crops = [[sample.name, y, x] for sample, y, x in self.pipeline.batch(epoch, position)]
@@ -242,29 +251,51 @@ class Trainer:
     def _evaluate(self, stop: StopSignals) -> bool:
         """Scores the pool, updates best and early stop, writes the rows, commits. False: a signal came first."""
         state, started = self.state, time.monotonic()
-        self.progress.start_evaluation(state.evaluations, self.val_pipeline.num_batches)
+        self.progress.start_evaluation(state.evaluations, len(self.val_pipeline.rounds))
         try:
-            scores = self.score_pool(lambda: stop.requested)
+            scores = self.score_pool(self._stopped)
         except Interrupted:
             self.progress.close()
             return False
         seconds = time.monotonic() - started
         self.progress.end_evaluation(seconds)
         row = state.add_evaluation(scores.epe, scores.zero_flow_epe, scores.num_samples)
-        self.records.evaluation(row, self.pool, scores.epe)
-        self.records.timing.append(self._clock.row(state, seconds))
-        self.records.pictures(state.step - 1, scores, int(np.argmin(scores.epe)))
-        self._save_samples(scores)
+        if self.exchange.size > 1:
+            self.throughput = self._clock.throughput(self.exchange, self.config.train.batch_size)
+        if self.writes:
+            self._record_evaluation(row, scores, seconds)
         self.commit(state.is_best)
-        self._write_counts()
-        self._tell(row, seconds)
+        if self.writes:
+            self.records.counts(self.state)
+            self._tell(row, seconds)
         return True
+
+    def _stopped(self) -> bool:  # asked as often on every rank
+        self._share()
+        return self.stop.requested
+
+    def _record_evaluation(self, row: EvaluationRow, scores: Scores, seconds: float) -> None:
+        self.records.evaluation(row, self.pool, scores.epe)
+        self.records.timing.append(self._clock.row(self.state, seconds))
+        if self.throughput:
+            self.records.throughput(self.state.step - 1, self.throughput)
+        self.records.pictures(self.state.step - 1, scores, int(np.argmin(scores.epe)))
+        crops = [crop for i in range(self.val_pipeline.num_batches) for crop in self.val_pipeline.batch(i)]
+        self.records.samples(self.state, self.pool, scores, [sample.name for sample, _, _ in crops])
 
     def score_pool(self, stop: Callable[[], bool] = lambda: False) -> Scores:
         """EPE of the pool's subnets on the validation samples, each after BN re-estimation."""
         bn, val = [read_batches(self.session, pipeline) for pipeline in (self.bn_pipeline, self.val_pipeline)]
-        progress = self.progress.evaluated
-        return score_codes(self.session, self.scorer, self.pool, list(bn), val, SHOWN_SAMPLES, stop, progress)
+        shown, told = SHOWN_SAMPLES if self.writes else 0, (stop, self.progress.evaluated, self._of_all_ranks)
+        return score_codes(self.session, self.scorer, self.pool, list(bn), val, shown, *told)
+
+    def _of_all_ranks(self, errors: np.ndarray) -> np.ndarray:
+        """Errors of this rank's validation samples [rows, own samples] to those of all, in the samples' order."""
+        if self.exchange.size == 1:
+            return errors
+        measured = np.zeros((len(errors), self.val_pipeline.num_samples))
+        measured[:, self.val_pipeline.places] = errors
+        return self.exchange.total(measured).astype(errors.dtype)
 
     def _tell(self, row: EvaluationRow, seconds: float) -> None:
         log.info(
@@ -290,13 +321,15 @@ class Trainer:
             log.warning("epoch %d: %s", row.epoch, trouble)
 
     def commit(self, is_best: bool) -> None:
-        """Tensors and state, atomically."""
+        """Tensors and state, atomically. No rank goes on before it is done, so all know which checkpoint is good."""
 
         def write_model(prefix: str) -> None:
             self.saver.save(self.session, prefix, write_meta_graph=False, write_state=False)
 
-        self.state.lengths = self.records.lengths()
-        self.store.commit(write_model, self.state.as_dict(), is_best)
+        if self.writes:
+            self.state.lengths = self.records.lengths()
+            self.store.commit(write_model, self.state.as_dict(), is_best)
+        self.exchange.meet()
         self._committed = self.state.step
 
     @property
@@ -306,29 +339,6 @@ class Trainer:
             return "there is no checkpoint yet"
         return f"the checkpoint of step {self._committed} is good"
 
-    def _write_counts(self) -> None:
-        counts, mode = self.state.fairness, self.config.train.supernet_mode
-        record = FairnessRecord(mode, self.state.step, counts.gap(), counts.as_dict(), self.space.identity())
-        write_fairness(self.folder, record)
-
-    def _save_samples(self, scores: Scores) -> None:
-        """What the best and the worst subnet make of the first samples, for the report."""
-        subnets = [int(np.argmin(scores.epe)), int(np.argmax(scores.epe))]
-        samples = Samples(
-            images=scores.shown[0],
-            flow=scores.shown[1],
-            prediction=scores.predictions[subnets],
-            codes=self.pool[subnets],
-            epe=scores.epe[subnets].astype(np.float32),
-            epoch=self.state.evaluations,
-            names=[crop[0].name for crop in self.val_pipeline.batch(0)[:SHOWN_SAMPLES]],
-            space=self.space.identity(),
-        )
-        write_samples(self.folder, samples)
-        names = [crop[0].name for i in range(self.val_pipeline.num_batches) for crop in self.val_pipeline.batch(i)]
-        best = self.state.best.epoch if self.state.best else 0
-        write_epe_samples(self.folder, self.state.evaluations, best, self.pool, scores.epe_samples, names, self.space)
-
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
 
@@ -337,10 +347,3 @@ class Trainer:
         self.progress.close()
         self.records.close()
         self.session.close()
-
-
-def _train_pipeline(config: Config, index: FC2Index) -> TrainPipeline:
-    data, train, runtime = config.data, config.train, config.runtime
-    prefetch = max(FAST_PREFETCH if runtime.fast_mode else 1, runtime.prefetch_batches)
-    size = (data.input_height, data.input_width)
-    return TrainPipeline(index.train, train.batch_size, *size, train.seed, runtime.num_workers, prefetch)

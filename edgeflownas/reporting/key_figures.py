@@ -70,6 +70,7 @@ def setting(run: Run) -> List[Tuple[str, str]]:
                 or "none"
             ),
         ),
+        *([("Ranks", str(run.manifest["ranks"]))] if run.manifest.get("ranks", 1) > 1 else []),
         ("Device", show(run.get("device"))),
         ("Versions", show(run.get("versions"))),
     ]

@@ -258,13 +258,28 @@ def _throughput(run: Run) -> List[Part]:
             "throughput",
             plot_steps.throughput(run),
             "Cycles per second, seconds per epoch and waiting for data",
-            "Last epoch: {} cycles per second, {} s of training, {} s of evaluation, {} of the training time "
-            "spent "
+            "Last epoch: {} cycles per second, {} s of training, {} s of evaluation, {} of the training time spent "
             "waiting for data.".format(
                 last.cycles_per_second, last.train_seconds, last.eval_seconds, last.input_wait_share
             ),
         ),
+        *_ranks(run),
     ]
+
+
+def _ranks(run: Run) -> List[Part]:
+    """What each rank of the last invocation made of its last epoch; nothing for one process."""
+    figures = run.manifest.get("throughput")
+    if not figures:
+        return []
+    text = (
+        "{ranks} ranks on Horovod, {samples_per_second:.1f} samples per second in all in the last epoch. A rank's own "
+        "rate leaves out the exchange, in which it also waits for the slowest."
+    )
+    columns = zip(figures["samples_per_second_by_rank"], figures["exchange_seconds"])
+    rows = [(str(rank), f"{rate:.1f}", f"{seconds:.1f}") for rank, (rate, seconds) in enumerate(columns)]
+    header = ("Rank", "Samples per second", "Seconds in the exchange")
+    return [Paragraph(text.format(**figures)), Grid(header, rows)]
 
 
 def _evaluations(run: Run) -> Part:

@@ -33,7 +33,7 @@ EPE_SAMPLES = "eval_epe_samples.npz"
 REPORT = "supernet_training_report.md"
 REPORT_HTML = "supernet_training_report.html"
 REPORT_IMAGES = "report"  # a folder
-LOG = "train.log"
+LOG = "train.log"  # of the only process, or of rank 0
 TRACE = "debug_trace.jsonl"
 EVENTS = "tensorboard"  # a folder
 SCORES = "subnet_scores.csv"  # what supernet_eval makes of the run
@@ -41,6 +41,11 @@ SCORES = "subnet_scores.csv"  # what supernet_eval makes of the run
 LOCK = ".lock"
 HOLDER = ".lock.holder"
 PREVIOUS = "previous"
+
+
+def log_name(rank: object) -> str:
+    """The log of a rank."""
+    return LOG if rank == 0 else f"train.rank{rank}.log"
 
 
 def pool_name(size: object) -> str:
@@ -65,6 +70,7 @@ RUN_FILES = (
     REPORT_HTML,
     REPORT_IMAGES,
     LOG,
+    log_name("*"),
     TRACE,
     EVENTS,
     os.path.splitext(SCORES)[0] + ".*",

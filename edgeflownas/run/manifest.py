@@ -64,6 +64,8 @@ OPTIONAL = (
     "slurm_job",
     "resume_command",
     "unsupported_gpu_allowed",
+    "ranks",  # processes that trained
+    "throughput",  # of several ranks, in the last epoch
     "installed_source",  # version and digest of an installed package, which has no commit
 )
 DATASET_FIELDS = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}

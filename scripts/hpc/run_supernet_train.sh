@@ -13,13 +13,16 @@
 # 300 s before the time limit SLURM sends USR1 to this shell (B:); it is passed on to the trainer, which finishes its step,
 # commits and exits; then the job is requeued, starts again under its number, and resumes. To stop it for good, `scancel` it,
 # and once more if it comes back as pending.
+# Several GPUs: more tasks, each a rank with its GPUs, and a micro-batch that divides batch_size / ranks (docs/manual.md):
+#   sbatch --nodes=2 --ntasks-per-node=4 scripts/hpc/run_supernet_train.sh --micro_batch_size 4
+# srun starts the ranks. It needs a Horovod that was built with MPI, and on some clusters SLURM_MPI_TYPE=pmix.
 #SBATCH --job-name=edgeflownas
 #SBATCH --partition=gpu
 #SBATCH --nodes=1
-#SBATCH --ntasks=1
-#SBATCH --gres=gpu:1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-task=1
 #SBATCH --cpus-per-task=8
-#SBATCH --mem=32G
+#SBATCH --mem-per-cpu=4G
 #SBATCH --time=24:00:00
 #SBATCH --signal=B:USR1@300
 #SBATCH --requeue
@@ -48,6 +51,9 @@ if [ -n "${SEED:-}${SLURM_ARRAY_TASK_ID:-}" ]; then
     words+=(--seed "$seed")
 fi
 words+=(--experiment_name "$name")
+# The tasks of a SLURM job are the ranks of one run.
+ranks="${SLURM_NTASKS:-1}"
+if [ "$ranks" -gt 1 ]; then words+=(--distributed); fi
 check_only=
 if [ "${1:-}" = --check ]; then
     check_only=yes
@@ -57,20 +63,19 @@ fi
 # Signals go on to the program at work. (Ctrl-C reaches it by itself.) One that comes before it runs is kept for it.
 program=
 early=
-# shellcheck disable=SC2329 # the traps call it
 pass_on() {
     signalled=yes
     if [ -n "$program" ]; then kill -s "$1" "$program" 2>/dev/null || true; else early=$1; fi
 }
-trap 'pass_on USR1' USR1
-trap 'pass_on TERM' TERM
-trap 'signalled=yes' INT
+listen() {
+    trap 'pass_on USR1' USR1
+    trap 'pass_on TERM' TERM
+    trap 'signalled=yes' INT
+}
+listen
 
-# Shows a command as it can be typed, runs it, and leaves its exit code in `status`.
+# Runs a command and leaves its exit code in `status`.
 run() {
-    printf '$'
-    printf ' %q' "$@"
-    printf '\n'
     # In the background, because bash handles a signal only between commands or in `wait`.
     "$@" &
     program=$!
@@ -85,17 +90,55 @@ run() {
     program=
 }
 
+# 138 = stopped by USR1, 143 = by TERM: committed and ready to resume.
+stopped() { [ "$1" = 138 ] || [ "$1" = 143 ]; }
+
+# What srun starts: a rank. Its exit code goes to a file in folder $1, because srun makes one code of those of all ranks, of the
+# ones that it kills, too. A rank that has stopped as it should exits with 0, so that srun does not kill those that still commit.
+# shellcheck disable=SC2329 # srun's shell calls it
+as_rank() {
+    listen
+    run "${@:2}"
+    echo "$status" >"$1/$SLURM_PROCID"
+    if stopped "$status"; then status=0; fi
+    exit "$status"
+}
+
+# Shows a command as it can be typed and runs it, on every rank if there are several. Those have been stopped if each of them says
+# so; anything else is an error, whatever signal srun reports of ranks that it has killed.
+launch() {
+    printf '$'
+    printf ' %q' "$@"
+    printf '\n'
+    if [ "$ranks" -le 1 ]; then
+        run "$@"
+        return
+    fi
+    mkdir -p outputs
+    local codes count
+    codes="$(mktemp -d "$PWD/outputs/.ranks.XXXXXX")" # on a disk that all nodes see
+    run srun --kill-on-bad-exit=1 --ntasks="$ranks" ${SLURM_CPUS_PER_TASK:+"--cpus-per-task=$SLURM_CPUS_PER_TASK"} \
+        bash -c "program=; early=; $(declare -f pass_on listen run stopped as_rank); as_rank \"\$@\"" rank "$codes" "$@"
+    count="$(cat "$codes"/* 2>/dev/null | grep -cxE '138|143' || true)"
+    if [ "$count" = "$ranks" ]; then
+        status="$(cat "$codes/0")"
+    elif stopped "$status"; then
+        status=1
+    fi
+    rm -rf "$codes"
+}
+
 status=0
 case " $* " in
-*" --dry_run "* | *" --help "*) ;;
-*) run "$PYTHON" -m edgeflownas.doctor "${words[@]}" --resume_if_begun "$@" ;;
+*" --dry_run "* | *" --help "*) ranks=1 ;; # an answer that needs neither ranks nor the doctor
+*) launch "$PYTHON" -m edgeflownas.doctor "${words[@]}" --resume_if_begun "$@" ;;
 esac
 if [ "$status" = 0 ] && [ -z "$check_only" ]; then
-    run "$PYTHON" wrappers/run_supernet_train.py "${words[@]}" --resume_if_begun "$@"
+    launch "$PYTHON" wrappers/run_supernet_train.py "${words[@]}" --resume_if_begun "$@"
 fi
 
-# 138 = stopped by USR1, 143 = by TERM: committed and ready to resume. Anything else is an end or an error: no requeue.
-if [ "$status" = 138 ] || [ "$status" = 143 ]; then
+# Anything else is an end or an error: no requeue.
+if stopped "$status"; then
     if [ -n "${SLURM_JOB_ID:-}" ] && command -v scontrol >/dev/null; then
         echo "interrupted (exit code $status): requeueing job $SLURM_JOB_ID, which will resume $name"
         scontrol requeue "$SLURM_JOB_ID" || echo "the requeue failed: submit the same command again to resume $name"

@@ -9,6 +9,7 @@ import pytest
 from edgeflownas import config as configuration
 from edgeflownas import doctor, nvidia
 from edgeflownas.command_line import parse_train
+from edgeflownas.diagnosis import disk, stack
 from edgeflownas.errors import UserError
 
 
@@ -149,26 +150,26 @@ def test_the_trap_fails_and_nothing_is_computed_on_it(smi, examined, monkeypatch
     smi(A100)
     see(monkeypatch, "0")
     one = examined(runtime__gpu_device="0")
-    (found,) = findings(doctor._check_gpus(one, fake_tensorflow("1.15.5", True)))
+    (found,) = findings(stack._check_gpus(one, fake_tensorflow("1.15.5", True)))
     assert found[:2] == ("FAIL", "GPU") and "A100" in found[2] and "hangs" in found[2]
     assert findings(doctor.check_first_step(one)) == [("warn", "first step", "not tried, for the reason above")]
 
 
 def test_only_the_chosen_gpu_counts(smi, examined, monkeypatch):
     smi(A100 + V100)
-    monkeypatch.setattr(doctor, "_visible_gpu", lambda tf: doctor.Finding("ok", "GPU in TensorFlow", "V100"))
+    monkeypatch.setattr(stack, "_visible_gpu", lambda tf: doctor.Finding("ok", "GPU in TensorFlow", "V100"))
     tf, one = fake_tensorflow("1.15.5", True), examined(runtime__gpu_device="0")
     for devices, levels in (("1", ["ok", "ok"]), ("GPU-b2", ["ok", "ok"]), ("0,1", ["FAIL", "ok"]), ("-1", ["warn"])):
         see(monkeypatch, devices)
         one.gpu_is_safe = True
-        assert [level for level, _, _ in findings(doctor._check_gpus(one, tf))] == levels
+        assert [level for level, _, _ in findings(stack._check_gpus(one, tf))] == levels
     see(monkeypatch, "2")
-    assert findings(doctor._check_gpus(one, tf))[0][2].startswith("no number 2 among 2")
+    assert findings(stack._check_gpus(one, tf))[0][2].startswith("no number 2 among 2")
 
 
 def test_no_nvidia_gpu_at_all_is_a_warning(smi, examined, monkeypatch):
     see(monkeypatch, "0")
-    (found,) = findings(doctor._check_gpus(examined(runtime__gpu_device="0"), fake_tensorflow("1.15.5", True)))
+    (found,) = findings(stack._check_gpus(examined(runtime__gpu_device="0"), fake_tensorflow("1.15.5", True)))
     assert found == ("warn", "GPU", "no nvidia-smi, so no NVIDIA GPU")
 
 
@@ -178,7 +179,7 @@ def test_a_gpu_that_this_tensorflow_cannot_see_fails(smi, examined, monkeypatch)
     monkeypatch.setattr("edgeflownas.tfcompat.device_names", lambda: "CPU")
     for built, words in ((False, "built for CPUs"), (True, "none is visible")):
         tf = fake_tensorflow("1.15.5", built)
-        last = findings(doctor._check_gpus(examined(runtime__gpu_device="0"), tf))[-1]
+        last = findings(stack._check_gpus(examined(runtime__gpu_device="0"), tf))[-1]
         assert last[:2] == ("FAIL", "GPU in TensorFlow") and words in last[2]
 
 
@@ -217,7 +218,7 @@ def test_data(examined, tiny_data):
 @pytest.mark.parametrize("free, level", [(10**12, "ok"), (2 * 10**7, "FAIL")])
 def test_disk_space(examined, monkeypatch, free, level):
     usage = namedtuple("Usage", "free")
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(free))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(free))
     assert findings(doctor.check_space(examined()))[0][0] == level
 
 

@@ -79,14 +79,7 @@ GATE_3_STOPS = (
         "    if trainer.state.finished:\n        log.info(",
         "    if trainer.state.finished:\n        log.debug(",
     ),
-    (
-        "no-lock",
-        _ENTRY,
-        "G3.33",
-        "a run does not lock its folder",
-        "with StopSignals() as stop, RunLock(folder):",
-        "with StopSignals() as stop:",
-    ),
+    ("no-lock", _ENTRY, "G3.33", "a run does not lock its folder", "stack.enter_context(RunLock(folder))", "pass"),
     (
         "failure-unsaid",
         _ENTRY,

@@ -13,7 +13,7 @@ GATE_4 = (
         _TRAINER,
         "G4.1",
         "the run leaves no sample predictions",
-        "        self._save_samples(scores)\n",
+        "        self.records.samples(self.state, self.pool, scores, [sample.name for sample, _, _ in crops])\n",
         "",
     ),
     (

@@ -10,6 +10,7 @@ from typing import NamedTuple, Tuple
 from tests.faults.rows_1 import GATE_1
 from tests.faults.rows_2 import GATE_2
 from tests.faults.rows_3_cycles import GATE_3_CYCLES
+from tests.faults.rows_3_ranks import GATE_3_RANKS
 from tests.faults.rows_3_runs import GATE_3_RUNS
 from tests.faults.rows_3_settings import GATE_3_SETTINGS
 from tests.faults.rows_3_stops import GATE_3_STOPS
@@ -18,7 +19,7 @@ from tests.faults.rows_strangers_data import STRANGERS_DATA
 from tests.faults.rows_strangers_network import STRANGERS_NETWORK
 from tests.faults.rows_strangers_runs import STRANGERS_RUNS
 
-GATE_3 = GATE_3_CYCLES + GATE_3_SETTINGS + GATE_3_RUNS + GATE_3_STOPS
+GATE_3 = GATE_3_CYCLES + GATE_3_SETTINGS + GATE_3_RUNS + GATE_3_STOPS + GATE_3_RANKS
 COMPARISON = ", want "  # what a comparison of the gates says
 
 

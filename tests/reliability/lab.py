@@ -22,7 +22,7 @@ from edgeflownas.errors import run_cli
 from tests.reliability import tiny
 
 UNKNOWN_SOURCE = {"git_commit": "unknown", "git_dirty": None}
-GRAPH_PARTS = ("TrainPipeline", "evaluation_pipelines", "CycleGraph", "Scorer")
+GRAPH_PARTS = ("train_pipeline", "evaluation_pipelines", "CycleGraph", "Scorer")
 
 
 class Outcome(NamedTuple):

@@ -1,4 +1,5 @@
-"""`python -m tests.torture [--kills N] [--seed S]`: kills a training run over and over, then lets it live long."""
+"""`python -m tests.torture [--kills N] [--rank_kills N] [--seed S]`: kills a training run over and over, then one of
+two ranks, then lets a run live long."""
 
 import argparse
 import random
@@ -17,6 +18,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument(
         "--kills", type=int, default=100, metavar="N", help="SIGKILLs of a real process (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rank_kills",
+        type=int,
+        default=30,
+        metavar="N",
+        help="SIGKILLs of one of two ranks, where Horovod is installed (default: %(default)s)",
     )
     parser.add_argument(
         "--cycles",
@@ -44,11 +52,25 @@ def main(argv=None):
                 ),
                 flush=True,
             )
+        if arguments.rank_kills:
+            _kill_ranks(arguments.rank_kills, seed)
         if arguments.cycles:
             _live_long(arguments.cycles)
     except Failure as failure:
         raise UserError(f"torture, seed {seed}: {failure}")
     return 0
+
+
+def _kill_ranks(kills, seed):
+    from gates.clauses import NO_HOROVOD, SKIPS
+    from tests.torture.ranks import torture_ranks
+
+    if SKIPS:
+        print(f"no kills of ranks: {NO_HOROVOD}")
+        return
+    began, data = time.monotonic(), tiny.make_data(tempfile.mkdtemp(prefix="torture-ranks-data-"))
+    runs = torture_ranks(data, kills, seed, lambda line: print(line, flush=True))
+    print(f"{kills} kills of one of two ranks in {runs} runs, {time.monotonic() - began:.0f} s", flush=True)
 
 
 def _live_long(cycles):

@@ -176,7 +176,7 @@ def _one_run(server, folder, tally, kills, chance, longest):
     """From a fresh start to the end, killed up to a dozen times."""
     budget = min(kills - sum(tally.values()), chance.randint(5, 12))
     while True:
-        resume = ["--resume"] if _resumable(folder) else []
+        resume = ["--resume"] if resumable(folder) else []
         pid = server.start(folder, *resume)
         victim = Victim(pid, folder, chance.choice(AIMS), chance, longest) if budget > 0 else None
         code = server.wait()
@@ -190,7 +190,7 @@ def _one_run(server, folder, tally, kills, chance, longest):
         tally[where_it_fell(folder)] += 1
 
 
-def _resumable(folder):
+def resumable(folder):
     """Whether there is a checkpoint: before the first commit there is nothing to resume, and a fresh start is right."""
     try:
         CheckpointStore(os.path.join(folder, "checkpoints"), lambda line: None).newest_valid()

@@ -24,7 +24,7 @@ def main():
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     data = sys.argv[1]
     lab = Lab(data)
-    trainer_module.session_config = _plain(trainer_module.session_config)
+    trainer_module.session_config = plain(trainer_module.session_config)
     if trainer_module.tf.__version__.startswith("1."):
         _build(lab, data)
     for line in sys.stdin:
@@ -36,16 +36,16 @@ def main():
         _answer(status=os.waitpid(pid, 0)[1])
 
 
-def _plain(session_config):
+def plain(session_config):
     """Without TensorFlow's graph optimizer, which takes most of a short run's time."""
 
-    def plain(config):
-        made = session_config(config)
+    def without(*arguments):
+        made = session_config(*arguments)
         made.graph_options.rewrite_options.disable_meta_optimizer = True
         made.graph_options.optimizer_options.opt_level = -1
         return made
 
-    return plain
+    return without
 
 
 def _build(lab, data):

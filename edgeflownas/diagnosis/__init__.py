@@ -1,0 +1,1 @@
+"""What `python -m edgeflownas.doctor` looks at, by subject. Each check yields findings."""

@@ -1,0 +1,39 @@
+"""Where the time of an epoch went, and what that makes in samples per second, of all ranks and of each."""
+
+import dataclasses
+from typing import Any, Dict
+
+from edgeflownas.engine.exchange import Alone
+from edgeflownas.engine.run_state import RunState
+from edgeflownas.run.rows import TimingRow
+
+
+@dataclasses.dataclass
+class EpochClock:
+    """The time of the epoch at hand, in this process."""
+
+    cycles: int = 0
+    seconds: float = 0.0
+    input_seconds: float = 0.0  # of which the session waited for data
+    exchange_seconds: float = 0.0  # of which the process exchanged, and waited for the slowest rank
+
+    def row(self, state: RunState, eval_seconds: float) -> TimingRow:
+        rate, share = (self.cycles / self.seconds, self.input_seconds / self.seconds) if self.seconds else (0.0, 0.0)
+        return TimingRow(state.evaluations, state.step, self.seconds, eval_seconds, rate, share)
+
+    def throughput(self, exchange: Alone, batch_size: int) -> Dict[str, Any]:
+        """The epoch's figures as the manifest has them; every rank must call it.
+
+        A rank's own rate is that of its samples while it did not exchange: the slowest rank has the lowest.
+        """
+        rows = exchange.rows([self.seconds, self.exchange_seconds])
+        samples = self.cycles * batch_size
+        longest = max(rows[:, 0])
+        return {
+            "ranks": exchange.size,
+            "samples_per_second": samples / longest if longest else 0.0,
+            "samples_per_second_by_rank": [
+                samples / exchange.size / (seconds - waited) if seconds > waited else 0.0 for seconds, waited in rows
+            ],
+            "exchange_seconds": [float(waited) for waited in rows[:, 1]],
+        }
