@@ -14,12 +14,10 @@ import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-import yaml
-
 from edgeflownas.arguments import check_utf8
 from edgeflownas.errors import UserError, nearest
+from edgeflownas.yaml_file import read_yaml_file
 
-MAX_YAML_BYTES = 1 << 20
 _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -183,6 +181,7 @@ class RuntimeConfig:
         600.0,
         "seconds that a rank waits for the others before it ends itself, with the stack of every thread",
         above=0.0,
+        high=1e6,  # Python's timers go no further than some centuries
         first_version=600.0,
     )
     xla: bool = _opt(
@@ -369,33 +368,6 @@ def _build(values: Dict[str, Any]) -> Config:
             "slashes or a leading dot"
         )
     return config
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; here that is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def read_yaml_file(path: str) -> Any:
-    """What a YAML file holds; None if it is empty. UserError: unreadable, too large, not YAML, a key twice."""
-    try:
-        if os.path.getsize(path) > MAX_YAML_BYTES:
-            raise UserError(f"{path}: larger than {MAX_YAML_BYTES} bytes, not a configuration file")
-        with open(path, "rb") as handle:
-            return yaml.load(handle, Loader=_UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror or error}")
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
-        raise UserError(f"{path}: not valid YAML: {str(error)[:300]}")
 
 
 def _read_yaml(path: str) -> Dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from edgeflownas import config as configuration
+from edgeflownas import yaml_file
 from edgeflownas.config import KEYS, config_hash, diff, flat, from_dict, load, to_dict
 from edgeflownas.errors import UserError
 
@@ -148,8 +149,30 @@ def test_bad_yaml_is_one_line_with_the_nearest_key(tmp_path, text, said):
     assert said in error(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("train:\n  batch_size: 0x10\n", "'0x10' is no plain decimal number, YAML would read 16"),
+        ("train:\n  num_epochs: 1:30\n", "'1:30' is no plain decimal number, YAML would read 90"),
+        ("train:\n  lr: 1:30.5\n", "'1:30.5' is no plain decimal number, YAML would read 90.5"),
+        ("train:\n  num_epochs: 010\n", "'010' is no plain decimal number, YAML would read 8"),
+        ("train:\n  num_epochs: 1_000\n", "'1_000' is no plain decimal number, YAML would read 1000"),
+        ("network:\n  arch_code: 000022222\n", "quote a text"),
+    ],
+)
+def test_numbers_that_yaml_reads_otherwise_are_refused(tmp_path, text, said):
+    assert said in error(tmp_path, text)
+
+
+@pytest.mark.parametrize("text, want", [("0.5", 0.5), ("5.0e-4", 5e-4), ("+1.", 1.0), ("2", 2.0), ("1.0E+2", 100.0)])
+def test_plain_numbers_are_read(tmp_path, text, want):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"train:\n  lr: {text}\n")
+    assert configuration.load(str(path))[0].train.lr == want
+
+
 def test_huge_recursive_and_exploding_yaml(tmp_path):
-    assert "larger than" in error(tmp_path, "#" * (configuration.MAX_YAML_BYTES + 1))
+    assert "larger than" in error(tmp_path, "#" * (yaml_file.MAX_YAML_BYTES + 1))
     assert "not valid YAML" in error(tmp_path, "[" * 1500)
     error(tmp_path, "train: &a {lr: *a}")
     bomb = "a0: &a0 [x, x]\n" + "".join("a{0}: &a{0} [*a{1}, *a{1}]\n".format(i, i - 1) for i in range(1, 60))

@@ -8,7 +8,7 @@ the first version began keeps its header.
 
 import json
 import os
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
 
 import filelock
 import numpy as np
@@ -40,6 +40,7 @@ class ScoreTable:
             raise UserError(f"--output {path}: expected a name that ends in .csv")
         self.path, self.sidecar, self.plot, self._samples = path, stem + ".json", stem + ".png", stem + ".epe"
         self.rows: List[ScoreRow] = []
+        self._codes: Set[str] = set()  # of the rows
         self._space, self._columns = space, columns(ScoreRow)
         self._belongs_to = json.loads(json.dumps(belongs_to))
         folder, name = os.path.split(path)
@@ -65,7 +66,7 @@ class ScoreTable:
         self._lock.release()
 
     def __contains__(self, arch_code: str) -> bool:
-        return any(row.arch_code == arch_code for row in self.rows)
+        return arch_code in self._codes
 
     def add(self, results: Sequence[Any]) -> None:
         """Adds results (fields as `ScoreRow`, but no rank or space, and `epe_samples` [samples]) and writes the table
@@ -81,6 +82,7 @@ class ScoreTable:
         order = sorted(range(len(rows)), key=lambda i: rows[i].epe)
         rank = {i: position for position, i in enumerate(order, 1)}
         self.rows = [row._replace(rank=rank[i]) for i, row in enumerate(rows)]
+        self._codes.update(row.arch_code for row in rows)
         atomic_write_text(self.path, "".join(self._lines()))
 
     def ranked(self) -> List[ScoreRow]:
@@ -125,6 +127,7 @@ class ScoreTable:
         if other:
             raise UserError(f"{self.path}: damaged: codes of the search space {other[0]}, not {self._space.label}")
         self.rows, self._columns = rows, table.header
+        self._codes = {row.arch_code for row in rows}
         self._check_samples()
 
     def _check_samples(self) -> None:

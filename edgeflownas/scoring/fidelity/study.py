@@ -18,11 +18,12 @@ import difflib
 from typing import Any, Dict, List, Tuple, Union
 
 from edgeflownas import config as configuration
-from edgeflownas.config import Config, read_yaml_file
+from edgeflownas.config import Config
 from edgeflownas.errors import UserError
 from edgeflownas.nas.arch_codec import space_of, to_digits
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import SearchSpace
+from edgeflownas.yaml_file import read_yaml_file
 
 POOL = "pool"
 MIN_CODES = 3
