@@ -106,7 +106,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
                 manifest = Manifest.create(folder, initial_weights=weights, **fields, **invocation)
             if resumed is not None:
                 manifest.resumed(invocation, global_step=trainer.state.step, changed=changed)
-                manifest.update(**fields)
+                manifest.update(**fields, ranks=exchange.size)
         return _run(trainer, manifest, stop)
 
 
