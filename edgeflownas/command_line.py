@@ -1,6 +1,7 @@
 """The command line of the trainer: every flag, its help, and the configuration it gives. Imports nothing heavy."""
 
 import argparse
+import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from edgeflownas import config as configuration
@@ -178,7 +179,7 @@ def read_run_flags(arguments: argparse.Namespace) -> Tuple[Config, Dict[str, str
     resume, resume_from = arguments.resume, None
     if arguments.load_checkpoint:
         other = arguments.resume_experiment_name
-        if other is None or other == config.runtime.experiment_name:
+        if other is None or _is_this_experiment(other, config):
             resume = True
         else:
             resume_from = other
@@ -211,6 +212,12 @@ def read_run_flags(arguments: argparse.Namespace) -> Tuple[Config, Dict[str, str
             arguments.resume_if_begun,
         ),
     )
+
+
+def _is_this_experiment(name: str, config: Config) -> bool:
+    """Whether a name is this experiment's, also when spelled otherwise (a slash at the end) or through a link."""
+    folders = [os.path.join(config.runtime.output_dir, one) for one in (name, config.runtime.experiment_name)]
+    return os.path.realpath(folders[0]) == os.path.realpath(folders[1])
 
 
 def describe(config: Config, origins: Dict[str, str]) -> str:

@@ -18,7 +18,7 @@ from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.search_space import require_same_space
 from edgeflownas.run.checkpoint import has_checkpoint
 from edgeflownas.run.folder import CHECKPOINTS, REPORT, run_folder
-from edgeflownas.run.manifest import FAILED, INTERRUPTED, RUNNING
+from edgeflownas.run.manifest import FAILED, RUNNING
 from edgeflownas.run.run_log import log_to, log_to_terminal, only_errors_on_terminal
 
 if TYPE_CHECKING:  # these import TensorFlow, or are not needed before it is
@@ -79,29 +79,34 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
         gates = _check_gates(trainer, resumed and resumed[1], request)
         stop.agree(exchange.rows([stop.here])[:, 0])
         stop.check()
-        if first and not request.resume:
-            moved = archive_previous(folder)
+        if resumed is None:
+            moved = archive_previous(folder) if first else None
             if moved:
                 print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
-        exchange.meet()  # before it, what stands in the folder may be another run's
-        exchange.log_faults_to(log_to(folder, exchange.rank, early))
-        device, manifest = _device(config), None
-        if first:
-            fields = _manifest_fields(config, origins, index, trainer, command, dict(gates, unsigned=request.unsigned))
-            fields.update(device=device, unsupported_gpu_allowed=request.allow_unsupported_gpu)
-            fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
-        if resumed is None:
-            if first:
-                manifest = Manifest.create(folder, initial_weights=weights_from and weights_from.path, **fields)
             trainer.start(weights_from)
         else:
-            trainer.resume(resumed[0], resumed[1])
-            if first:
-                manifest = Manifest.open(folder) if Manifest.exists(folder) else Manifest.create(folder, **fields)
-                manifest.resumed(
-                    global_step=trainer.state.step, changed=changed, command=command, gates=fields["gates"]
-                )
-                manifest.update(**fields)
+            trainer.resume(*resumed)  # ahead of the log and the manifest: it may still refuse
+        exchange.meet()  # before it, what stands in the folder may be another run's
+        exchange.log_faults_to(log_to(folder, exchange.rank, early))
+        invocation = {
+            "command": command,
+            "device": _device(config),
+            "gates": dict(gates, unsigned=request.unsigned),
+            "unsupported_gpu_allowed": request.allow_unsupported_gpu,
+            "ranks": exchange.size,
+        }
+        manifest = None
+        if first:
+            fields = _manifest_fields(config, origins, index, trainer)
+            fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
+            if resumed is not None and Manifest.exists(folder):
+                manifest = Manifest.open(folder)
+            else:
+                weights = weights_from and weights_from.path
+                manifest = Manifest.create(folder, initial_weights=weights, **fields, **invocation)
+            if resumed is not None:
+                manifest.resumed(invocation, global_step=trainer.state.step, changed=changed)
+                manifest.update(**fields, ranks=exchange.size)
         return _run(trainer, manifest, stop)
 
 
@@ -130,21 +135,16 @@ def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals"
     try:
         status = trainer.run(stop, tell)
         together = True
-    except KeyboardInterrupt:
-        status = INTERRUPTED
-        log.warning("stopped at once; %s", trainer.way_back)
+    except KeyboardInterrupt:  # nothing was committed, so the files are those of a run that died
+        fields = {"error": f"stopped at once; {trainer.way_back}"}
+        log.warning("%s", fields["error"])
         return 130
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(
-            f"out of memory: {str(error).splitlines()[0]}; use --micro_batch_size, a smaller --batch_size or "
-            "--cycle_mode sequential"
-        )
-    except UserError as error:
-        if isinstance(error, PeerLost):
-            error = PeerLost(f"{error}; {trainer.way_back}")
-        fields, together = {"error": str(error)}, isinstance(error, RunFailed)
-        log.debug("failed: %s", error)  # to train.log; the terminal gets it as the one line of the exit
-        raise error
+    except (UserError, tf.errors.ResourceExhaustedError) as error:
+        said = error if isinstance(error, UserError) else _out_of_memory(error)
+        said = PeerLost(f"{said}; {trainer.way_back}") if isinstance(said, PeerLost) else said
+        fields, together = {"error": str(said)}, isinstance(said, RunFailed)
+        log.debug("failed: %s", said)  # to train.log; the terminal gets it as the one line of the exit
+        raise said
     finally:
         tell(status, **fields)
         if together:  # a launcher that sees one of them end must not stop rank 0 in its report
@@ -160,6 +160,13 @@ def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals"
         os.path.join(trainer.folder, REPORT),
     )
     return 0
+
+
+def _out_of_memory(error: Exception) -> UserError:
+    return UserError(
+        f"out of memory: {str(error).splitlines()[0]}; use --micro_batch_size, a smaller --batch_size or "
+        "--cycle_mode sequential"
+    )
 
 
 def _report(folder: str) -> None:
@@ -313,9 +320,7 @@ def _resume_command(config_path: str, request: Request) -> str:
     return "cd {} && {}".format(shlex.quote(os.getcwd()), " ".join(shlex.quote(word) for word in words))
 
 
-def _manifest_fields(
-    config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer", command: str, gates: Dict[str, Any]
-) -> Dict[str, Any]:
+def _manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer") -> Dict[str, Any]:
     from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 
@@ -344,15 +349,12 @@ def _manifest_fields(
             "source": index.source,
             "base_path": os.path.abspath(config.data.base_path),
         },
-        "ranks": trainer.exchange.size,
         "parameter_count": trainer.graph.net.variables.parameter_count,
         "search_space": trainer.space.as_record(),
         "num_epochs": train.num_epochs,
         "steps_per_epoch": trainer.steps_per_epoch,
         "total_steps": trainer.state.total_steps,
         **trainer.state.standing(),
-        "gates": gates,
-        "command": command,
     }
 
 

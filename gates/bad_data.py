@@ -22,16 +22,16 @@ class Case(NamedTuple):
     says: Tuple[str, ...] = ("expected", "found")
 
 
-def _file(data: dataset.DataSet, suffix: str) -> Path:
-    """A file of the second training sample."""
-    return data.folder / (data.train[1] + suffix)
+def _file(data: dataset.DataSet, suffix: str, split: str = "train") -> Path:
+    """A file of the second sample of a split."""
+    return data.folder / (getattr(data, split)[1] + suffix)
 
 
-def _with(suffix: str, change: Callable[[bytes], bytes]) -> Callable[[dataset.DataSet], Any]:
+def _with(suffix: str, change: Callable[[bytes], bytes], split: str = "train") -> Callable[[dataset.DataSet], Any]:
     """Changes the bytes of one of its files."""
 
     def spoil(data: dataset.DataSet) -> None:
-        path = _file(data, suffix)
+        path = _file(data, suffix, split)
         path.write_bytes(change(path.read_bytes()))
 
     return spoil
@@ -100,6 +100,7 @@ INSIDE = (
     Case("NaN in the flow", FLOW, _with(FLOW, _value(float("nan")))),
     Case("infinity in the flow", FLOW, _with(FLOW, _value(float("-inf")))),
     Case("flow beyond 1e9", FLOW, _with(FLOW, _value(1.5e9))),
+    Case("validation PNG with a flipped bit", PNG_1, _with(PNG_1, _flip, "val")),
 )
 
 

@@ -109,6 +109,8 @@ GATE_1 = _gate(
     ("15", "the baseline code is EdgeFlowNet-bilinear as published", "DESIGN 4"),
     ("16", "the flags of the single-model trainer's command mean here what they mean there", "spec/02 10"),
     ("17", "--help and --dry_run take less than two seconds of processor time", "DESIGN 13"),
+    ("18", "--help says that batch norm sees the piece of a batch that is cut by --micro_batch_size", "DESIGN 5"),
+    ("19", "a user's error is one line without a traceback; --traceback shows it", "DESIGN 13"),
 )
 
 GATE_2 = _gate(
@@ -134,6 +136,8 @@ GATE_2 = _gate(
     ("14", "the fair_sampler command passes and writes its check file", "spec/04 4, command 2"),
     ("15", "first weights are Glorot-uniform, each kernel for itself, the same for the same seed only", "DESIGN 6"),
     ("16", "each named search space has the blocks, options and variables of the design", "DESIGN 4"),
+    ("16b", "each named space computes what a plainly written network computes, alone and in a cycle", "DESIGN 4"),
+    ("17", "a block that the network never visits, or a visit without a block, is refused by name", "DESIGN 4"),
 )
 
 GATE_3 = _gate(
@@ -143,6 +147,7 @@ GATE_3 = _gate(
         "the debug trace shows forward and backward x3 (v1; once per path) and one optimizer step in every cycle",
         "spec/04 5(1)",
     ),
+    ("1b", "step t trains cycle t of arch_seed", "DESIGN 5"),
     ("2", "Adam's beta powers count exactly the cycles run", "spec/04 5(1)"),
     ("3", "the applied gradient is the mean of the single-path gradients", "spec/02 6(5)"),
     ("4", "the paths of a cycle see the same batch, which the data files prove", "spec/02 6(3)"),
@@ -160,6 +165,7 @@ GATE_3 = _gate(
     ("13a", "the pool is 12 distinct codes that use every option of every block equally often", "spec/02 3(17)"),
     ("13b", "the pool is the same in every epoch and is reused by a resume", "spec/02 3(10)"),
     ("13c", "no two blocks are confounded in the pool", "DESIGN 10"),
+    ("13d", "a resume scores the pool that the run has stored, whatever arch_seed would give", "DESIGN 10"),
     (
         "14",
         "early stopping triggers on simulated curves exactly when 15 evaluations did not improve by more than 0.002",
@@ -213,11 +219,20 @@ GATE_3 = _gate(
     ("37c", "supernet_eval --checkpoint last gives the pool the scores of the last evaluation", "DESIGN 10"),
     ("38", "the zero-flow EPE is the mean length of the flow, and a supernet near it is warned of", "DESIGN 7"),
     ("39", "moving averages keep nine tenths, one update per cycle", "DESIGN 6"),
-    ("40a", "two processes compute the bits of one with the same micro-batches, and its rows", "DESIGN 16"),
-    ("40b", "a process is fed its part of every batch, which the data files prove", "DESIGN 16"),
-    ("40c", "when a process dies, the other ends with one line and the last commit is good", "DESIGN 16"),
-    ("40d", "processes that differ are refused before the first step, the difference named", "DESIGN 16"),
-    ("40e", "a process that stalls is given up after runtime.exchange_timeout, with every stack", "DESIGN 16"),
+    ("40", "EPE is kept per sample, of the last and the best evaluation, as NumPy computes it", "DESIGN 10"),
+    ("41a", "every file that holds codes or weights names its search space by name and digest", "DESIGN 4"),
+    ("41b", "codes and weights of another space are refused, both named, and nothing is written", "DESIGN 4"),
+    ("42a", "a checkpoint holds variables, moments and counters only; the last two and the best are kept", "DESIGN 11"),
+    ("42b", "an epoch is committed before its evaluation: a kill there costs the evaluation only", "DESIGN 11"),
+    ("42c", "TensorBoard has each step once after a resume", "DESIGN 11"),
+    ("43", "a folder named like a pattern trains, resumes and is scored like any other", "DESIGN 11"),
+    ("44", "--allow_changed lets the keys it names change, and the manifest records them", "DESIGN 11"),
+    ("45", "a synthetic set is FC2's format, exact off occlusions, the same bytes for the same seed", "DESIGN 9"),
+    ("46a", "two processes compute the bits of one with the same micro-batches, and its rows", "DESIGN 16"),
+    ("46b", "a process is fed its part of every batch, which the data files prove", "DESIGN 16"),
+    ("46c", "when a process dies, the other ends with one line and the last commit is good", "DESIGN 16"),
+    ("46d", "processes that differ are refused before the first step, the difference named", "DESIGN 16"),
+    ("46e", "a process that stalls is given up after runtime.exchange_timeout, with every stack", "DESIGN 16"),
 )
 
 GATE_4 = _gate(
@@ -251,6 +266,7 @@ GATE_4 = _gate(
     ("10a", "a long run without a valid gate 3 is refused in one line that gives the command to run", "spec/04 7(3)"),
     ("10b", "--unsigned overrides the refusal, and the manifest records the state of every gate", "spec/04 7(3)"),
     ("10c", "the rule for long runs counts from the first step, however a run is divided", "DESIGN 14"),
+    ("10d", "a long run needs the sign-off of its own search space", "DESIGN 14"),
     ("11a", "every file of package, gates and configurations is signed", "DESIGN 14"),
     ("11b", "the records are a chain: an edit, a gap or a later signature breaks what follows", "DESIGN 14"),
     ("11c", "a gate is blocked, and not run, before the one ahead of it passes", "spec/04 1"),
@@ -261,7 +277,7 @@ GATE_4 = _gate(
 # Clauses that may be skipped, with the reason; checked both ways. A machine without a GPU needs none: it runs on the
 # CPU. Where Horovod is installed, nothing is skipped.
 NO_HOROVOD = "Horovod is not installed; scripts/build_horovod.sh builds it"
-TWO_PROCESSES = ("G3.40a", "G3.40b", "G3.40c", "G3.40d", "G3.40e")
+TWO_PROCESSES = ("G3.46a", "G3.46b", "G3.46c", "G3.46d", "G3.46e")
 SKIPS: Dict[str, str] = {} if importlib.util.find_spec("horovod") else dict.fromkeys(TWO_PROCESSES, NO_HOROVOD)
 
 TABLE = Table(GATE_1 + GATE_2 + GATE_3 + GATE_4, SKIPS)

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from gates.asserts import assert_equal, assert_true
+from gates.asserts import assert_contains, assert_equal, assert_true
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 1500  # seconds; a command that hangs is a failure
 
 
 class Done(NamedTuple):
@@ -48,7 +49,7 @@ def run_all(commands: Sequence[str], folder: Path, environment: Optional[Dict[st
                 universal_newlines=True,
             )
         )
-    outputs = [child.communicate() for child in children]
+    outputs = [child.communicate(timeout=LONGEST) for child in children]
     return [Done(command, child.returncode, *output) for command, child, output in zip(commands, children, outputs)]
 
 
@@ -87,3 +88,14 @@ def assert_refused(done: Done, *phrases: str) -> None:
         assert_true(
             what="the refusal", ok=phrase in lines[0], got=lines[0], want=f"the words {phrase!r}", command=done.command
         )
+
+
+def assert_last_line_refuses(done: Done, *phrases: str) -> None:
+    """Exit code 2 and, after what a run says when it starts, a last line of stderr that begins with `error: ` and holds
+    the phrases."""
+    __tracebackhide__ = True
+    assert_equal(what="exit code", got=done.code, want=2, command=done.command[-80:], stderr=done.err[-300:])
+    line = (done.err.strip().splitlines() or [""])[-1]
+    assert_true(what="stderr", ok=line.startswith("error: "), got=line, want="a line that begins with `error: `")
+    for phrase in phrases:
+        assert_contains(what="the refusal", got=line, want=phrase)

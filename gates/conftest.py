@@ -82,6 +82,8 @@ variants = _shared("variants", "make_variants", "data")
 changed = _shared("changed", "make_changed")
 odd_ends = _shared("odd_ends", "make_odd_ends", "data", "whole")
 scores = _shared("scores", "make_scores", "whole")
+evaluating = _shared("evaluating", "make_evaluating", "data")
+folders = _shared("folders", "make_folders", "data", "whole", "variants")
 commands = _shared("commands", "make_three_commands")
 bad_starts = _shared("bad_starts", "make_starts", "data", module="bad_data")
 bad_lists = _shared("bad_lists", "make_lists", "data", module="bad_data")
@@ -145,6 +147,7 @@ def long_run(tmp_path_factory):
 
 
 long_rule = _shared("long_rule", "make_long_rule", module="gate4_runs")
+other_space = _shared("other_space", "make_other_space", module="gate4_runs")
 
 
 @pytest.fixture

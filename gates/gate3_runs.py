@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -100,6 +101,11 @@ def make_variants(folder: Path, data: Path) -> None:
         "sequential": (f"--cycle_mode sequential --max_steps {MID_EPOCH_STEP}", {}),
         "pieces": ("--micro_batch_size 1 --cycle_mode sequential --max_steps 3", {"train.batch_size": 3}),
         "alone": (f"--arch_code {only} --eval_pool_size 1 --max_steps {MID_EPOCH_STEP}", {}),
+        "hundred": (
+            f"--arch_code {only} --eval_pool_size 1 --eval_num_samples 1 --bn_recal_batches 1 --fast_mode "
+            "--max_steps 101 --unsigned",
+            {"train.num_epochs": 30, "runtime.debug_trace": "false"},
+        ),
     }
     commands = [
         f"{_train(data, **settings)} --output_dir {name} {words}" for name, (words, settings) in variants.items()
@@ -172,6 +178,60 @@ def make_scores(folder: Path, whole: Path) -> None:
             f"{command} --codes_file codes.txt --output file.csv --checkpoint last",
             f"{command} --random 3 --random_seed 1 --output random.csv --checkpoint last",
             f"{command} --random 3 --random_seed 2 --output other.csv --checkpoint last --bn_recal_batches 3",
+        ],
+    )
+
+
+def make_evaluating(folder: Path, data: Path) -> None:
+    """Is killed as soon as the second epoch is committed, during its evaluation; goes on to that epoch's end."""
+    command = f"{runs.small_train(data)} --deterministic --max_epochs 2"
+
+    def committed() -> bool:
+        found = runs.generations(folder / RUN)
+        return bool(found) and found[-1][0]["step"] == 2 * runs.STEPS_PER_EPOCH
+
+    runs.logged_until(folder, command, committed, signal.SIGKILL)
+    runs.snapshot(folder / RUN, folder / "killed")
+    runs.logged(folder, command + " --resume")
+
+
+PATTERN = "sweep [lr=1e-3]"  # a run folder's name that is a pattern to whoever takes it for one
+FOREIGN = ("resumed", "loaded", "edited")
+FOREIGN_POOL = "foreign_pool"  # a run whose pool is not the one that its arch_seed gives
+
+
+def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
+    """Copies of the uninterrupted run that are to be gone on with, loaded or read as another space's, or that have
+    another pool; a run in a folder named like a pattern; a resume that is allowed to change a key, and one that changes
+    two; two synthetic sets of one seed and one of another."""
+    for name in FOREIGN:
+        runs.snapshot(whole, folder / name)
+    runs.snapshot(variants / "first", folder / FOREIGN_POOL)
+    shutil.copy(str(variants / "arch_seed" / "eval_pool_12.json"), str(folder / FOREIGN_POOL / "eval_pool_12.json"))
+    pool = folder / "edited" / "eval_pool_12.json"
+    pool.write_text(pool.read_text().replace(spaces.chosen().digest, "0" * 64))
+    there = {"network__space": next(name for name in spaces.SPACES if name != spaces.chosen().name)}
+    code = "".join(map(str, spaces.chosen().fair_codes()[0]))
+    alone = f"{_train(data)} --arch_code {code} --eval_pool_size 1"  # quickly built
+    in_pattern = f"--output_dir {shlex.quote(PATTERN)}"
+    synthetic = "python -m edgeflownas.data.synthetic --train 3 --test 2 --height 96 --width 128"
+    runs.batch(
+        folder,
+        [
+            f"{_train(data, **there)} --resume --output_dir resumed",
+            f"{_train(data, **there)} --output_dir . --experiment_name child --load_checkpoint "
+            "--resume_experiment_name loaded",
+            f"{_train(data)} --resume --output_dir edited",
+            f"{_train(data, **STANDSTILL)} --resume --output_dir {FOREIGN_POOL} --max_epochs 2",
+            f"{alone} {in_pattern} --max_steps 2",
+            f"{alone} {in_pattern} --max_steps 3 --resume",
+            f"{runs.EVALUATE} {in_pattern} --deterministic --eval_only --codes {code}",
+            f"{alone} --output_dir allowed --max_steps 2",
+            f"{alone} --output_dir allowed --max_steps 3 --resume --wd 0.5 --grad_clip 3 --allow_changed train.wd",
+            f"{alone} --output_dir allowed --max_steps 3 --resume --wd 0.5 --allow_changed train.wd",
+            f"{synthetic} --seed 3 --out one",
+            f"{synthetic} --seed 3 --out same --workers 1",
+            f"{synthetic} --seed 4 --out other",
         ],
     )
 

@@ -1,10 +1,11 @@
 """The runs of gate 4: the smoke run at full size, and a small long run, refused and then started with --unsigned."""
 
+import contextlib
 import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from edgeflownas import signoff
 from edgeflownas.data.synthetic import make_dataset
@@ -67,13 +68,13 @@ def write_record(
     signoff.write_record(gate, root, outcome, list(clauses), environment, files, space)
 
 
-def _present_records(folder: Path) -> None:
-    """Gate records for the present source: gate 1 passed, gate 2 failed, gate 3 and 4 never run."""
+@contextlib.contextmanager
+def _records_in(folder: Path) -> Iterator[None]:
+    """Records are written to and read from `folder` meanwhile."""
     before = os.environ.get(signoff.RECORDS_VARIABLE)
     os.environ[signoff.RECORDS_VARIABLE] = str(folder)
     try:
-        write_record(1, "passed")
-        write_record(2, "failed")
+        yield
     finally:
         os.environ.pop(signoff.RECORDS_VARIABLE)
         if before is not None:
@@ -83,7 +84,9 @@ def _present_records(folder: Path) -> None:
 def make_long_run(folder: Path) -> None:
     """Refused first; then the same with --unsigned."""
     data, source = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder, signoff.source_files(ROOT)
-    _present_records(folder / "records")
+    with _records_in(folder / "records"):  # gates 3 and 4 were never run
+        write_record(1, "passed")
+        write_record(2, "failed")
     environment = {signoff.RECORDS_VARIABLE: str(folder / "records")}
     command = runs.small_train(data) + " --gpu_device -1"  # else a line says that there is no GPU
     runs.logged(folder, command, environment)
@@ -100,3 +103,15 @@ def make_long_rule(folder: Path) -> None:
     command = f"{runs.small_train(data)} --arch_code {one} --eval_pool_size 1"
     commands = [f"{command} {words}" for words, _ in LONG_RULE]
     runs.batch(folder, commands, {signoff.RECORDS_VARIABLE: str(folder / "records")})
+
+
+def make_other_space(folder: Path) -> None:
+    """A long run on another space than the one whose gates are signed."""
+    data = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder
+    other = next(space for space in spaces.SPACES.values() if space.name != spaces.chosen().name)
+    one = "".join(map(str, other.baseline))
+    with _records_in(folder / "records"):
+        for gate in (1, 2, 3):
+            write_record(gate, "passed")
+    command = f"{runs.small_train(data, network__space=other.name)} --arch_code {one} --eval_pool_size 1"
+    runs.logged(folder, command, {signoff.RECORDS_VARIABLE: str(folder / "records")})

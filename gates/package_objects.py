@@ -79,6 +79,17 @@ class Subnets:
         feed = {self._images[size]: pixels, self.code: [code]}
         return [paths[0] for paths in self.session.run(self._outputs[size], feed)]
 
+    def run_fused(self, codes: np.ndarray, pixels: np.ndarray) -> List[List[np.ndarray]]:
+        """The three outputs, each a list of one array per path, of the codes of a fair cycle in one run."""
+        from edgeflownas.network.layers import BatchStatistics
+        from edgeflownas.network.routing import FairPaths
+        from edgeflownas.tfcompat import tf
+
+        with self.session.graph.as_default():
+            route = FairPaths(tf.constant(codes), package_space())
+            scaled = tf.constant(pixels.astype(np.float32) / 127.5 - 1)
+            return self.session.run(self.net.forward(scaled, route, BatchStatistics(self.net.variables)))
+
     def weights(self) -> Dict[str, np.ndarray]:
         """{name: array} of every trained variable."""
         return self.session.run(dict(self.net.variables.trained))
@@ -109,6 +120,21 @@ def variables_of(space: str, init_channels: int) -> Tuple[List[Any], List[Tuple[
     with tf.Graph().as_default():
         SupernetGraph(init_channels, named)
         return blocks, sorted((made.op.name, tuple(made.shape.as_list())) for made in tf.global_variables())
+
+
+def refusal_of_a_space(change: Any) -> str:
+    """What building the network on `change(the space's blocks)` is refused with; "" if it is built."""
+    from edgeflownas.errors import UserError
+    from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
+    from edgeflownas.tfcompat import tf
+
+    space = package_space()
+    with tf.Graph().as_default():
+        try:
+            SupernetGraph(2, space._replace(blocks=tuple(change(list(space.blocks)))))
+        except UserError as error:
+            return str(error)
+    return ""
 
 
 # ---- single cycles

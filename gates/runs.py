@@ -94,6 +94,12 @@ def ends(folder: Path) -> List[Done]:
     return [Done(**json.loads(line)) for line in (folder / "commands.jsonl").read_text().splitlines()]
 
 
+def end_of(folder: Path, output: str, number: int = 0) -> Done:
+    """How the command number `number` with this output folder ended."""
+    words = f"--output_dir {shlex.quote(output)}"
+    return [done for done in ends(folder) if f"{words} " in done.command + " "][number]
+
+
 def logged_until(
     folder: Path, command: str, ready: Callable[[], bool], signal: int, meanwhile: Optional[Callable[[], None]] = None
 ) -> None:

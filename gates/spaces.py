@@ -41,13 +41,15 @@ class Block(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Blocks in the order of an architecture code; `sequence` is the SHA-256 of cycles 0..299 of seed 42."""
+    """Blocks in the order of an architecture code; `sequence` is the SHA-256 of cycles 0..299 of seed 42, `digest` the
+    one by which files name the space."""
 
     name: str
     blocks: Tuple[Block, ...]
     baseline: Tuple[int, ...]
     parameters: int  # trained scalars at 32 channels
     sequence: str
+    digest: str
 
     @property
     def names(self) -> List[str]:
@@ -106,6 +108,7 @@ V1 = Space(
     (0, 0, 0, 0, 0, 1, 0, 0, 0),
     12122016,
     "59168872541a2c9e636d7d075fde6009f3e42a0a6cc4b86a863235ecb556fe18",
+    "a2918d5c18716a45e4bc8affc02074b129ce2ed6abe3c05d1ed16144b14019f5",
 )
 V2 = Space(
     "edgeflownet_v2",
@@ -116,6 +119,7 @@ V2 = Space(
     (0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1),  # no published network: E0 7x7, E1 5x5, Deep1, heads 5x5
     12055008,
     "dc0effc2bfce3b76446d1fe6d9856032eb38483d1c13335b631c09a1a4bbd376",
+    "440015a7c3e8e8365fed775dd61330c516b6109eace88b3b59fca92d90bef7b7",
 )
 SPACES = {space.name: space for space in (V1, V2)}
 

@@ -308,3 +308,22 @@ def test_help_and_dry_run_answer_in_two_seconds(tmp_path):
         before = children_seconds()
         assert_succeeded(run(f"{TRAIN} {words}", tmp_path))
         assert_le(what="processor time", got=children_seconds() - before, want=2.0, unit="s", words=words)
+
+
+@clause("G1.18")
+def test_help_says_what_batch_norm_sees_of_a_cut_batch(tmp_path):
+    done = run(f"{TRAIN} --help", workplace(tmp_path))
+    assert_succeeded(done)
+    words = " ".join(done.out.split("--micro_batch_size N")[-1].split("(default")[0].split())
+    for phrase in ("BN", "sees the piece", "not the batch"):
+        assert_contains(what="help of --micro_batch_size", got=words, want=phrase)
+
+
+@clause("G1.19")
+def test_traceback_shows_what_an_error_is_hidden_behind(tmp_path):
+    workplace(tmp_path)
+    wrong = f"{TRAIN} --config {CONFIG} --dry_run --batch_size 0"
+    assert_refused(run(wrong, tmp_path), "batch_size")
+    shown = run(f"{wrong} --traceback", tmp_path)
+    assert_true(what="exit code with --traceback", ok=shown.code, got=shown.code, want="not 0")
+    assert_contains(what="stderr with --traceback", got=shown.err, want="Traceback (most recent call last)")

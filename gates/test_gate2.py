@@ -11,7 +11,14 @@ from edgeflownas.nas import fair_sampler
 from gates import chi_square, oracles, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
 from gates.commands import assert_succeeded, run
-from gates.package_objects import Subnets, images, package_space, variables_of, variables_with_code_built_in
+from gates.package_objects import (
+    Subnets,
+    images,
+    package_space,
+    refusal_of_a_space,
+    variables_of,
+    variables_with_code_built_in,
+)
 from gates.weights import assert_glorot
 
 SPACE = spaces.chosen()
@@ -152,10 +159,11 @@ def test_parameter_count(full):
     assert_equal(what="parameter_count", got=full.net.variables.parameter_count, want=want)
 
 
-def assert_numpy_s(subnets, code, pixels):
-    """The three outputs of `code` are those of `gates/oracles.py`, NumPy in float64."""
+def assert_numpy_s(subnets, code, pixels, outputs=None):
+    """The three outputs of `code` (run alone, if they are not given) are those of `gates/oracles.py`, NumPy in
+    float64."""
     __tracebackhide__ = True
-    outputs = subnets.run(code, pixels)
+    outputs = outputs or subnets.run(code, pixels)
     for scale, want in enumerate(oracles.Network(subnets.weights(), code).forward(pixels)):
         atol = FLOAT32 * np.abs(want).max()
         assert_close(what=f"output {scale}", got=outputs[scale], want=want, atol=atol, unit="px", code=code)
@@ -342,3 +350,29 @@ def test_each_named_space_is_the_design_s():
         want = sorted((variable, shape) for variable, shape in spaces.expected_variables(space, 4).items())
         assert_equal(what="blocks", got=done[0], want=[(b.name, b.kind, b.labels) for b in space.blocks], space=name)
         assert_equal(what="variables", got=done[1], want=want, space=name)
+
+
+@clause("G2.16b")
+def test_each_named_space_computes_the_plain_network(monkeypatch):
+    """Also those that are not under test: every option alone, and a fair cycle in one run, path by path."""
+    for name, space in spaces.SPACES.items():
+        monkeypatch.setenv(spaces.VARIABLE, name)
+        subnets, pixels = Subnets(2, [ODD]), images(6, *ODD)
+        for codes in (space.fair_codes(), space.fair_codes(1)[::-1]):
+            fused = subnets.run_fused(codes, pixels)
+            for path, code in enumerate(codes.tolist()):
+                assert_numpy_s(subnets, code, pixels, [scale[path] for scale in fused])
+        for code in space.fair_codes().tolist():
+            assert_numpy_s(subnets, code, pixels)
+        subnets.session.close()
+
+
+@clause("G2.17")
+def test_a_space_that_the_network_does_not_visit_cannot_be_built():
+    """A block that is never visited, and a visit without a block: refused, and the block is named."""
+    assert_equal(what="refusal of the space itself", got=refusal_of_a_space(lambda blocks: blocks), want="")
+    got = refusal_of_a_space(lambda blocks: blocks + [blocks[-1]._replace(name="H3Out")])
+    assert_contains(what="refusal of one block more", got=got, want="H3Out")
+    lost = next(block.name for block in SPACE.blocks if block.kind == "depth")
+    got = refusal_of_a_space(lambda blocks: [block for block in blocks if block.name != lost])
+    assert_contains(what="refusal of one block less", got=got, want=lost)

@@ -14,6 +14,7 @@ from gates.package_objects import (
     flat,
     noise_batch,
     noise_of_norm,
+    package_space,
     parts_of_the_network,
     slope,
     training_graph,
@@ -37,6 +38,17 @@ def test_trace_shows_three_passes_and_one_step(whole):
         assert_equal(what="losses of paths", got=len(event["path_losses"]), want=PATHS, step=event["step"])
         fair = spaces.chosen().fair(event["codes"])
         assert_true(what="codes", ok=fair, got=event["codes"], want="every option equally often", step=event["step"])
+
+
+@clause("G3.1b")
+def test_step_t_trains_cycle_t_of_arch_seed(whole, resumed, variants):
+    """By the sequence that gate 2 holds to its recorded digest; seed 42, across a resume, and another arch_seed."""
+    from edgeflownas.nas.fair_sampler import fair_cycle
+
+    for folder, seed in ((whole, 42), (resumed, 42), (variants / "arch_seed", 43)):
+        events = runs.trace(folder, "cycle")
+        want = [fair_cycle(seed, step, package_space()).tolist() for step in range(len(events))]
+        assert_equal(what="codes", got=[event["codes"] for event in events], want=want, run=folder.name)
 
 
 @clause("G3.2")

@@ -84,6 +84,9 @@ def test_mean_and_std_are_those_of_the_subnets(whole):
     epe = runs.column(whole / PER_ARCH, "epe").reshape(EPOCHS, 12)
     means = runs.column(whole / HISTORY, "mean_epe_12")
     assert_close(what="mean_epe_12", got=means, want=epe.mean(axis=1), rtol=REAL, unit="px")
+    ranks = runs.column(whole / PER_ARCH, "rank", int).reshape(EPOCHS, 12)
+    want = [[1 + sum(other < value for other in row) for value in row] for row in epe]
+    assert_equal(what="ranks, 1 the lowest EPE", got=ranks.tolist(), want=want)
     assert_close(
         what="std_epe_12", got=runs.column(whole / HISTORY, "std_epe_12"), want=epe.std(axis=1), rtol=1e-4, unit="px"
     )
@@ -99,6 +102,27 @@ def test_best_checkpoint_is_scored_as_recorded(whole, samples):
     want = recompute.pool_epe(samples, runs.prefix(whole, "best"), [one["arch_code"] for one in recorded])
     got = [float(one["epe"]) for one in recorded]
     assert_close(what="EPE at the best checkpoint", got=got, want=want, rtol=EPE_FLOAT32, unit="px", epoch=row["epoch"])
+
+
+@clause("G3.40")
+def test_epe_is_kept_per_sample(whole, samples):
+    """[subnets, samples] in the order of the lists. The last evaluation is not the best: both are NumPy's."""
+    found = np.load(str(whole / "eval_epe_samples.npz"), allow_pickle=False)
+    pool = pool_of(whole)
+    best = int(np.argmin(runs.column(whole / HISTORY, "mean_epe_12"))) + 1
+    assert_equal(what="epochs", got=(int(found["last_epoch"]), int(found["best_epoch"])), want=(EPOCHS, best))
+    assert_equal(what="codes", got=found["codes"].tolist(), want=pool)
+    assert_equal(what="samples", got=[str(name) for name in found["names"]], want=samples.val)
+    images = recompute.one_by_one(samples.folder, samples.train)
+    for which in ("last", "best"):
+        assert_equal(what="shape of " + which, got=found[which].shape, want=(12, len(samples.val)))
+        weights = recompute.weights_at(runs.prefix(whole, which))
+        for row in (0, 11):
+            want = [
+                recompute.epe(weights, pool[row], images, dataset.centre_crops(samples.folder, [name]))
+                for name in samples.val
+            ]
+            assert_close(what=f"EPE of {which}", got=found[which][row], want=want, rtol=EPE_FLOAT32, unit="px", row=row)
 
 
 @clause("G3.38")

@@ -7,7 +7,7 @@ import numpy as np
 
 from gates import gate3_runs, runs, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_true, clause
-from gates.commands import assert_succeeded
+from gates.commands import assert_last_line_refuses, assert_succeeded
 from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, RUN, STEPS, assert_same_run
 from gates.package_objects import noise_batch
 from gates.runs import STEPS_PER_EPOCH
@@ -177,7 +177,7 @@ def assert_counts(folder, cycles):
 
 @clause("G3.31")
 def test_damaged_newest_checkpoint_falls_back_with_a_warning(whole, odd_ends):
-    done = end_of(odd_ends, "damaged")
+    done = runs.end_of(odd_ends, "damaged")
     assert_succeeded(done)
     newest = runs.generations(whole)[-1][1].split("/")[-2]
     assert_contains(what="warning", got=done.err, want=newest)
@@ -186,31 +186,16 @@ def test_damaged_newest_checkpoint_falls_back_with_a_warning(whole, odd_ends):
     assert_same_run(odd_ends / "damaged", whole)
 
 
-def end_of(folder, output, number=0):
-    """How the command number `number` with this output folder ended."""
-    return [done for done in runs.ends(folder) if done.command.split("--output_dir ")[-1].split()[0] == output][number]
-
-
-def assert_refused_in_one_line(done, *phrases):
-    """Exit code 2 and one line that begins with `error: ` at the end of stderr, holding the phrases."""
-    __tracebackhide__ = True
-    assert_equal(what="exit code", got=done.code, want=2, command=done.command[-80:], stderr=done.err[-300:])
-    line = (done.err.strip().splitlines() or [""])[-1]
-    assert_true(what="stderr", ok=line.startswith("error: "), got=line, want="a line that begins with `error: `")
-    for phrase in phrases:
-        assert_contains(what="the refusal", got=line, want=phrase)
-
-
 # ---- what a resume refuses
 
 
 @clause("G3.32a")
 def test_nothing_to_resume_from_is_an_error(odd_ends):
     """Neither where nothing is nor where every checkpoint is damaged does a run begin afresh."""
-    assert_refused_in_one_line(end_of(odd_ends, "nothing"), "no checkpoint to go on from", "nothing")
+    assert_last_line_refuses(runs.end_of(odd_ends, "nothing"), "no checkpoint to go on from", "nothing")
     left = [path for path in (odd_ends / "nothing").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert_equal(what="files left", got=[str(path) for path in left], want=[])
-    assert_refused_in_one_line(end_of(odd_ends, "ruined"), "no checkpoint to go on from", "checksum")
+    assert_last_line_refuses(runs.end_of(odd_ends, "ruined"), "no checkpoint to go on from", "checksum")
     assert_equal(what="steps", got=len(runs.table(odd_ends / "ruined" / "train_steps.csv")), want=STEPS)
 
 
@@ -221,17 +206,17 @@ def test_changed_training_maths_is_refused_with_the_keys(odd_ends):
         "train.grad_clip was 5.0, is 3.0",
         "--allow_changed train.wd,train.grad_clip",
     )
-    assert_refused_in_one_line(end_of(odd_ends, "finished", 2), *words)
+    assert_last_line_refuses(runs.end_of(odd_ends, "finished", 2), *words)
 
 
 @clause("G3.32c")
 def test_other_data_is_refused(odd_ends):
-    assert_refused_in_one_line(end_of(odd_ends, "finished", 3), "data.fingerprint")
+    assert_last_line_refuses(runs.end_of(odd_ends, "finished", 3), "data.fingerprint")
 
 
 @clause("G3.32d")
 def test_resuming_a_finished_run_does_no_step_and_says_so(odd_ends):
-    first, again = end_of(odd_ends, "finished"), end_of(odd_ends, "finished", 1)
+    first, again = runs.end_of(odd_ends, "finished"), runs.end_of(odd_ends, "finished", 1)
     assert_succeeded(first)
     assert_succeeded(again)
     assert_contains(what="log", got=again.err, want="nothing to do")
@@ -246,7 +231,7 @@ def test_resuming_a_finished_run_does_no_step_and_says_so(odd_ends):
 def test_second_run_on_a_folder_is_refused(signalled):
     """While the first one is held in mid-run."""
     second = runs.ends(signalled)[0]
-    assert_refused_in_one_line(second, "outputs/supernet")
+    assert_last_line_refuses(second, "outputs/supernet")
     steps = runs.column(signalled / "after_130" / "train_steps.csv", "step", int).tolist()
     assert_equal(what="steps of the first run", got=steps, want=list(range(len(steps))))
     assert_equal(what="archives", got=(signalled / RUN / "previous").exists(), want=False)
@@ -258,7 +243,7 @@ def test_second_run_on_a_folder_is_refused(signalled):
 @clause("G3.34a")
 def test_non_finite_loss_ends_the_run_ahead_of_the_weights(odd_ends):
     """At a rate of 1e30 the first step is finite and the second is not."""
-    done, folder = end_of(odd_ends, "diverging"), odd_ends / "diverging"
+    done, folder = runs.end_of(odd_ends, "diverging"), odd_ends / "diverging"
     assert_equal(what="exit code", got=done.code, want=1, stderr=done.err[-300:])
     line = done.err.strip().splitlines()[-1]
     for phrase in ("error: step 1: ", "not finite", "samples train/"):

@@ -80,6 +80,8 @@ def test_one_code_alone_is_trained_by_the_same_trainer(data, samples, whole, var
     for step in recompute.kept_steps(data, folder, folder):
         got, want = step.event["path_losses"], recompute.path_losses(step)
         assert_close(what="loss", got=got, want=want, rtol=LOSS_FLOAT32, step=step.event["step"])
+    manifest = json.loads((folder / "train_manifest.json").read_text())
+    assert_equal(what="digest of the space", got=manifest["search_space"]["digest"], want=space.digest)
     rows = runs.table(folder / PER_ARCH)
     assert_equal(what="scored", got=[row["arch_code"] for row in rows], want=["".join(map(str, code))])
     assert_true(what="mean", ok="mean_epe_1" in runs.table(folder / HISTORY)[0], got="no column", want="mean_epe_1")
@@ -96,13 +98,16 @@ def _belongs(name, space, code):
 
 @clause("G3.26")
 def test_fast_mode_threads_and_prefetch_change_no_bit(after_three, variants):
-    """Three epochs with --fast_mode, one reader thread and one batch decoded ahead, against the plain run."""
+    """Three epochs with --fast_mode, one reader thread and one batch decoded ahead, against the plain run. And beyond
+    a hundred steps: scalars at every hundredth."""
     from gates.gate3_runs import assert_same_run
 
     fast = variants / "fast"
     assert_same_run(fast, after_three)
     steps = [scalar_steps(folder) for folder in (after_three, fast)]
     assert_equal(what="steps with TensorBoard scalars, plain and fast", got=steps, want=[[0, 10], [0]])
+    got = scalar_steps(variants / "hundred")
+    assert_equal(what="steps with TensorBoard scalars, fast, of 101", got=got, want=[0, 100])
 
 
 def scalar_steps(folder):
@@ -173,6 +178,8 @@ def test_changed_cycle_keys(other):
     fair = [spaces.chosen().fair(one) for one in codes]
     assert_true(what="cycles", ok=not all(fair), got=codes, want="uniform paths, which are rarely fair")
     assert_equal(what="paths of a cycle", got={len(one) for one in codes}, want={PATHS})
+    drawn = [len({tuple(code) for code in one}) for one in codes]
+    assert_equal(what="different codes in the most varied cycle", got=max(drawn), want=PATHS)
     looked_at = 0
     for step in recompute.kept_steps(data, folder, folder, HEIGHT, WIDTH):
         want = recompute.path_losses(step, PIECE, **HOW)

@@ -14,7 +14,7 @@ from edgeflownas import signoff
 from edgeflownas.errors import UserError
 from gates import attestation, mini, runs, spaces
 from gates.asserts import assert_contains, assert_equal, assert_true, clause
-from gates.commands import ROOT, assert_refused, assert_succeeded, run, workplace
+from gates.commands import ROOT, assert_last_line_refuses, assert_refused, assert_succeeded, run, workplace
 from gates.gate4_runs import LONG_RULE, RUN, write_record
 
 # ---- templates and environment
@@ -193,6 +193,14 @@ def test_the_rule_for_long_runs_counts_from_the_first_step(long_rule):
     steps = len(runs.table(long_rule / RUN / "train_steps.csv"))
     assert_equal(what="steps of the run", got=steps, want=runs.STEPS_PER_EPOCH)
     assert_equal(what="folder of a refused run", got=(long_rule / "fresh" / "train_manifest.json").exists(), want=False)
+
+
+@clause("G4.10d")
+def test_a_long_run_needs_the_gate_of_its_own_space(other_space):
+    other = next(name for name in spaces.SPACES if name != spaces.chosen().name)
+    words = "python -m pytest gates -m gate3" + ("" if other == spaces.DEFAULT else f" --space {other}")
+    assert_last_line_refuses(runs.ends(other_space)[0], "gate 3", words, "--unsigned")
+    assert_equal(what="manifest", got=(other_space / RUN / "train_manifest.json").exists(), want=False)
 
 
 # ---- the sign-off itself

@@ -1,16 +1,23 @@
 """Writes docs/configuration.md from the configuration's fields and docs/gates.md from the gates' outcomes, clauses,
 demands and planted faults.
 
-python scripts/generate_docs.py            write them
-python scripts/generate_docs.py --check    exit 1 if they are out of date (tests do this)
+python scripts/generate_docs.py                 write them
+python scripts/generate_docs.py --check         exit 1 if they are out of date (tests do this)
+python scripts/generate_docs.py --gates DIR     take the last results from the records there (outputs/gates), then write
+
+Last results: docs/results/gates.json, and docs/results/faults.jsonl, which `python -m tests.faults --out` writes.
 """
 
 import contextlib
 import io
+import json
 import os
 import sys
+from pathlib import Path
+from typing import Any, Dict
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RESULTS = Path(ROOT) / "docs" / "results"
 
 CONFIGURATION = """# Configuration reference
 
@@ -89,11 +96,12 @@ def gates() -> str:
 
 MATRIX = """## From demands to clauses to faults
 
-Every demand of the specification (`spec/02`, `spec/04`) and every promise of the design, the clauses that hold it, and
-the faults that are planted to prove that these clauses can fail.
+Every demand of the specification (`spec/02`, `spec/04`) and every promise of the design, the clauses that hold it, the
+faults that are planted to prove that these clauses can fail, and the last results of both: of the clauses
+{runs}; of the faults those of `docs/results/faults.jsonl`.
 
-| document | item | demand | clauses | planted faults |
-|---|---|---|---|---|
+| document | item | demand | clauses | planted faults | last result |
+|---|---|---|---|---|---|
 """
 
 
@@ -101,21 +109,53 @@ def matrix() -> str:
     """The traceability matrix. Exits if a demand has no clause or a clause no demand."""
     from gates.clauses import TABLE
     from gates.demands import DEMANDS, problems
+    from tests.faults.harness import row_digest
     from tests.faults.table import FAULTS
 
     found = problems([clause.id for clause in TABLE.clauses])
     if found:
         sys.exit("gates/demands.py: " + "; ".join(found))
+    gates_run = json.loads((RESULTS / "gates.json").read_text())
+    caught = {row for row, outcome in _faults_run().items() if outcome == "caught"}
     lines = []
     for demand in DEMANDS:
-        faults = sorted({fault.id for fault in FAULTS if fault.clause in demand.clauses})
+        planted = [fault for fault in FAULTS if fault.clause in demand.clauses]
         held = ", ".join(demand.clauses) or "none: " + demand.reason
-        lines.append(f"| {demand.document} | {demand.item} | {demand.text} | {held} | {', '.join(faults)} |\n")
-    return MATRIX + "".join(lines)
+        result = _result(gates_run["clauses"], demand.clauses, [row_digest(fault) in caught for fault in planted])
+        names = ", ".join(sorted(fault.id for fault in planted))
+        lines.append(f"| {demand.document} | {demand.item} | {demand.text} | {held} | {names} | {result} |\n")
+    return MATRIX.format(runs="; ".join(gates_run["runs"])) + "".join(lines)
+
+
+def _faults_run() -> Dict[str, str]:
+    """{digest of a fault's row: its last outcome}."""
+    lines = (RESULTS / "faults.jsonl").read_text().splitlines()
+    return {line["row"]: line["outcome"] for line in map(json.loads, lines)}
+
+
+def _result(statuses: Dict[str, str], clauses: Any, caught: Any) -> str:
+    """`passed, 3 of 3 caught`; clauses that did not pass are named."""
+    if not clauses:
+        return ""
+    other = [f"{clause} {statuses.get(clause, 'not run')}" for clause in clauses if statuses.get(clause) != "passed"]
+    return f"{', '.join(other) or 'passed'}; {sum(caught)} of {len(caught)} caught"
+
+
+def take_gates(folder: Path) -> None:
+    """Writes docs/results/gates.json from the gates' records."""
+    runs, clauses = [], {}
+    for path in sorted(folder.glob("gate*.json")):
+        record = json.loads(path.read_text())
+        tensorflow = record["versions"]["tensorflow"]
+        runs.append(f"gate {record['gate']} on {record['time'][:10]}, TensorFlow {tensorflow}, {record['device']}")
+        clauses.update({row["id"]: row["status"] for row in record["clauses"]})
+    (RESULTS / "gates.json").write_text(json.dumps({"runs": runs, "clauses": clauses}, indent=1) + "\n")
 
 
 def main() -> int:
     """Writes or checks both files."""
+    if "--gates" in sys.argv[1:]:
+        take_gates(Path(sys.argv[sys.argv.index("--gates") + 1]))
     stale = []
     for name, text in (("configuration.md", configuration()), ("gates.md", gates())):
         path = os.path.join(ROOT, "docs", name)

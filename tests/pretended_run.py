@@ -171,7 +171,8 @@ class _Writer:
         os.makedirs(os.path.join(self.folder, names.EVENTS))
         for number in range(spec.resumes):
             at = (number + 1) * spec.steps_per_epoch
-            manifest.resumed(global_step=at, changed=[], command="again", gates=spec.gates)
+            again = {"command": "again", "device": "CPU", "gates": spec.gates, "unsupported_gpu_allowed": False}
+            manifest.resumed(again, global_step=at, changed=[])
         error = {"error": "step 7: loss is not finite"} if spec.status == "failed" else {}
         manifest.update(status=spec.status, **dict(self.fields(), **error))
         for table in self.tables.values():

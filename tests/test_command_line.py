@@ -157,6 +157,8 @@ def test_help_fits_a_narrow_terminal(capsys, monkeypatch):
         (["--resume"], True, None),
         (["--load_checkpoint"], True, None),
         (["--load_checkpoint", "--resume_experiment_name", "mine"], True, None),
+        (["--load_checkpoint", "--resume_experiment_name", "mine/"], True, None),
+        (["--load_checkpoint", "--resume_experiment_name", "./mine"], True, None),
         (["--load_checkpoint", "--resume_experiment_name", "other"], False, "other"),
     ],
 )

@@ -118,7 +118,7 @@ def _read_dirnames(path: str, root: str) -> List[str]:
         parts = PurePosixPath(entry).parts
         if ".." in parts or "\0" in entry:
             raise DataError(f"{where}: expected a path without '..', found {entry!r}")
-        if not _ENTRY_NAME.match(parts[-1]):
+        if not parts or not _ENTRY_NAME.match(parts[-1]):
             raise DataError(f"{where}: expected a path ending in NNNNNNN{IMG0}, found {entry!r}")
         name = "/".join(_below_dataset(parts))[: -len(IMG0)]
         if name in line_of:

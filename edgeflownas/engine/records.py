@@ -7,7 +7,7 @@ session-start event to forget what came after the restored step.
 import contextlib
 import io
 import os
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 from PIL import Image
@@ -51,12 +51,15 @@ class Records:
         self.per_arch = TableWriter(path(names.PER_ARCH), SubnetRow)
         self.steps = TableWriter(path(names.STEPS), StepRow)
         self.timing = TableWriter(path(names.TIMING), TimingRow)
-        self.trace: Optional[JsonLines] = JsonLines(path(names.TRACE)) if trace else None
+        self._trace = JsonLines(path(names.TRACE))
+        self.tracing = trace
         self._scalar_every, self._flush_every = scalar_every, flush_every
         self._events: Any = None
 
     def _files(self) -> Dict[str, AppendOnlyFile]:
-        files = [self.history, self.per_arch, self.steps, self.timing] + ([self.trace] if self.trace else [])
+        files = [self.history, self.per_arch, self.steps, self.timing]
+        # A trace is kept in step with the rest also by an invocation that adds nothing to it.
+        files += [self._trace] if self.tracing or os.path.exists(self._trace.path) else []
         return {os.path.basename(file.path): file for file in files}
 
     def lengths(self) -> Dict[str, int]:
@@ -65,10 +68,11 @@ class Records:
         return {name: table.length() for name, table in self._files().items()}
 
     def cut_back(self, lengths: Dict[str, int]) -> None:
-        """Forgets every row that came after the checkpoint that noted `lengths`."""
+        """Forgets every row that came after the checkpoint that noted `lengths`; a trace that it does not name began
+        later."""
         for name, table in self._files().items():
-            if name in lengths:
-                table.cut_back(lengths[name])
+            if name in lengths or os.path.exists(table.path):
+                table.cut_back(lengths.get(name, 0))
 
     def open_events(self, first_step: int, evaluation_due: bool) -> None:
         """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote.
@@ -185,8 +189,8 @@ class Records:
 
     def note(self, event: Dict[str, Any]) -> None:
         """A line of the debug trace, if it was asked for."""
-        if self.trace is not None:
-            self.trace.append(event)
+        if self.tracing:
+            self._trace.append(event)
 
     def _cycle_scalars(self, row: StepRow) -> None:
         if row.step % self._scalar_every == 0:

@@ -215,7 +215,7 @@ class Trainer:
 
     def _run_cycle(self, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float) -> CycleResult:
         """One cycle; in mixed precision at half the loss scale again, as often as its gradient overflows."""
-        batch, trace, scale = (codes, images, flow, lr), self.records.trace is not None, self.state.loss_scale
+        batch, trace, scale = (codes, images, flow, lr), self.records.tracing, self.state.loss_scale
         if not self.config.train.amp:
             return self.graph.run(self.session, *batch, trace, signal=self.stop.here)
         while True:
@@ -244,7 +244,7 @@ class Trainer:
         if not self.writes:
             return
         self.records.cycle(row)
-        if self.records.trace is not None:
+        if self.records.tracing:
             crops = [[sample.name, y, x] for sample, y, x in self.pipeline.batch(epoch, position)]
             self.records.trace_cycle(row, codes, result, crops, self.state.fairness.gap())
 

@@ -111,10 +111,20 @@ class Manifest:
             raise ValueError(f"a manifest has no field {', '.join(sorted(unknown))}")
         self._write(dict(self.fields, **fields))
 
-    def resumed(self, **fields: Any) -> None:
-        """Adds an entry to `resumes` (with its time) and sets the status back to `running`."""
-        entry = dict(fields, time=utc_now(), status_before=self.fields["status"])
-        self._write(dict(self.fields, status=RUNNING, resumes=self.fields["resumes"] + [entry]))
+    def resumed(self, invocation: Dict[str, Any], **fields: Any) -> None:
+        """Adds an entry to `resumes` (with its time) and sets the status back to `running`.
+
+        The entry has the resuming `invocation`. Beside it `command` stays the first one, an override stays on record
+        for the whole run, and the rest is the present one's.
+        """
+        entry = dict(invocation, **fields, time=utc_now(), status_before=self.fields["status"])
+        present = dict(self.fields, device=invocation["device"], gates=dict(invocation["gates"]))
+        present["gates"][UNSIGNED] |= bool(self.fields.get("gates", {}).get(UNSIGNED))
+        present["unsupported_gpu_allowed"] = bool(
+            invocation["unsupported_gpu_allowed"] or self.fields.get("unsupported_gpu_allowed")
+        )
+        present.pop("error", None)  # of the invocation before, whose status the entry has
+        self._write(dict(present, status=RUNNING, resumes=self.fields["resumes"] + [entry]))
 
     def _write(self, fields: Dict[str, Any]) -> None:
         fields["updated"] = utc_now()

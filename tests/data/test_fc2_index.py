@@ -82,6 +82,7 @@ BAD_LISTS = [
     ("dirnames", lambda d: d + b"train/000010\x003-img_0.png\n", "line 4: "),
     ("dirnames", lambda d: d + b"/x/FlyingChairs2/train/0000103-img_1.png\n", "line 4: .*NNNNNNN-img_0.png"),
     ("dirnames", lambda d: d + b"/x/FlyingChairs2/train/103-img_0.png\n", "line 4: .*NNNNNNN-img_0.png"),
+    ("dirnames", lambda d: d + b"./\n", "line 4: .*NNNNNNN-img_0.png, found './'"),
     ("dirnames", lambda d: d + b"/x/FlyingChairs2/train/0000103-img_0.png.txt\n", "line 4: .*NNNNNNN-img_0.png"),
     ("dirnames", lambda d: d + b"\xff\xfe\n", "FC2_dirnames.txt: .*UTF-8"),
     ("dirnames", lambda d: b"", "expected an index below 0"),

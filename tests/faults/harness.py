@@ -1,6 +1,6 @@
 """Plants one fault at a time into a copy of the project and sees that the clause named for it fails, for that reason.
 
-    python -m tests.faults [--gate N] [--only ID ...] [--jobs N] [--list]
+    python -m tests.faults [--gate N] [--only ID ...] [--jobs N] [--out FILE] [--list]
 
 Only the clause's own test runs in each copy. First the clauses run in a copy without a fault, where they must pass.
 
@@ -9,10 +9,15 @@ Only the clause's own test runs in each copy. First the clauses run in a copy wi
     broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it
              fails for another reason (a command that crashes is one), or no test ran
 
-Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no network and no GPU.
+FILE gets a line of JSON per fault as it ends; faults that it has as caught are not tried again, so a long run can be
+stopped and gone on with. Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no
+network and no GPU.
 """
 
 import argparse
+import contextlib
+import datetime
+import hashlib
 import json
 import os
 import re
@@ -24,7 +29,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from gates import asserts
 from gates.clauses import TABLE
@@ -91,8 +96,9 @@ def plant(fault: Fault, copy: Path) -> None:
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
 
 
-def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, ClauseResult]:
-    """Runs the tests of these clauses in a copy; {clause: how it ended}. `Broken` if no such run took place."""
+def run_gate(copy: Path, gate: int, words: Sequence[str]) -> Dict[str, Any]:
+    """Runs a gate's tests in a copy, as pytest's `words` narrow them; gives the gate's report. `Broken` if there is
+    none."""
     report, scratch = copy / "report.json", copy.parent / (copy.name + "-tmp")
     command = [
         sys.executable,
@@ -108,8 +114,7 @@ def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, Clau
         f"--gate-session={gate}",
         "--gate-selection",
         f"--gate-report={report}",
-        "-k",
-        " or ".join(f"[{clause}]" for clause in clauses),
+        *words,
     ]
     child = subprocess.Popen(
         command,
@@ -129,7 +134,13 @@ def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, Clau
         shutil.rmtree(str(scratch), ignore_errors=True)
     if not report.is_file():
         raise Broken("pytest left no report: {}".format((output.strip().splitlines() or ["no output"])[-1]))
-    found = json.loads(report.read_text(encoding="utf-8"))
+    found: Dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return found
+
+
+def run_clauses(copy: Path, gate: int, clauses: Sequence[str]) -> Dict[str, ClauseResult]:
+    """Runs the tests of these clauses in a copy; {clause: how it ended}. `Broken` if no such run took place."""
+    found = run_gate(copy, gate, ["-k", " or ".join(f"[{clause}]" for clause in clauses)])
     if found["problems"] or found["collect_errors"]:
         raise Broken("the gate's tests do not load: {}".format("; ".join(found["problems"] + found["collect_errors"])))
     return {row["id"]: ClauseResult(row["status"], row["text"]) for row in found["clauses"] if row["id"] in clauses}
@@ -148,17 +159,25 @@ def fault_result(fault: Fault, result: ClauseResult) -> FaultResult:
     return FaultResult("caught", said)
 
 
-def try_fault(fault: Fault, clean: Path, scratch: Path) -> FaultResult:
-    """Plants the fault into a copy of the copy `clean`, and runs its clause there."""
-    copy = scratch / ("fault-" + fault.id)
+@contextlib.contextmanager
+def copied(clean: Path, scratch: Path, name: str) -> Iterator[Path]:
+    """A copy of the copy `clean`, removed at the end."""
+    copy = scratch / ("copy-" + name)
     try:
         shutil.copytree(str(clean), str(copy), symlinks=True)
-        plant(fault, copy)
-        return fault_result(fault, run_clauses(copy, fault.gate, [fault.clause])[fault.clause])
-    except Broken as problem:
-        return FaultResult("broken", str(problem))
+        yield copy
     finally:
         shutil.rmtree(str(copy), ignore_errors=True)
+
+
+def try_fault(fault: Fault, clean: Path, scratch: Path) -> FaultResult:
+    """Plants the fault into a copy of the copy `clean`, and runs its clause there."""
+    with copied(clean, scratch, fault.id) as copy:
+        try:
+            plant(fault, copy)
+            return fault_result(fault, run_clauses(copy, fault.gate, [fault.clause])[fault.clause])
+        except Broken as problem:
+            return FaultResult("broken", str(problem))
 
 
 def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: ThreadPoolExecutor) -> Dict[str, str]:
@@ -185,8 +204,41 @@ def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: Th
     return unfit
 
 
-def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, FaultResult]]:
+class Ended(NamedTuple):
+    """A line of `--out`: what became of a fault, by the digest of its row, and where and when."""
+
+    id: str
+    row: str
+    outcome: str
+    reason: str
+    tensorflow: str
+    date: str
+
+
+def row_digest(fault: Fault) -> str:
+    return hashlib.sha256(repr(tuple(fault)).encode("utf-8")).hexdigest()[:12]
+
+
+def ended(out: Optional[Path]) -> Dict[str, Ended]:
+    """{fault: its last line} of a file of `--out`."""
+    lines = out.read_text(encoding="utf-8").splitlines() if out and out.exists() else []
+    return {line.id: line for line in (Ended(**json.loads(text)) for text in lines)}
+
+
+def tensorflow_version() -> str:
+    program = "from edgeflownas.tfcompat import tf; print(tf.__version__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=str(ROOT), check=True, stdout=subprocess.PIPE, universal_newlines=True
+    )
+    return done.stdout.strip()
+
+
+def run(faults: Sequence[Fault], jobs: int, out: Optional[Path] = None) -> List[Tuple[Fault, FaultResult]]:
     """Tries every fault, `jobs` at a time, and prints a line for each as it ends."""
+    caught = {line.row for line in ended(out).values() if line.outcome == "caught"}
+    before = [(fault, FaultResult("caught", "in an earlier run")) for fault in faults if row_digest(fault) in caught]
+    faults = [fault for fault in faults if row_digest(fault) not in caught]
+    here = {"tensorflow": tensorflow_version() if out else "", "date": f"{datetime.date.today()}"}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ThreadPoolExecutor(jobs) as pool:
         scratch = Path(folder)
         clean = copy_project(scratch / "clean")
@@ -212,9 +264,13 @@ def run(faults: Sequence[Fault], jobs: int) -> List[Tuple[Fault, FaultResult]]:
             )
             if result.outcome != "caught":
                 print(f"        {result.reason}", flush=True)
+            if out:
+                line = Ended(fault.id, row_digest(fault), result.outcome, result.reason[:300], **here)
+                with open(str(out), "a", encoding="utf-8") as file:
+                    file.write(json.dumps(line._asdict()) + "\n")
             return fault, result
 
-        return list(pool.map(one, faults))
+        return before + list(pool.map(one, faults))
 
 
 def _environment() -> Dict[str, str]:
@@ -259,6 +315,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         "--jobs", type=int, default=min(4, os.cpu_count() or 1), help="faults at a time (default %(default)s)"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="what became of each fault; gone on with if it exists")
     parser.add_argument("--list", action="store_true", help="print the table and run nothing")
     arguments = parser.parse_args(argv)
     try:
@@ -273,7 +330,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         parser.error("no fault is selected" if not faults else "--jobs: at least 1")
     for clause in sorted({fault.clause for fault in faults} & set(TABLE.skips)):
         print(f"not tried here: the faults of {clause}: {TABLE.skips[clause]}")
-    results = run([fault for fault in faults if fault.clause not in TABLE.skips], arguments.jobs)
+    results = run([fault for fault in faults if fault.clause not in TABLE.skips], arguments.jobs, arguments.out)
     counts = {
         outcome: sum(result.outcome == outcome for _, result in results) for outcome in ("caught", "missed", "broken")
     }

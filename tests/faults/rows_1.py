@@ -240,4 +240,12 @@ GATE_1 = (
         "return min(24, max(1, 288 // size))",
         "return 40 * min(24, max(1, 288 // size))",
     ),
+    (
+        "traceback-unknown",
+        "edgeflownas/errors.py",
+        "G1.19",
+        "--traceback shows no traceback of a user's error",
+        '    except UserError as error:\n        if "--traceback" in arguments:',
+        '    except UserError as error:\n        if "--trace" in arguments:',
+    ),
 )

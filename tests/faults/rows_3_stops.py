@@ -28,7 +28,7 @@ GATE_3_STOPS = (
         "edgeflownas/engine/records.py",
         "G3.29",
         "rows behind the checkpoint stay",
-        "table.cut_back(lengths[name])",
+        "table.cut_back(lengths.get(name, 0))",
         "pass",
     ),
     (
@@ -128,5 +128,13 @@ GATE_3_STOPS = (
         "moving averages keep 99 hundredths",
         "BN_MOMENTUM = 0.9",
         "BN_MOMENTUM = 0.99",
+    ),
+    (
+        "rows-without-digest",
+        "edgeflownas/engine/records.py",
+        "G3.41a",
+        "the subnets' rows name their space without its digest",
+        "space=self._space.label,",
+        "space=self._space.name,",
     ),
 )

@@ -15,6 +15,9 @@ from tests.faults.rows_3_runs import GATE_3_RUNS
 from tests.faults.rows_3_settings import GATE_3_SETTINGS
 from tests.faults.rows_3_stops import GATE_3_STOPS
 from tests.faults.rows_4 import GATE_4
+from tests.faults.rows_strangers_data import STRANGERS_DATA
+from tests.faults.rows_strangers_network import STRANGERS_NETWORK
+from tests.faults.rows_strangers_runs import STRANGERS_RUNS
 
 GATE_3 = GATE_3_CYCLES + GATE_3_SETTINGS + GATE_3_RUNS + GATE_3_STOPS + GATE_3_RANKS
 COMPARISON = ", want "  # what a comparison of the gates says
@@ -36,4 +39,5 @@ class Fault(NamedTuple):
         return int(self.clause[1:].split(".")[0])
 
 
-FAULTS: Tuple[Fault, ...] = tuple(Fault(*row) for row in GATE_1 + GATE_2 + GATE_3 + GATE_4)
+STRANGERS = STRANGERS_NETWORK + STRANGERS_DATA + STRANGERS_RUNS
+FAULTS: Tuple[Fault, ...] = tuple(Fault(*row) for row in GATE_1 + GATE_2 + GATE_3 + GATE_4 + STRANGERS)

@@ -131,6 +131,27 @@ def test_a_clause_that_fails_anyway_judges_nothing(monkeypatch, capsys):
     assert "1 do not pass" in capsys.readouterr().out
 
 
+def test_a_long_run_goes_on_where_it_stopped(monkeypatch, tmp_path):
+    tried, outcomes = [], {"a": "caught", "b": "missed"}
+    monkeypatch.setattr(harness, "copy_project", lambda target: target)
+    monkeypatch.setattr(harness, "without_faults", lambda *_: {})
+    monkeypatch.setattr(harness, "tensorflow_version", lambda: "2.0")
+
+    def try_fault(each, clean, scratch):
+        tried.append(each.id)
+        return harness.FaultResult(outcomes[each.id], "why")
+
+    monkeypatch.setattr(harness, "try_fault", try_fault)
+    both, out = [fault(name="a"), fault(name="b")], tmp_path / "out"
+    harness.run(both, 1, out)
+    found = harness.run(both, 1, out)
+    assert tried == ["a", "b", "b"] and [result.outcome for _, result in found] == ["caught", "missed"]
+    harness.run([fault(name="a", new="another change")], 1, out)
+    assert tried[-1] == "a"  # another row: tried anew
+    last = harness.ended(out)["b"]
+    assert (last.outcome, last.tensorflow, len(out.read_text().splitlines())) == ("missed", "2.0", 4)
+
+
 # ---- the command
 
 
@@ -139,7 +160,7 @@ def test_exit_code_and_last_line(monkeypatch, capsys):
         monkeypatch.setattr(
             harness,
             "run",
-            lambda chosen, jobs, outcome=outcome: [
+            lambda chosen, jobs, out, outcome=outcome: [
                 (each, harness.FaultResult(outcome if each is chosen[0] else "caught", "why")) for each in chosen
             ],
         )

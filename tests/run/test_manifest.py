@@ -20,10 +20,14 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(edgeflownas.__file__)))
 
 def test_the_manifest_tells_the_runs_life(tmp_path):
     path = str(tmp_path / "train_manifest.json")
-    manifest = Manifest.create(str(tmp_path), seed=42, config={"train": {"lr": 1e-4}})
+    manifest = Manifest.create(
+        str(tmp_path), seed=42, config={"train": {"lr": 1e-4}}, command="a", device="CPU", gates={"unsigned": True}
+    )
     manifest.update(status="interrupted", global_step=7)
     again = Manifest.open(str(tmp_path))
-    again.resumed(step=7, changed=["runtime.num_workers"])
+    gates = {"gate3": "missing", "unsigned": False}
+    invocation = {"command": "b", "device": "GPU", "gates": gates, "unsupported_gpu_allowed": False}
+    again.resumed(invocation, step=7, changed=["runtime.num_workers"])
     again.update(status="completed", global_step=11)
     with open(path) as handle:
         written = json.load(handle)
@@ -31,6 +35,8 @@ def test_the_manifest_tells_the_runs_life(tmp_path):
     assert written["seed"] == 42 and written["config"] == {"train": {"lr": 1e-4}}
     assert (written["status"], written["global_step"]) == ("completed", 11)
     assert [(r["step"], r["status_before"]) for r in written["resumes"]] == [(7, "interrupted")]
+    assert (written["command"], written["device"]) == ("a", "GPU")
+    assert written["gates"] == {"gate3": "missing", "unsigned": True} and gates["unsigned"] is False
     for time in (written["started"], written["updated"], written["resumes"][0]["time"]):
         assert len(time) == 20 and time.endswith("Z")
 
