@@ -204,8 +204,9 @@ class Build(NamedTuple):
 
 
 def build() -> Build:
-    """What Horovod says of itself. UserError if it cannot be used."""
-    hvd = _horovod()
+    """What Horovod says of itself, where `connect` has been able to use it."""
+    import horovod.tensorflow as hvd
+
     package = os.path.dirname(os.path.dirname(os.path.abspath(hvd.__file__)))
     with open(os.path.join(package, "metadata.json"), encoding="utf-8") as handle:
         built_for = json.load(handle)["tensorflow"]
