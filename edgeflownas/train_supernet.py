@@ -83,16 +83,17 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
             moved = archive_previous(folder) if first else None
             if moved:
                 print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
-            exchange.meet()  # before it, what stands in the folder may be another run's
             trainer.start(weights_from)
         else:
             trainer.resume(*resumed)  # ahead of the log and the manifest: it may still refuse
+        exchange.meet()  # before it, what stands in the folder may be another run's
         exchange.log_faults_to(log_to(folder, exchange.rank, early))
         invocation = {
             "command": command,
             "device": _device(config),
             "gates": dict(gates, unsigned=request.unsigned),
             "unsupported_gpu_allowed": request.allow_unsupported_gpu,
+            "ranks": exchange.size,
         }
         manifest = None
         if first:
@@ -101,16 +102,17 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
             if resumed is not None and Manifest.exists(folder):
                 manifest = Manifest.open(folder)
             else:
-                source = weights_from and weights_from.path
-                manifest = Manifest.create(folder, initial_weights=source, **fields, **invocation)
+                weights = weights_from and weights_from.path
+                manifest = Manifest.create(folder, initial_weights=weights, **fields, **invocation)
             if resumed is not None:
                 manifest.resumed(invocation, global_step=trainer.state.step, changed=changed)
-                manifest.update(**fields)
+                manifest.update(**fields, ranks=exchange.size)
         return _run(trainer, manifest, stop)
 
 
 def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals") -> int:
     """Trains; rank 0, which has the manifest, keeps it and the report up to date."""
+    from edgeflownas.engine.exchange import PeerLost
     from edgeflownas.tfcompat import tf
 
     def tell(status: str = RUNNING, **fields: Any) -> None:
@@ -138,7 +140,8 @@ def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals"
         log.warning("%s", fields["error"])
         return 130
     except (UserError, tf.errors.ResourceExhaustedError) as error:
-        said = _in_words(error, trainer)
+        said = error if isinstance(error, UserError) else _out_of_memory(error)
+        said = PeerLost(f"{said}; {trainer.way_back}") if isinstance(said, PeerLost) else said
         fields, together = {"error": str(said)}, isinstance(said, RunFailed)
         log.debug("failed: %s", said)  # to train.log; the terminal gets it as the one line of the exit
         raise said
@@ -159,14 +162,7 @@ def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals"
     return 0
 
 
-def _in_words(error: Exception, trainer: "Trainer") -> UserError:
-    """What ended training, with what the user can do."""
-    from edgeflownas.engine.exchange import PeerLost
-
-    if isinstance(error, PeerLost):
-        return PeerLost(f"{error}; {trainer.way_back}")
-    if isinstance(error, UserError):
-        return error
+def _out_of_memory(error: Exception) -> UserError:
     return UserError(
         f"out of memory: {str(error).splitlines()[0]}; use --micro_batch_size, a smaller --batch_size or "
         "--cycle_mode sequential"
@@ -353,7 +349,6 @@ def _manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index",
             "source": index.source,
             "base_path": os.path.abspath(config.data.base_path),
         },
-        "ranks": trainer.exchange.size,
         "parameter_count": trainer.graph.net.variables.parameter_count,
         "search_space": trainer.space.as_record(),
         "num_epochs": train.num_epochs,

@@ -228,11 +228,11 @@ GATE_3 = _gate(
     ("43", "a folder named like a pattern trains, resumes and is scored like any other", "DESIGN 11"),
     ("44", "--allow_changed lets the keys it names change, and the manifest records them", "DESIGN 11"),
     ("45", "a synthetic set is FC2's format, exact off occlusions, the same bytes for the same seed", "DESIGN 9"),
-    ("50a", "two processes compute the bits of one with the same micro-batches, and its rows", "DESIGN 16"),
-    ("50b", "a process is fed its part of every batch, which the data files prove", "DESIGN 16"),
-    ("50c", "when a process dies, the other ends with one line and the last commit is good", "DESIGN 16"),
-    ("50d", "processes that differ are refused before the first step, the difference named", "DESIGN 16"),
-    ("50e", "a process that stalls is given up after runtime.exchange_timeout, with every stack", "DESIGN 16"),
+    ("46a", "two processes compute the bits of one with the same micro-batches, and its rows", "DESIGN 16"),
+    ("46b", "a process is fed its part of every batch, which the data files prove", "DESIGN 16"),
+    ("46c", "when a process dies, the other ends with one line and the last commit is good", "DESIGN 16"),
+    ("46d", "processes that differ are refused before the first step, the difference named", "DESIGN 16"),
+    ("46e", "a process that stalls is given up after runtime.exchange_timeout, with every stack", "DESIGN 16"),
 )
 
 GATE_4 = _gate(
@@ -277,7 +277,7 @@ GATE_4 = _gate(
 # Clauses that may be skipped, with the reason; checked both ways. A machine without a GPU needs none: it runs on the
 # CPU. Where Horovod is installed, nothing is skipped.
 NO_HOROVOD = "Horovod is not installed; scripts/build_horovod.sh builds it"
-TWO_PROCESSES = ("G3.50a", "G3.50b", "G3.50c", "G3.50d", "G3.50e")
+TWO_PROCESSES = ("G3.46a", "G3.46b", "G3.46c", "G3.46d", "G3.46e")
 SKIPS: Dict[str, str] = {} if importlib.util.find_spec("horovod") else dict.fromkeys(TWO_PROCESSES, NO_HOROVOD)
 
 TABLE = Table(GATE_1 + GATE_2 + GATE_3 + GATE_4, SKIPS)

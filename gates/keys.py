@@ -86,8 +86,8 @@ CHECKED_BY: Dict[str, str] = {
 ELSEWHERE: Dict[str, Tuple[Any, str]] = {
     "network.arch_code": ("the second code of a cycle", "G3.25c"),
     "network.space": ("edgeflownet_v2", "G2.16"),
-    "runtime.distributed": ("true", "G3.50a"),
-    "runtime.exchange_timeout": (60, "G3.50e"),
+    "runtime.distributed": ("true", "G3.46a"),
+    "runtime.exchange_timeout": (60, "G3.46e"),
 }
 
 # Key -> why no run of the gates can show its effect.

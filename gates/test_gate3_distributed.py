@@ -11,7 +11,7 @@ ONE, FIRST, SECOND, STALLED_0, STALLED_1, REFUSED_0, REFUSED_1 = range(7)  # the
 TABLES = ("eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "fairness_counts.json")
 
 
-@clause("G3.50a")
+@clause("G3.46a")
 def test_two_processes_compute_the_bits_of_one(two_ranks):
     for done in runs.ends(two_ranks)[: SECOND + 1]:
         assert_succeeded(done)
@@ -30,9 +30,9 @@ def test_two_processes_compute_the_bits_of_one(two_ranks):
     assert_equal(what="ranks in the manifest", got=recorded, want=[2, 1])
 
 
-@clause("G3.50b")
+@clause("G3.46b")
 def test_a_process_is_fed_its_part(data, two_ranks):
-    """Rank 0, which writes the trace, gets the first half of every batch; the losses of G3.50a are of both halves."""
+    """Rank 0, which writes the trace, gets the first half of every batch; the losses of G3.46a are of both halves."""
     events = runs.trace(two_ranks / "two", "cycle")
     assert_equal(what="cycles", got=len(events), want=ranks.STEPS)
     for event in events:
@@ -40,7 +40,7 @@ def test_a_process_is_fed_its_part(data, two_ranks):
         assert_equal(what="digests of the part", got=set(event["batches_seen"]), want={want}, step=event["step"])
 
 
-@clause("G3.50c")
+@clause("G3.46c")
 def test_a_process_that_dies_ends_the_other(two_ranks):
     assert_refused(runs.ends(two_ranks)[STALLED_1], "another rank has ended")
     state, prefix = runs.generations(two_ranks / ranks.RUN)[-1]
@@ -48,7 +48,7 @@ def test_a_process_that_dies_ends_the_other(two_ranks):
     assert_equal(what="global_step in it", got=int(runs.tensors(prefix)["global_step"]), want=ranks.STEPS)
 
 
-@clause("G3.50d")
+@clause("G3.46d")
 def test_processes_that_differ_are_refused(two_ranks):
     for done in runs.ends(two_ranks)[REFUSED_0 : REFUSED_1 + 1]:
         assert_refused(done, "train.lr", f"{runs.LR} on rank 0", "1.0 on rank 1")
@@ -56,7 +56,7 @@ def test_processes_that_differ_are_refused(two_ranks):
     assert_equal(what="files left", got=left, want=[])
 
 
-@clause("G3.50e")
+@clause("G3.46e")
 def test_a_process_that_stalls_is_given_up(two_ranks):
     done = runs.ends(two_ranks)[STALLED_0]
     assert_equal(what="exit code", got=done.code, want=75, stderr=done.err[-300:])

@@ -161,7 +161,7 @@ def connect(config: Config) -> Alone:
     """
     if not config.runtime.distributed:
         return ALONE
-    hvd, train = _horovod(), config.train
+    hvd, train = _horovod(config.runtime.exchange_timeout), config.train
     if train.batch_size % (hvd.size() * train.micro_batch_size):
         raise UserError(
             f"train.batch_size {train.batch_size} does not divide into {hvd.size()} ranks with micro-batches of "
@@ -170,8 +170,10 @@ def connect(config: Config) -> Alone:
     return Horovod(hvd, session_config(config, hvd.local_rank()), config.runtime.exchange_timeout)
 
 
-def _horovod() -> Any:
-    """Horovod's module for TensorFlow, initialized."""
+def _horovod(timeout: float) -> Any:
+    """Horovod's module for TensorFlow, initialized; `timeout` in seconds."""
+    # Gloo would give up a rank that is held for 30 s. The watchdog is to come first, as it says where all threads are.
+    os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(int(timeout) + 30))
     os.environ.setdefault("HOROVOD_LOG_LEVEL", "fatal")  # what it would say, the errors here say in one line
     try:
         import horovod.tensorflow as hvd
@@ -202,8 +204,9 @@ class Build(NamedTuple):
 
 
 def build() -> Build:
-    """What Horovod says of itself. UserError if it cannot be used."""
-    hvd = _horovod()
+    """What Horovod says of itself, where `connect` has been able to use it."""
+    import horovod.tensorflow as hvd
+
     package = os.path.dirname(os.path.dirname(os.path.abspath(hvd.__file__)))
     with open(os.path.join(package, "metadata.json"), encoding="utf-8") as handle:
         built_for = json.load(handle)["tensorflow"]

@@ -2,6 +2,7 @@
 
 from typing import Any, Tuple
 
+from edgeflownas import nvidia
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index
 from edgeflownas.data.pipeline import EvalPipeline, TrainPipeline, bn_samples
@@ -21,7 +22,8 @@ def session_config(config: Config, local_rank: int = 0) -> Any:
         inter_op_parallelism_threads=threads,
         gpu_options=tf.GPUOptions(allow_growth=True),
     )
-    if config.runtime.distributed and not config.runtime.deterministic and asked_for(config.runtime.gpu_device):
+    wanted = config.runtime.distributed and not config.runtime.deterministic and asked_for(config.runtime.gpu_device)
+    if wanted and nvidia.gpus():  # TensorFlow 1.15 aborts if a device is named where there is none
         made.gpu_options.visible_device_list = rank_device(local_rank)
     options = made.graph_options
     if config.train.amp:  # TensorFlow then rewrites every graph of the session, the evaluation's too

@@ -1,11 +1,12 @@
 """The benchmark's arithmetic, with subjects that answer what a test wants, and each kind of subject once as it is."""
 
+import contextlib
 import json
 import os
 
 import pytest
 
-from benchmarks import parts, run, subjects, worker
+from benchmarks import parts, ranks, run, subjects, worker
 from benchmarks.ceiling import Alone, Convolution, convolutions
 from benchmarks.trace import Tracer
 from edgeflownas.config import load
@@ -118,6 +119,38 @@ def test_first_step_memory_and_input(fakes):
         "per second of one core": ["10"],
         "share of a training step that waits for its batch": ["1.00%"],
     }
+
+
+@contextlib.contextmanager
+def _pretended(count, subject, settings):
+    yield [subject] * count
+
+
+def test_ranks_are_compared_by_processor_time_and_the_exchange_by_size(monkeypatch):
+    """One process takes 9 s, each of two ranks 5: they need ten where one needs nine."""
+    monkeypatch.setattr(ranks, "_started", _pretended)
+    monkeypatch.setattr(
+        ranks, "_together", lambda workers: [{"processor": 9.0 if len(workers) == 1 else 5.0}] * len(workers)
+    )
+    monkeypatch.setattr(
+        ranks,
+        "_exchange",
+        lambda channels, settings, repeats: {"floats": 10**6 * channels, "seconds": [0.2, 0.05, 0.1]},
+    )
+    scaling, costs = ranks.ranks({}, 3).tables
+    assert scaling.rows == [["one process", "32", "9.000", "", ""], ["two ranks", "16", "5.000", "90.0%", "2.00%"]]
+    assert costs.rows[0] == ["8", "8.00", "50.0", "100.0"] and len(costs.rows) == 3
+
+
+def test_a_rank_without_others_is_a_cycle_and_an_exchange():
+    small = dict(TINY, **{"train.batch_size": 2, "train.micro_batch_size": 1})
+    config = load(None, small)[0]
+    for name in ("rank", "exchange"):
+        tf.reset_default_graph()
+        ready = worker.SUBJECTS[name](config)
+        with tf.Session() as session:
+            said = ready(session)(0)
+    assert said["floats"] > 0 and len(said["seconds"]) == worker.EXCHANGES
 
 
 def test_scaling_tells_what_is_off_the_line():

@@ -122,11 +122,12 @@ def test_ranks_that_differ_are_refused_before_the_first_step(two, one, tmp_path)
     shutil.copytree(str(run), str(behind), symlinks=True)
     assert one.run(run, "--resume", "--max_steps", "4").codes == [0]
     before, fresh = contents(str(run)), tmp_path / "fresh"
+    v2 = ["--space", "edgeflownet_v2", "--set", "eval.pool_size=6"]
     differing = {
         "train.lr: 0.5 on rank 0, 0.4 on rank 1": two.one(fresh, per_rank={1: ["--set", "train.lr=0.4"]}),
         "--max_steps: None on rank 0, 4 on rank 1": two.one(fresh, per_rank={1: ["--max_steps", "4"]}),
         "data.fingerprint": two.one(fresh, per_rank={1: ["--set", f"data.base_path={other_data}"]}),
-        "network.space": two.one(fresh, per_rank={1: ["--space", "edgeflownet_v2"]}),
+        "network.space": two.one(fresh, per_rank={1: v2}),
         "the step to go on from: 4 on rank 0, 2 on rank 1": two.one(run, "--resume", folders={1: behind}),
         "does not divide into 2 ranks": two.one(fresh, "--set", "train.batch_size=3"),
     }

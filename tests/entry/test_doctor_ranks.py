@@ -17,7 +17,7 @@ FLOATS = 1500
 
 
 class Three(exchange.Alone):
-    """Rank `rank` of three. The others say what this one says, but for `others`, and sum rightly, plus `wrong`."""
+    """Rank `rank` of three; the others say what this one says, but for `others`; a sum is off by `wrong`."""
 
     def __init__(self, rank=0, others=(), wrong=0.0):
         self.rank, self.size = rank, 3

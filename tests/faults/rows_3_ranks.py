@@ -6,7 +6,7 @@ GATE_3_RANKS = (
     (
         "mean-over-the-ranks",
         _EXCHANGE,
-        "G3.50a",
+        "G3.46a",
         "gradients, statistics and losses are averaged over the ranks",
         "grouped_allreduce(tensors, op=self._hvd.Sum)",
         "grouped_allreduce(tensors, op=self._hvd.Average)",
@@ -14,7 +14,7 @@ GATE_3_RANKS = (
     (
         "parts-swapped",
         "edgeflownas/data/shards.py",
-        "G3.50b",
+        "G3.46b",
         "the ranks take each other's part of a batch",
         "starts = range(self.rank * part,",
         "starts = range((self.ranks - 1 - self.rank) * part,",
@@ -22,7 +22,7 @@ GATE_3_RANKS = (
     (
         "dead-peer-unsaid",
         _EXCHANGE,
-        "G3.50c",
+        "G3.46c",
         "a rank whose peer has died does not say so",
         "another rank has ended (",
         "the exchange failed (",
@@ -30,7 +30,7 @@ GATE_3_RANKS = (
     (
         "differing-ranks-accepted",
         "edgeflownas/engine/agreement.py",
-        "G3.50d",
+        "G3.46d",
         "the ranks do not compare their configurations",
         "    ranks = exchange.gather(own)\n",
         "    ranks = [own]\n",
@@ -38,7 +38,7 @@ GATE_3_RANKS = (
     (
         "timeout-ignored",
         _EXCHANGE,
-        "G3.50e",
+        "G3.46e",
         "a rank waits longer than runtime.exchange_timeout",
         "threading.Timer(self._timeout,",
         "threading.Timer(100 * self._timeout,",

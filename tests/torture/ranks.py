@@ -12,13 +12,14 @@ from tests.reliability.snapshot import differences
 from tests.torture.kills import Failure, resumable
 
 WITHIN = 10.0  # seconds in which the other rank ends
-CONNECTING = 40.0  # the same while the ranks connect: Horovod waits 30 s for a rank that does not come, then aborts
+CONNECTING = 40.0  # the same while the ranks connect: Horovod waits 30 s (set below) for a rank, then aborts
 EVERY_STEP = ("--save_every_steps", "1")
 
 
 def torture_ranks(data, kills, seed, say=print):
     """At least `kills` kills; gives the number of runs. Raises `Failure`, its remains kept, if a promise is broken."""
     chance, workshop, runs = random.Random(seed), tempfile.mkdtemp(prefix="torture-ranks-"), 0
+    os.environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = "30"
     reference, longest = _reference(data, os.path.join(workshop, "reference"))
     crew = Crew(data, 2, *EVERY_STEP)
     try:
