@@ -77,7 +77,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
             else:
                 trainer.resume(*resumed)  # ahead of the log and the manifest: it may still refuse
             _log_to(folder, early)
-            fields = _manifest_fields(config, origins, index, trainer)
+            fields = manifest_fields(config, origins, index, trainer)
             fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
             invocation = {
                 "command": command,
@@ -295,7 +295,7 @@ def _resume_command(config_path: str, request: Request) -> str:
     return "cd {} && {}".format(shlex.quote(os.getcwd()), " ".join(shlex.quote(word) for word in words))
 
 
-def _manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer") -> Dict[str, Any]:
+def manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer") -> Dict[str, Any]:
     from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 

@@ -64,6 +64,7 @@ OPTIONAL = (
     "slurm_job",
     "resume_command",
     "unsupported_gpu_allowed",
+    "parents",  # of an extracted subnet: what it was taken from (`handover.Parent`), the nearest first
     "installed_source",  # version and digest of an installed package, which has no commit
 )
 DATASET_FIELDS = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}

@@ -77,7 +77,7 @@ def fake(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.setattr(FakeSupernet, "scored", [])
     monkeypatch.setattr(
-        api.Supernet, "load", lambda folder, checkpoint, settings, progress: FakeSupernet(checkpoint, settings)
+        api.Supernet, "load", lambda folder, checkpoint, settings, progress, **_: FakeSupernet(checkpoint, settings)
     )
     monkeypatch.setattr(supernet_eval, "_space_of_run", lambda folder, checkpoint: SPACE)
     (tmp_path / "run").mkdir()
