@@ -36,7 +36,9 @@ COMMANDS = (
     Command("eval", "edgeflownas.nas.supernet_eval", "score the pool or any subnets of a run"),
     Command("extract", "edgeflownas.handover.extract", "take one subnet out of a supernet: a run folder of its own"),
     Command("predict", "edgeflownas.handover.predict", "the flow of a pair of your images, by any subnet of a run"),
-    Command("export", "edgeflownas.handover.export", "write float and int8 TFLite of an extracted subnet (TensorFlow 2)"),
+    Command(
+        "export", "edgeflownas.handover.export", "write float and int8 TFLite of an extracted subnet (TensorFlow 2)"
+    ),
     Command("check", "edgeflownas.nas.check_manifest", "check a run's files against each other"),
     Command("report", "edgeflownas.report", "report on a run, or compare several"),
     Command(

@@ -1,4 +1,4 @@
-"""What extract, predict and export share of a command line: the run, its checkpoint, paths and device. No TensorFlow."""
+"""What extract, predict and export share of a command line: run, checkpoint, paths and device. No TensorFlow."""
 
 import argparse
 import os

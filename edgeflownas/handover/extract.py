@@ -6,13 +6,13 @@ OUT is a run of the narrowed space that has trained no step: everything that tak
 OUT, opened again from its files, compared with the supernet's path, and only then gets its name.
 """
 
-import os
-import shutil
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import contextlib
 import dataclasses
+import os
 import shlex
+import shutil
 import sys
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -36,8 +36,8 @@ TOLERANCE = 2e-5
 
 EPILOG = """\
 OUT is a run folder of the narrowed space: it holds the weights of CODE alone, its BN statistics, re-estimated as they \
-are for scoring, as moving averages, and a manifest whose `parents` names the run, the checkpoint and its digests. It is \
-finished only if all three outputs equal the supernet's on real validation samples.
+are for scoring, as moving averages, and a manifest whose `parents` names the run, the checkpoint and its digests. It \
+is finished only if all three outputs equal the supernet's on real validation samples.
 
 examples:
   the best code of a run
@@ -118,7 +118,7 @@ def _take(supernet: "Supernet", run: str, code: str, checkpoint: str) -> _Source
     from edgeflownas.nas.arch_codec import parse
 
     config, generation = supernet.config, supernet.generation
-    samples, images = supernet.validation_images(COMPARED)
+    samples, images, _ = next(supernet.read(supernet.validation[:COMPARED]))
     digits = "".join(str(value) for value in parse(code, supernet.space))
     config = dataclasses.replace(
         config,
@@ -176,7 +176,8 @@ def _write(source: _Source, folder: str, command: str, config_path: str) -> Any:
         trainer.close()
     parent = source.parent
     write_text(
-        os.path.join(folder, LOG), f"{utc_now()} INFO {parent.arch_code} extracted from {parent.run}, {parent.generation}\n"
+        os.path.join(folder, LOG),
+        f"{utc_now()} INFO {parent.arch_code} extracted from {parent.run}, {parent.generation}\n",
     )
     return manifest
 

@@ -51,7 +51,7 @@ def pool_name(size: object) -> str:
 
 
 def scores_name(stored: bool, other: str) -> str:
-    """The table of `supernet_eval`: by stored statistics, and on the data set of another fingerprint, one of its own."""
+    """The table of `supernet_eval`; by stored statistics and on another data set (its fingerprint) one of its own."""
     stem, extension = os.path.splitext(SCORES)
     return stem + ("_stored" if stored else "") + (f"_other_{other[:12]}" if other else "") + extension
 

@@ -18,10 +18,11 @@ import numpy as np
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index, Sample, build_index
+from edgeflownas.data.pipeline import EvalPipeline
 from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, StoredScorer, read_batches, score_codes
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.session import evaluation_pipelines, session_config
-from edgeflownas.errors import UserError
+from edgeflownas.errors import RunFailed, UserError
 from edgeflownas.nas.arch_codec import parse, to_digits
 from edgeflownas.nas.cost import Cost, subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
@@ -105,8 +106,8 @@ class Supernet:
         run's own value. `progress(done, total)` is told of the data check. `choose(config, index)` gives the samples to
         score instead of the first `eval.num_samples` of the validation set. `stored_statistics`: by the moving
         averages of a run of one subnet, instead of re-estimated ones. `other_data`: on another set than the run's.
-        `with_data=False`: for `predict` with stored statistics, which needs no data set. UserError: no such run, damaged
-        checkpoint, other configuration, other data.
+        `with_data=False`: for `predict` with stored statistics, which needs no data set. UserError: no such run,
+        damaged checkpoint, other configuration, other data.
         """
         generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
@@ -200,27 +201,49 @@ class Supernet:
         vector = self.statistics(code)
         return self._scorer(1, data.input_height, data.input_width).by_layer(vector)
 
-    def validation_images(self, count: int) -> Tuple[List[str], np.ndarray]:
-        """Names and images, uint8 [B, H, W, 6], of the first validation samples, at most `count` and one batch."""
-        images, _ = next(read_batches(self._session, self._val))
-        names = [sample.name for sample, _, _ in self._val.batch(0)]
-        return names[:count], images[:count]
+    @property
+    def validation(self) -> Tuple[Sample, ...]:
+        """The samples on which subnets are scored, in their order."""
+        return self.index.val[: self.config.eval.num_samples or None]
+
+    def read(self, samples: Sequence[Sample]) -> Iterator[Tuple[List[str], np.ndarray, np.ndarray]]:
+        """Names, images uint8 [B, H, W, 6] and flow [B, H, W, 2] of the centre crops of any samples, by batches."""
+        data, evaluation = self.config.data, self.config.eval
+        with self._graph.as_default():
+            sizes = (
+                evaluation.batch_size,
+                data.input_height,
+                data.input_width,
+                self.config.runtime.num_workers,
+                PREFETCH,
+            )
+            pipeline = EvalPipeline(samples, *sizes)
+        for number, (images, flow) in enumerate(read_batches(self._session, pipeline)):
+            yield [sample.name for sample, _, _ in pipeline.batch(number)], images, flow
+
+    def flow(self, code: Any, images: np.ndarray) -> np.ndarray:
+        """The flow [B, H, W, 2] in pixels, x first, of images uint8 [B, H, W, 6] as they are."""
+        return self._run(code, images, lambda scorer: scorer.predictions)[0]
 
     def outputs(self, code: Any, images: np.ndarray) -> List[np.ndarray]:
         """The three outputs [B, h, w, 4] of a subnet, from coarse to fine; `images` uint8 [B, H, W, 6]."""
         return [paths[0] for paths in self._run(code, images, lambda scorer: scorer.outputs)]
 
     def predict(self, code: Any, frame0: np.ndarray, frame1: np.ndarray) -> np.ndarray:
-        """The flow from `frame0` to `frame1`, uint8 RGB [H, W, 3], 64 pixels or more: float32 [H, W, 2], pixels, x first.
+        """The flow from `frame0` to `frame1`, uint8 RGB [H, W, 3], 64 pixels or more.
+
+        Gives float32 [H, W, 2], in pixels, x first.
 
         The frames are padded at the right and bottom by repetition, so that the network strides over them as over the
         crops it was trained on; a pair of the run's own size is not padded. ValueError: wrong code; UserError: frames
-        that do not fit; DataError: a damaged file among the samples of BN re-estimation.
+        that do not fit; DataError: a damaged file among the samples of BN re-estimation; RunFailed: not finite.
         """
         data = self.config.data
         images = paired(frame0, frame1, data.input_height, data.input_width)
-        flow = self._run(code, images[None], lambda scorer: scorer.predictions)
-        return flow[0, 0, : frame0.shape[0], : frame0.shape[1]]
+        flow = self.flow(code, images[None])[0, : frame0.shape[0], : frame0.shape[1]]
+        if not np.all(np.isfinite(flow)):
+            raise RunFailed(f"the flow of {to_digits(code, self.space)} is not finite: its weights have diverged")
+        return flow
 
     def _run(self, code: Any, images: np.ndarray, fetch: Callable[[Scorer], Any]) -> Any:
         """What `fetch` takes of the graph of one code at the size of `images`."""

@@ -174,7 +174,9 @@ def main(argv: Optional[List[str]] = None) -> int:
 def asked_settings(config: Config, origins: Dict[str, str]) -> Dict[str, Any]:
     """The keys that a file or the command line names, and where and how this process runs; the rest is the run's."""
     values = configuration.flat(config)
-    return {name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")}
+    return {
+        name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")
+    }
 
 
 def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
@@ -205,7 +207,9 @@ def _evaluate(
         print(title, flush=True)
         other = supernet.index.fingerprint if args.other_data else ""
         if other:
-            print(f"on other data than the run's: {supernet.config.data.base_path}, fingerprint {other[:12]}", flush=True)
+            print(
+                f"on other data than the run's: {supernet.config.data.base_path}, fingerprint {other[:12]}", flush=True
+            )
         output = args.output or os.path.join(folder, scores_name(stored, other))
         with ScoreTable(output, belongs_to(supernet, args.other_data), supernet.space) as table:
             missing = [code for code in wanted if code not in table]
@@ -304,7 +308,11 @@ def _finish(table: Any, title: str, space: SearchSpace) -> None:
         )
     print(
         f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
-        + (f"{ranked[0].bn_recal_batches} BN batches per subnet" if ranked[0].bn_recal_batches else "stored BN statistics")
+        + (
+            f"{ranked[0].bn_recal_batches} BN batches per subnet"
+            if ranked[0].bn_recal_batches
+            else "stored BN statistics"
+        )
     )
     for label, cost in COSTS.items():
         codes = [row.arch_code for row in front(ranked, cost)]
