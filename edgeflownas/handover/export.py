@@ -26,8 +26,8 @@ EPILOG = f"""\
 The input size is the run's own; batch norm is folded, by the statistics that the checkpoint stores. Input: both \
 frames, RGB, scaled to [-1, 1]. Output: flow in pixels, x first, at full size. The int8 file has int8 at both ends; \
 scale and zero point are in {EXPORT_RECORD}. Checked: the float file equals TensorFlow, the int8 file holds no float, \
-both hold no other operators than a microcontroller's compiler knows. Measured: the EPE of TensorFlow and of both files on the same \
-validation samples; what they need in flash, and the largest activation, a lower bound of their SRAM.
+both hold no other operators than a microcontroller's compiler knows. Measured: the EPE of TensorFlow and of both \
+files on the same validation samples; what they need in flash, and the largest activation, a lower bound of their SRAM.
 
 examples:
   both files

@@ -135,8 +135,8 @@ def _predict(folder: str, code: str, pairs: List[Pair], args: Any, settings: Dic
             write_results(args.out, pair.name, flow, frames[0], f"{code}, {os.path.basename(pair.frame0)}")
             length = np.hypot(flow[..., 0], flow[..., 1])
             print(
-                f"{os.path.join(args.out, pair.name)}.flo  {flow.shape[1]}x{flow.shape[0]}  flow of {length.mean():.2f} "
-                f"px on average, at most {length.max():.2f} px",
+                f"{os.path.join(args.out, pair.name)}{SUFFIXES[0]}  {flow.shape[1]}x{flow.shape[0]}  "
+                f"flow of {length.mean():.2f} px on average, at most {length.max():.2f} px",
                 flush=True,
             )
 
