@@ -296,6 +296,7 @@ def _resume_command(config_path: str, request: Request) -> str:
 
 
 def manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer") -> Dict[str, Any]:
+    """The manifest of a run, but for the machine and the invocation."""
     from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 

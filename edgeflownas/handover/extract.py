@@ -83,7 +83,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     run = asked(args)
     code = code_of(args.code, run.space)
     command = " ".join(shlex.quote(word) for word in ["edgeflownas", "extract"] + list(argv or sys.argv[1:]))
-    parent, cost = extract(run.folder, code, out, args.checkpoint, run.settings, command)
+    from edgeflownas.engine.progress import Checking
+    from edgeflownas.reporting.write import write_report
+    from edgeflownas.scoring.supernet import Supernet
+
+    with Supernet.load(run.folder, args.checkpoint, run.settings, Checking("checking files")) as supernet:
+        parent, cost = extract(supernet, run.folder, code, out, args.checkpoint, command), supernet.cost(code)
+    write_report(out)
     differences = ", ".join(f"{value:.1e}" for value in parent.difference)
     print(
         f"{code} of {run.folder}, checkpoint {args.checkpoint} (epoch {parent.epoch}, step {parent.global_step}): "
@@ -94,14 +100,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 0
 
 
-def extract(run: str, code: str, out: str, checkpoint: str, settings: Dict[str, Any], command: str) -> Any:
-    """Makes the run folder `out`; gives (Parent, Cost). UserError; RunFailed if the two networks differ."""
-    from edgeflownas.engine.progress import Checking
-    from edgeflownas.reporting.write import write_report
-    from edgeflownas.scoring.supernet import Supernet
-
-    with Supernet.load(run, checkpoint, settings, Checking("checking files")) as supernet:
-        source, cost = _take(supernet, run, code, checkpoint), supernet.cost(code)
+def extract(supernet: "Supernet", run: str, code: str, out: str, checkpoint: str, command: str) -> Parent:
+    """Makes the run folder `out` of a subnet of the loaded `run`. UserError; RunFailed if the two networks differ."""
+    source = _take(supernet, run, code, checkpoint)
     output_dir, name = os.path.split(out)
     runtime = dataclasses.replace(source.config.runtime, output_dir=output_dir or ".", experiment_name=name)
     source = source._replace(config=dataclasses.replace(source.config, runtime=runtime))
@@ -110,8 +111,7 @@ def extract(run: str, code: str, out: str, checkpoint: str, settings: Dict[str, 
         manifest = _write(source, folder, command, os.path.join(out, CONFIG))
         parent = _proved(source, folder, code)
         manifest.update(parents=[parent._asdict()] + _parents_of(run))
-    write_report(out)
-    return parent, cost
+    return parent
 
 
 def _take(supernet: "Supernet", run: str, code: str, checkpoint: str) -> _Source:
@@ -162,12 +162,13 @@ def _write(source: _Source, folder: str, command: str, config_path: str) -> Any:
     try:
         gates = signoff.gate_states(signoff.project_root(), trainer.space.name)
         states: Dict[str, Any] = {f"gate{gate}": state.name for gate, state in gates.items()}
-        fields = manifest_fields(config, origins, source.index, trainer, command, dict(states, unsigned=False))
+        fields = manifest_fields(config, origins, source.index, trainer)
         resume = ["python", "-m", "edgeflownas.train_supernet", "--config", config_path, "--resume"]
         words = " ".join(shlex.quote(word) for word in resume)
-        fields.update(machine(), device=device_names(), resume_command=f"cd {shlex.quote(os.getcwd())} && {words}")
+        fields.update(machine(), resume_command=f"cd {shlex.quote(os.getcwd())} && {words}")
+        invocation = {"command": command, "device": device_names(), "gates": dict(states, unsigned=False)}
         write_config(folder, config)
-        manifest = Manifest.create(folder, initial_weights=source.generation.path, **fields)
+        manifest = Manifest.create(folder, initial_weights=source.generation.path, unsupported_gpu_allowed=False, **fields, **invocation)
         trainer.start(source.generation)
         _store(trainer, source.statistics)
         status = trainer.run(StopSignals(), lambda: None)

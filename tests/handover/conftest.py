@@ -7,7 +7,9 @@ import os
 
 import pytest
 
+from edgeflownas.api import Supernet
 from edgeflownas.handover.extract import extract
+from edgeflownas.reporting.write import write_report
 from tests.conftest import prepare
 
 CODES = {"edgeflownet_v1": "012022222", "edgeflownet_v2": "12000011000"}
@@ -29,5 +31,7 @@ def extracted(whole_run, tmp_path_factory):
     """(run folder, code) of one subnet of `whole_run`."""
     code, out = CODES[whole_run.config.network.space], str(tmp_path_factory.mktemp("extracted") / "small")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    extract(whole_run.folder, code, out, "best", {}, "test")
+    with Supernet.load(whole_run.folder) as supernet:
+        extract(supernet, whole_run.folder, code, out, "best", "test")
+    write_report(out)
     return out, code

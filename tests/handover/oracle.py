@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from gates import dataset, oracles, spaces
 
 from edgeflownas.tfcompat import tf
+from gates import dataset, oracles, spaces
 
 
 class Network(oracles.Network):

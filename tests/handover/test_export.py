@@ -7,14 +7,15 @@ import stat
 
 import numpy as np
 import pytest
-from gates import oracles
 
+from edgeflownas.api import Supernet
 from edgeflownas.errors import RunFailed, UserError
 from edgeflownas.handover import export, vela
 from edgeflownas.nas.cost import subnet_cost
 from edgeflownas.nas.search_space import get_space
 from edgeflownas.network.layer_table import OUTPUTS, layer_table
 from edgeflownas.tfcompat import tf
+from gates import oracles
 from tests.handover import oracle
 
 FIRST = tf.__version__.startswith("1.")
@@ -238,7 +239,8 @@ def test_the_full_network_is_exported(tmp_path):
     sizes = {"data__input_height": 180, "data__input_width": 240, "network__init_channels": 32, "train__batch_size": 2}
     whole = prepare(str(tmp_path / "run"), str(tmp_path / "fc2"), **sizes)
     whole.commit(1, 1, True)
-    extract(whole.folder, "000001000", str(tmp_path / "small"), "best", {}, "test")
+    with Supernet.load(whole.folder) as supernet:
+        extract(supernet, whole.folder, "000001000", str(tmp_path / "small"), "best", "test")
     assert export.main([str(tmp_path / "small"), "--int8", "--calibration", "4", "--gpu_device", "-1"]) == 0
     with open(str(tmp_path / "small" / "exported" / "export.json"), encoding="utf-8") as handle:
         record = json.load(handle)

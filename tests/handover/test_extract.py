@@ -6,7 +6,6 @@ import os
 
 import numpy as np
 import pytest
-from gates import oracles
 
 from edgeflownas.api import Supernet
 from edgeflownas.checks.check_manifest import run_checks
@@ -15,6 +14,7 @@ from edgeflownas.handover import extract as extraction
 from edgeflownas.nas.arch_codec import parse, to_digits
 from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.nas.search_space import get_space
+from gates import oracles
 from tests.handover import oracle
 from tests.spaces.commands import command, good
 
@@ -39,7 +39,7 @@ def test_random_codes_equal_the_supernets_path(whole_run, supernet, number, tmp_
     """All three outputs, of the files on the disk, also against NumPy."""
     space = get_space(whole_run.config.network.space)
     code = to_digits(random_codes(5, NUMBER, space)[number], space)
-    parent, _ = extraction.extract(whole_run.folder, code, str(tmp_path / "out"), "best", {}, "test")
+    parent = extraction.extract(supernet, whole_run.folder, code, str(tmp_path / "out"), "best", "test")
     assert len(parent.difference) == 3 and all(np.array(parent.difference) <= parent.tolerance)
     images = oracle.crops(whole_run.data, VALIDATION).images
     with Supernet.load(str(tmp_path / "out"), stored_statistics=True, with_data=False) as alone:
@@ -84,11 +84,11 @@ def test_everything_in_it_agrees(extracted):
     assert [outcome for outcome in outcomes if not outcome.passed] == []
 
 
-def test_a_subnet_that_differs_is_not_written(whole_run, tmp_path, monkeypatch):
+def test_a_subnet_that_differs_is_not_written(whole_run, supernet, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "_store", lambda trainer, statistics: None)
     code = "0" * len(get_space(whole_run.config.network.space).blocks)
     with pytest.raises(RunFailed, match="is not the supernet's"):
-        extraction.extract(whole_run.folder, code, str(tmp_path / "out"), "best", {}, "test")
+        extraction.extract(supernet, whole_run.folder, code, str(tmp_path / "out"), "best", "test")
     assert os.listdir(str(tmp_path)) == []
 
 

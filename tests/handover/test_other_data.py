@@ -5,11 +5,11 @@ import json
 import os
 
 import pytest
-from gates import oracles
 
 from edgeflownas.data.synthetic import make_dataset
 from edgeflownas.errors import UserError
 from edgeflownas.scoring.supernet_eval import main
+from gates import oracles
 from tests.handover import oracle
 
 

@@ -61,8 +61,8 @@ def test_jpeg_and_its_orientation(tmp_path):
     smooth[:16] = (200, 30, 60)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by 90 degrees
-    Image.fromarray(smooth).save(str(tmp_path / "plain.jpg"), quality=95)
-    Image.fromarray(smooth).save(str(tmp_path / "turned.jpg"), quality=95, exif=exif)
+    Image.fromarray(smooth).save(str(tmp_path / "plain.jpg"), quality=95, subsampling=0)
+    Image.fromarray(smooth).save(str(tmp_path / "turned.jpg"), quality=95, subsampling=0, exif=exif)
     plain, turned = read_picture(str(tmp_path / "plain.jpg")), read_picture(str(tmp_path / "turned.jpg"))
     assert np.abs(plain.astype(int) - smooth).max() < 20 and turned.shape == (48, 32, 3)
     np.testing.assert_array_equal(turned, np.rot90(plain, -1))

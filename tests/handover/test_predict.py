@@ -1,10 +1,9 @@
-"""The flow of the user's own pictures: equal to the evaluation's where the two see the same, and to NumPy everywhere."""
+"""The flow of the user's own pictures: the evaluation's where both see the same, and NumPy's everywhere."""
 
 import os
 
 import numpy as np
 import pytest
-from gates import dataset
 from PIL import Image
 
 from edgeflownas.api import Supernet
@@ -13,7 +12,7 @@ from edgeflownas.data.synthetic import make_dataset
 from edgeflownas.errors import UserError
 from edgeflownas.handover.predict import main
 from edgeflownas.scoring.frames import paired
-from tests.conftest import prepare
+from gates import dataset
 from tests.handover import oracle
 
 VALIDATION = [f"train/{number:07d}" for number in range(7, 10)]
