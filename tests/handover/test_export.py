@@ -89,7 +89,7 @@ def test_nothing_in_the_int8_file_is_float_and_operators_are_those_of_the_list(e
 
 @on_tf2
 def test_costs_are_those_of_the_layer_table(exported):
-    """Flash: a byte per weight and four per bias, and the few numbers that resizing needs. SRAM: the largest tensor."""
+    """Flash: a byte per weight and four per bias, and a few for the sizes of resizing and cutting. SRAM: the largest tensor."""
     _, code, record = exported
     space = get_space(record["space"]["name"])
     layers = layer_table(2, space)
@@ -100,7 +100,7 @@ def test_costs_are_those_of_the_layer_table(exported):
     assert record["int8_model"]["operators"]["CONV_2D"] == len(convolutions)
     for key, size in (("int8_model", 1), ("float_model", 4)):
         least = size * sum(weights) + 4 * sum(outputs)
-        assert least <= record[key]["weights"] <= least + 100
+        assert least <= record[key]["weights"] <= least + 500
         assert record[key]["largest_activation"] == size * 64 * 67 * 6
     cost = subnet_cost(code, layers, space, 64, 67)
     assert (record["parameters"], record["multiply_adds"]) == cost
