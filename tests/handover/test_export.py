@@ -63,9 +63,9 @@ def test_the_files_compute_the_subnet_and_the_record_has_their_epe(exported, who
     assert record["epe"] == pytest.approx(oracles.epe(want, truth), rel=1e-4)
     assert record["zero_flow_epe"] == pytest.approx(oracles.epe(np.zeros_like(truth), truth), rel=1e-6)
     assert record["num_samples"] == 3 and record["largest_difference"] <= record["tolerance"] == 1e-4
-    for key, name, tolerance in (("float_model", "float.tflite", 2e-4), ("int8_model", "int8.tflite", 0.1)):
+    for key, name, tolerance in (("float_model", "float.tflite", 1e-4), ("int8_model", "int8.tflite", 0.05)):
         flow = run(folder, name, images)
-        oracle.close(flow, want, tolerance)
+        assert np.abs(flow - want).mean() < tolerance * np.abs(want).max()
         assert record[key]["epe"] == pytest.approx(oracles.epe(flow, truth), rel=1e-4)
     assert record["int8_model"]["epe"] == pytest.approx(record["epe"], rel=0.05)
 
