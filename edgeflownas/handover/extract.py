@@ -168,7 +168,9 @@ def _write(source: _Source, folder: str, command: str, config_path: str) -> Any:
         fields.update(machine(), resume_command=f"cd {shlex.quote(os.getcwd())} && {words}")
         invocation = {"command": command, "device": device_names(), "gates": dict(states, unsigned=False)}
         write_config(folder, config)
-        manifest = Manifest.create(folder, initial_weights=source.generation.path, unsupported_gpu_allowed=False, **fields, **invocation)
+        manifest = Manifest.create(
+            folder, initial_weights=source.generation.path, unsupported_gpu_allowed=False, **fields, **invocation
+        )
         trainer.start(source.generation)
         _store(trainer, source.statistics)
         status = trainer.run(StopSignals(), lambda: None)
