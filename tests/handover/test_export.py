@@ -89,7 +89,7 @@ def test_nothing_in_the_int8_file_is_float_and_operators_are_those_of_the_list(e
 
 @on_tf2
 def test_costs_are_those_of_the_layer_table(exported):
-    """Flash: a byte per weight, four per bias, a few for the sizes of resizing and cutting. SRAM: the largest tensor."""
+    """Flash: a byte per weight, four per bias, a few for sizes of resizing and cutting. SRAM: the largest tensor."""
     _, code, record = exported
     space = get_space(record["space"]["name"])
     layers = layer_table(2, space)
