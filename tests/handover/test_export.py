@@ -230,7 +230,7 @@ def test_vela_that_is_not_installed_is_one_line(monkeypatch, tmp_path):
 @on_tf2
 @pytest.mark.skipif(not os.environ.get("EDGEFLOWNAS_FULL_EXPORT"), reason="minutes; set EDGEFLOWNAS_FULL_EXPORT=1")
 def test_the_full_network_is_exported(tmp_path):
-    """32 channels at 180x240, random weights. Figures of a run are in docs/manual.md."""
+    """32 channels at 180x240, random weights."""
     from edgeflownas.data.synthetic import make_dataset
     from edgeflownas.handover.extract import extract
     from tests.conftest import prepare
