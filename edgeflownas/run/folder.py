@@ -75,7 +75,7 @@ RUN_FILES = (
     LOG,
     TRACE,
     EVENTS,
-    os.path.splitext(SCORES)[0] + "*.*",
+    *(os.path.splitext(scores_name(stored, other))[0] + ".*" for stored in (False, True) for other in ("", "*")),
     EXPORTED,
 )
 

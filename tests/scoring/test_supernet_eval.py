@@ -44,6 +44,7 @@ class FakeSupernet:
     """Stands for `api.Supernet` where only the command is tested: scores are made up, in chunks of two codes."""
 
     scored = []  # every code it was asked for, since the fixture
+    stored_statistics = False
 
     def __init__(self, checkpoint, settings):
         self.config, _ = configuration.load(
