@@ -34,6 +34,11 @@ COMMANDS = (
     Command("gates", "", "run the acceptance gates (pytest gates ...); gates status, verify, clauses read them"),
     Command("train", "edgeflownas.train_supernet", "train the supernet, or go on with --resume"),
     Command("eval", "edgeflownas.nas.supernet_eval", "score the pool or any subnets of a run"),
+    Command("extract", "edgeflownas.handover.extract", "take one subnet out of a supernet: a run folder of its own"),
+    Command("predict", "edgeflownas.handover.predict", "the flow of a pair of your images, by any subnet of a run"),
+    Command(
+        "export", "edgeflownas.handover.export", "write float and int8 TFLite of an extracted subnet (TensorFlow 2)"
+    ),
     Command("check", "edgeflownas.nas.check_manifest", "check a run's files against each other"),
     Command("report", "edgeflownas.report", "report on a run, or compare several"),
     Command(
@@ -57,6 +62,10 @@ from nothing to a scored supernet:
   edgeflownas train --config supernet_quick --max_epochs 2
   edgeflownas eval --config supernet_quick --checkpoint best
   edgeflownas report outputs/supernet
+and from it to one subnet:
+  edgeflownas extract outputs/supernet 000001000 outputs/supernet/small
+  edgeflownas predict outputs/supernet/small 000001000 frame0.png frame1.png --out flow
+  edgeflownas export outputs/supernet/small --int8
 """
 
 

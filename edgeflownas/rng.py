@@ -22,6 +22,7 @@ STREAMS = {
     "bootstrap_codes": 10,  # codes of a bootstrap
     "bootstrap_samples": 11,  # validation samples of a bootstrap
     "permutation": 12,  # orders of a permutation test
+    "calibration": 13,  # training samples by which an exported network is quantised
 }
 
 

@@ -24,10 +24,10 @@ QUIET = os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0"
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """Keeps what native code writes to stderr to itself, if quiet: TensorFlow 2 logs before it reads any setting.
 
-    If the import fails, all of it is shown.
+    After an error all of it is shown.
     """
     if not QUIET:
         yield
@@ -48,7 +48,7 @@ def _hushed() -> Iterator[None]:
 
 
 try:
-    with _hushed(), warnings.catch_warnings():
+    with hushed(), warnings.catch_warnings():
         # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
         warnings.simplefilter("ignore")
         if "MPLBACKEND" in os.environ:  # TensorFlow 2 imports matplotlib, and would stop at an unknown backend
@@ -65,7 +65,7 @@ tf.disable_control_flow_v2()
 if QUIET:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-__all__ = ["device_names", "restore", "tf"]
+__all__ = ["device_names", "hushed", "restore", "tf", "tflite_interpreter", "tflite_schema"]
 
 PATTERN = re.compile(r"[*?\[\]{}\\]|://")  # what TensorFlow reads as a pattern, or as another kind of file system
 
@@ -93,3 +93,19 @@ def restore(saver: Any, session: Any, prefix: str) -> None:
         link = os.path.join(folder, "checkpoint")
         os.symlink(os.path.abspath(os.path.dirname(prefix)), link)
         saver.restore(session, os.path.join(link, os.path.basename(prefix)))
+
+
+def tflite_schema() -> Any:
+    """The module that knows the format of TFLite files. TensorFlow 2 only."""
+    from tensorflow.lite.python import schema_py_generated  # no public name leads to it
+
+    return schema_py_generated
+
+
+def tflite_interpreter(content: bytes) -> Any:
+    """An interpreter of a TFLite file, ready to run. TensorFlow 2 only."""
+    with warnings.catch_warnings():  # that it will move to another package
+        warnings.simplefilter("ignore")
+        interpreter = tf.lite.Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    return interpreter

@@ -97,7 +97,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
         }
         manifest = None
         if first:
-            fields = _manifest_fields(config, origins, index, trainer)
+            fields = manifest_fields(config, origins, index, trainer)
             fields.update(machine(), resume_command=_resume_command(write_config(folder, config), request))
             if resumed is not None and Manifest.exists(folder):
                 manifest = Manifest.open(folder)
@@ -320,7 +320,8 @@ def _resume_command(config_path: str, request: Request) -> str:
     return "cd {} && {}".format(shlex.quote(os.getcwd()), " ".join(shlex.quote(word) for word in words))
 
 
-def _manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer") -> Dict[str, Any]:
+def manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer") -> Dict[str, Any]:
+    """The manifest of a run, but for the machine and the invocation."""
     from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 

@@ -51,7 +51,7 @@ def tiny_data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def original_run(tmp_path_factory, tiny_data):
     """Best: epoch 1, weights of seed 1. Last: epoch 2, weights of seed 2. Not to be changed."""
-    run = _prepare(str(tmp_path_factory.mktemp("original") / "run"), tiny_data)
+    run = prepare(str(tmp_path_factory.mktemp("original") / "run"), tiny_data)
     run.commit(1, 1, True)
     run.commit(2, 2, False)
     return run
@@ -69,16 +69,18 @@ def tiny_run(original_run, tmp_path, monkeypatch):
 @pytest.fixture
 def unevaluated_run(tmp_path, tiny_data):
     """One checkpoint, no evaluation."""
-    run = _prepare(str(tmp_path / "run"), tiny_data)
+    run = prepare(str(tmp_path / "run"), tiny_data)
     run.commit(1, 0, False)
     return run
 
 
-def _prepare(folder, data):
-    config, _ = configuration.load(None, {
+def prepare(folder, data, **changes):
+    """A run without a checkpoint yet; `changes` are configuration keys, with __ for the dot."""
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    config, _ = configuration.load(None, dict({
         "data.base_path": data, "data.input_height": 64, "data.input_width": 67, "network.init_channels": 2,
         "train.batch_size": 5, "eval.batch_size": 2, "eval.bn_recal_batches": 2, "runtime.gpu_device": "-1",
-        "runtime.deterministic": True, "runtime.output_dir": folder})  # fmt: skip
+        "runtime.deterministic": True, "runtime.output_dir": folder}, **changes))  # fmt: skip
     os.makedirs(folder)
     index, space = build_index(config.data, config.train.seed), space_of(config.network)
     pool = build_pool(config.train.arch_seed, config.eval.pool_size, space)

@@ -6,7 +6,7 @@ network in one run (`FairPaths`), so that what its codes share is computed once;
 averages can be touched.
 """
 
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -50,9 +50,10 @@ class Scorer:
         self.estimate_outputs = net.forward(images, route, batch_norm)
         self._batch_statistics = batch_norm.flat()
         self.statistics = tf.placeholder(tf.float32, self._batch_statistics.shape, "bn_statistics")
-        stored = StoredStatistics(net.variables, self.statistics, batch_norm.applications())
-        outputs = net.forward(images, route, stored)
-        flows = [accumulate_residuals(path)[-1][..., :2] for path in zip(*outputs)]
+        self._applications, self._variables = batch_norm.applications(), net.variables
+        stored = StoredStatistics(net.variables, self.statistics, self._applications)
+        self.outputs = net.forward(images, route, stored)  # per scale, one tensor per path
+        flows = [accumulate_residuals(path)[-1][..., :2] for path in zip(*self.outputs)]
         self.predictions = tf.stack(flows)  # [P, B, H, W, 2]
         self._errors = tf.stack([end_point_error(flow, self.flow) for flow in flows])  # [P, B]
         self._zero_flow_errors = end_point_error(tf.zeros_like(self.flow), self.flow)  # [B]
@@ -81,6 +82,24 @@ class Scorer:
     def predict(self, session: tf.Session, codes: np.ndarray, statistics: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Flow in pixels, [P, B, H, W, 2]."""
         return session.run(self.predictions, {self.codes: codes, self.statistics: statistics, self.images: images})
+
+    def by_layer(self, statistics: np.ndarray) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+        """The (mean, variance) of each batch norm in a vector of statistics. For one path."""
+        sizes = [self._variables.norms[name] for name in self._applications for _ in range(2)]
+        parts = iter(np.split(statistics, np.cumsum(sizes)[:-1]))
+        return {name: (next(parts), next(parts)) for name in self._applications}
+
+
+class StoredScorer(Scorer):
+    """Scores one path by the moving averages that a checkpoint holds: nothing is re-estimated."""
+
+    def recalibrate(
+        self, session: tf.Session, codes: np.ndarray, batches: Iterable[Batch], stop: Callable[[], bool] = lambda: False
+    ) -> np.ndarray:
+        """The moving averages as one vector; `batches` are not read."""
+        names = [f"{name}/{part}" for name in self._applications for part in ("moving_mean", "moving_variance")]
+        values = session.run([self._variables.moving[name] for name in names])
+        return np.concatenate(values).astype(np.float32)
 
 
 def score_codes(

@@ -37,6 +37,8 @@ LOG = "train.log"  # of the only process, or of rank 0
 TRACE = "debug_trace.jsonl"
 EVENTS = "tensorboard"  # a folder
 SCORES = "subnet_scores.csv"  # what supernet_eval makes of the run
+EXPORTED = "exported"  # a folder: what export makes of a run of one subnet
+FLOAT_MODEL, INT8_MODEL, EXPORT_RECORD = "float.tflite", "int8.tflite", "export.json"  # in it
 
 LOCK = ".lock"
 HOLDER = ".lock.holder"
@@ -51,6 +53,12 @@ def log_name(rank: object) -> str:
 def pool_name(size: object) -> str:
     """The file of an evaluation pool of `size` subnets."""
     return f"eval_pool_{size}.json"
+
+
+def scores_name(stored: bool, other: str) -> str:
+    """The table of `supernet_eval`; by stored statistics and on another data set (its fingerprint) one of its own."""
+    stem, extension = os.path.splitext(SCORES)
+    return stem + ("_stored" if stored else "") + (f"_other_{other[:12]}" if other else "") + extension
 
 
 # What one run makes, as patterns; checkpoints first, so that nobody takes a half-moved run for a whole one.
@@ -73,7 +81,8 @@ RUN_FILES = (
     log_name("*"),
     TRACE,
     EVENTS,
-    os.path.splitext(SCORES)[0] + ".*",
+    *(os.path.splitext(scores_name(stored, other))[0] + ".*" for stored in (False, True) for other in ("", "*")),
+    EXPORTED,
 )
 
 

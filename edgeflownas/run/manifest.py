@@ -66,6 +66,7 @@ OPTIONAL = (
     "unsupported_gpu_allowed",
     "ranks",  # processes that trained
     "throughput",  # of several ranks, in the last epoch
+    "parents",  # of an extracted subnet: what it was taken from (`handover.Parent`), the nearest first
     "installed_source",  # version and digest of an installed package, which has no commit
 )
 DATASET_FIELDS = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}

@@ -11,17 +11,18 @@ Importing this module imports TensorFlow. A GPU is chosen the usual way, by CUDA
 
 import os
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from edgeflownas import config as configuration
 from edgeflownas.config import Config
 from edgeflownas.data.fc2_index import FC2Index, Sample, build_index
-from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
+from edgeflownas.data.pipeline import EvalPipeline
+from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, StoredScorer, read_batches, score_codes
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.engine.session import evaluation_pipelines, session_config
-from edgeflownas.errors import UserError
+from edgeflownas.errors import RunFailed, UserError
 from edgeflownas.nas.arch_codec import parse, to_digits
 from edgeflownas.nas.cost import Cost, subnet_cost
 from edgeflownas.nas.eval_pool import build_pool
@@ -29,6 +30,7 @@ from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.run.folder import CHECKPOINTS, pool_name
 from edgeflownas.run.pool import load_pool
+from edgeflownas.scoring.frames import paired
 from edgeflownas.scoring.grouping import groups
 from edgeflownas.tfcompat import restore, tf
 
@@ -47,7 +49,7 @@ class Result(NamedTuple):
     zero_flow_epe: float  # of a flow of zeros on the same samples
     parameters: int
     multiply_adds: int
-    bn_recal_batches: int
+    bn_recal_batches: int  # 0: by the stored statistics
     num_samples: int
     epe_samples: np.ndarray  # float32 [num_samples], in validation order; `epe` is their mean
 
@@ -56,18 +58,27 @@ class Supernet:
     """The weights of one checkpoint, ready to score subnets. Made by `load`; `close` frees the session."""
 
     def __init__(
-        self, config: Config, generation: Generation, state: RunState, index: FC2Index, pool: np.ndarray
+        self,
+        config: Config,
+        generation: Generation,
+        state: RunState,
+        index: Optional[FC2Index],
+        pool: np.ndarray,
+        stored_statistics: bool = False,
     ) -> None:
         self.config, self.generation, self.state, self.index = config, generation, state, index
         self.space = state.space
         self.pool = pool  # int32 [pool_size, blocks]
-        self._scorers: Dict[int, Scorer] = {}
+        self.stored_statistics = stored_statistics
+        self._scorers: Dict[Tuple[int, int, int], Scorer] = {}
+        self._statistics: Dict[Tuple[int, ...], np.ndarray] = {}
         self._bn_batches: List[Any] = []
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._session = tf.Session(config=session_config(config))  # ahead of the graph, as in the trainer
             self._net = SupernetGraph(config.network.init_channels, self.space)
-            self._val, self._bn = evaluation_pipelines(config, index)
+            if index is not None:
+                self._val, self._bn = evaluation_pipelines(config, index)
             saver = tf.train.Saver(self._net.variables.all())
             try:
                 restore(saver, self._session, generation.prefix)
@@ -86,29 +97,42 @@ class Supernet:
         settings: Optional[Dict[str, Any]] = None,
         progress: Optional[Callable[[int, int], None]] = None,
         choose: Optional[Callable[[Config, FC2Index], Sequence[Sample]]] = None,
+        stored_statistics: bool = False,
+        other_data: bool = False,
+        with_data: bool = True,
     ) -> "Supernet":
         """Opens a run's "best" or "last" checkpoint; before the first evaluation, best is the last.
 
         The configuration is the one the run was made with, but for `settings`, {"section.key": value}:
         paths, `runtime.*` and `eval.*` (how a subnet is scored) are free, every other key must have the
         run's own value. `progress(done, total)` is told of the data check. `choose(config, index)` gives the samples to
-        score instead of the first `eval.num_samples` of the validation set. UserError: no such run, damaged checkpoint,
-        other configuration, other data.
+        score instead of the first `eval.num_samples` of the validation set. `stored_statistics`: by the moving
+        averages of a run of one subnet, instead of re-estimated ones. `other_data`: on another set than the run's.
+        `with_data=False`: for `predict` with stored statistics, which needs no data set. UserError: no such run,
+        damaged checkpoint, other configuration, other data.
         """
         generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
         config = _with_settings(state.config, settings or {}, run_folder)
+        if stored_statistics and state.space.arch_code is None:
+            raise UserError(
+                f"{run_folder} is a supernet: its moving averages are a mixture of all subnets and fit none; leave out "
+                "--statistics stored, or extract the subnet first: edgeflownas extract"
+            )
+        pool = _pool(run_folder, state, config)
+        if not with_data:
+            return cls(config, generation, state, None, pool, stored_statistics)
         index = build_index(config.data, config.train.seed, progress=progress)
-        if index.fingerprint != state.dataset:
+        if index.fingerprint != state.dataset and not other_data:
             raise UserError(
                 f"{run_folder} was trained on other samples than those in {config.data.base_path} (fingerprint "
                 f"{state.dataset[:12]}..., found {index.fingerprint[:12]}...); name its "
-                "data with --base_path and --list_dir"
+                "data with --base_path and --list_dir, or score it on these with --other_data"
             )
         if choose is not None:
             index = index._replace(val=tuple(choose(config, index)))
             config = replace(config, eval=replace(config.eval, num_samples=0))
-        return cls(config, generation, state, index, _pool(run_folder, state, config))
+        return cls(config, generation, state, index, pool, stored_statistics)
 
     @property
     def epoch(self) -> int:
@@ -172,6 +196,75 @@ class Supernet:
         rows = np.array([parse(code, self.space) for code in codes], np.int32)
         return self._score(rows, 1, stop, None)
 
+    def statistics(self, code: Any) -> np.ndarray:
+        """BN means and variances by which a subnet is scored, as one vector (`Scorer.by_layer` takes it apart)."""
+        row = parse(code, self.space)
+        if row not in self._statistics:
+            with self._graph.as_default():
+                data = self.config.data
+                scorer = self._scorer(1, data.input_height, data.input_width)
+                self._read_bn_batches()
+                self._statistics[row] = scorer.recalibrate(self._session, np.array([row], np.int32), self._bn_batches)
+        return self._statistics[row]
+
+    def statistics_by_layer(self, code: Any) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+        """The same as (mean, variance) by the scope of each batch norm."""
+        data = self.config.data
+        vector = self.statistics(code)
+        return self._scorer(1, data.input_height, data.input_width).by_layer(vector)
+
+    @property
+    def validation(self) -> Tuple[Sample, ...]:
+        """The samples on which subnets are scored, in their order."""
+        return self.index.val[: self.config.eval.num_samples or None]
+
+    def read(self, samples: Sequence[Sample]) -> Iterator[Tuple[List[str], np.ndarray, np.ndarray]]:
+        """Names, images uint8 [B, H, W, 6] and flow [B, H, W, 2] of the centre crops of any samples, by batches."""
+        data, evaluation = self.config.data, self.config.eval
+        with self._graph.as_default():
+            sizes = (
+                evaluation.batch_size,
+                data.input_height,
+                data.input_width,
+                self.config.runtime.num_workers,
+                PREFETCH,
+            )
+            pipeline = EvalPipeline(samples, *sizes)
+        for number, (images, flow) in enumerate(read_batches(self._session, pipeline)):
+            yield [sample.name for sample, _, _ in pipeline.batch(number)], images, flow
+
+    def flow(self, code: Any, images: np.ndarray) -> np.ndarray:
+        """The flow [B, H, W, 2] in pixels, x first, of images uint8 [B, H, W, 6] as they are."""
+        return self._run(code, images, lambda scorer: scorer.predictions)[0]
+
+    def outputs(self, code: Any, images: np.ndarray) -> List[np.ndarray]:
+        """The three outputs [B, h, w, 4] of a subnet, from coarse to fine; `images` uint8 [B, H, W, 6]."""
+        return [paths[0] for paths in self._run(code, images, lambda scorer: scorer.outputs)]
+
+    def predict(self, code: Any, frame0: np.ndarray, frame1: np.ndarray) -> np.ndarray:
+        """The flow from `frame0` to `frame1`, uint8 RGB [H, W, 3], 64 pixels or more.
+
+        Gives float32 [H, W, 2], in pixels, x first.
+
+        The frames are padded at the right and bottom by repetition, so that the network strides over them as over the
+        crops it was trained on; a pair of the run's own size is not padded. ValueError: wrong code; UserError: frames
+        that do not fit; DataError: a damaged file among the samples of BN re-estimation; RunFailed: not finite.
+        """
+        data = self.config.data
+        images = paired(frame0, frame1, data.input_height, data.input_width)
+        flow = self.flow(code, images[None])[0, : frame0.shape[0], : frame0.shape[1]]
+        if not np.all(np.isfinite(flow)):
+            raise RunFailed(f"the flow of {to_digits(code, self.space)} is not finite: its weights have diverged")
+        return flow
+
+    def _run(self, code: Any, images: np.ndarray, fetch: Callable[[Scorer], Any]) -> Any:
+        """What `fetch` takes of the graph of one code at the size of `images`."""
+        row, statistics = parse(code, self.space), self.statistics(code)
+        with self._graph.as_default():
+            scorer = self._scorer(1, *images.shape[1:3])
+        feed = {scorer.codes: [row], scorer.statistics: statistics, scorer.images: images}
+        return self._session.run(fetch(scorer), feed)
+
     def close(self) -> None:
         """Frees the session; the object cannot be used any more."""
         self._session.close()
@@ -182,11 +275,16 @@ class Supernet:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _scorer(self, num_paths: int) -> Scorer:
-        if num_paths not in self._scorers:
-            data = self.config.data
-            self._scorers[num_paths] = Scorer(self._net, data.input_height, data.input_width, num_paths)
-        return self._scorers[num_paths]
+    def _scorer(self, num_paths: int, height: int, width: int) -> Scorer:
+        key = (num_paths, height, width)
+        if key not in self._scorers:
+            kind = StoredScorer if self.stored_statistics else Scorer
+            self._scorers[key] = kind(self._net, height, width, num_paths)
+        return self._scorers[key]
+
+    def _read_bn_batches(self) -> None:
+        if not self._bn_batches and not self.stored_statistics:
+            self._bn_batches = list(read_batches(self._session, self._bn))
 
     def _score(
         self, rows: np.ndarray, num_paths: int, stop: Callable[[], bool], progress: Optional[Callable[[int, int], None]]
@@ -196,9 +294,9 @@ class Supernet:
                 progress(batches, self._val.num_batches)
 
         with self._graph.as_default():
-            scorer = self._scorer(num_paths)
-            if not self._bn_batches:
-                self._bn_batches = list(read_batches(self._session, self._bn))
+            data = self.config.data
+            scorer = self._scorer(num_paths, data.input_height, data.input_width)
+            self._read_bn_batches()
             return score_codes(
                 self._session,
                 scorer,
@@ -218,7 +316,7 @@ class Supernet:
                 scores.zero_flow_epe,
                 cost.parameters,
                 cost.multiply_adds,
-                self.config.eval.bn_recal_batches,
+                0 if self.stored_statistics else self.config.eval.bn_recal_batches,
                 scores.num_samples,
                 samples,
             )

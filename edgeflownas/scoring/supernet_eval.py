@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from edgeflownas import config as configuration
 from edgeflownas.arguments import Parser, positive
 from edgeflownas.command_line import config_parser, overrides
+from edgeflownas.config import Config
 from edgeflownas.device import choose_device
 from edgeflownas.engine.learning import COLLAPSED_RATIO, ratio
 from edgeflownas.engine.run_state import RunState
@@ -24,8 +25,9 @@ from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.run.checkpoint import CheckpointStore
-from edgeflownas.run.folder import CHECKPOINTS, SCORES, find_run, run_folder
+from edgeflownas.run.folder import CHECKPOINTS, SCORES, find_run, run_folder, scores_name
 
+REESTIMATED, STORED = "reestimated", "stored"
 SHOWN = 50  # lines of the printed table; the file has them all
 FRONT_SHOWN = 12  # codes of a front
 # Of the configuration; what else a run was trained with comes from its checkpoint.
@@ -99,6 +101,19 @@ def _parser() -> Parser:
         "smaller one",
     )
     group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
+    group.add_argument(
+        "--statistics",
+        choices=(REESTIMATED, STORED),
+        default=REESTIMATED,
+        help="BN statistics: reestimated over training batches (default), or, of a run of one subnet, those that its "
+        "checkpoint holds; the table then says 0 BN batches and has a name of its own",
+    )
+    group.add_argument(
+        "--other_data",
+        action="store_true",
+        help="score on another data set than the run's, the one of --base_path and --list_dir: its validation samples, "
+        "BN statistics from its training samples; the record says so, and the table has a name of its own",
+    )
     group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {SCORES} in the run folder)")
     return parser
 
@@ -152,13 +167,20 @@ def main(argv: Optional[List[str]] = None) -> int:
     config, origins = configuration.load(args.config, overrides(args))
     folder = find_run(args.run) if args.run else run_folder(config)
     codes = requested_codes(args, _space_of_run(folder, args.checkpoint))
-    values = configuration.flat(config)
-    settings = {
-        name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")
-    }
+    settings = asked_settings(config, origins)
+    if args.other_data and "data.base_path" not in settings:
+        raise UserError("--other_data goes with --base_path, the folder of the other data set")
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
     with StopSignals() as stop:
-        return _evaluate(folder, args.checkpoint, settings, codes, args.output or os.path.join(folder, SCORES), stop)
+        return _evaluate(folder, args, settings, codes, stop)
+
+
+def asked_settings(config: Config, origins: Dict[str, str]) -> Dict[str, Any]:
+    """The keys that a file or the command line names, and where and how this process runs; the rest is the run's."""
+    values = configuration.flat(config)
+    return {
+        name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")
+    }
 
 
 def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
@@ -168,18 +190,32 @@ def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
 
 
 def _evaluate(
-    folder: str, checkpoint: str, settings: Dict[str, Any], codes: Optional[List[str]], output: str, stop: StopSignals
+    folder: str, args: argparse.Namespace, settings: Dict[str, Any], codes: Optional[List[str]], stop: StopSignals
 ) -> int:
     # TensorFlow takes seconds to import, so it is not imported before it is needed.
     from edgeflownas.engine.progress import Checking
     from edgeflownas.run.score_table import ScoreTable
     from edgeflownas.scoring.supernet import Interrupted, Supernet
 
-    with Supernet.load(folder, checkpoint, settings, Checking("checking files")) as supernet:
+    stored = args.statistics == STORED
+    with Supernet.load(
+        folder,
+        args.checkpoint,
+        settings,
+        Checking("checking files"),
+        stored_statistics=stored,
+        other_data=args.other_data,
+    ) as supernet:
         wanted = codes if codes is not None else [to_digits(code, supernet.space) for code in supernet.pool]
-        title = _title(supernet, folder, checkpoint)
+        title = _title(supernet, folder, args.checkpoint)
         print(title, flush=True)
-        with ScoreTable(output, belongs_to(supernet), supernet.space) as table:
+        other = supernet.index.fingerprint if args.other_data else ""
+        if other:
+            print(
+                f"on other data than the run's: {supernet.config.data.base_path}, fingerprint {other[:12]}", flush=True
+            )
+        output = args.output or os.path.join(folder, scores_name(stored, other))
+        with ScoreTable(output, belongs_to(supernet, args.other_data), supernet.space) as table:
             missing = [code for code in wanted if code not in table]
             if len(missing) < len(wanted):
                 print(f"{len(wanted) - len(missing)} of {len(wanted)} codes are in {output} already")
@@ -197,9 +233,10 @@ def _evaluate(
     return 0
 
 
-def belongs_to(supernet: Any) -> Dict[str, Any]:
+def belongs_to(supernet: Any, other_data: bool = False) -> Dict[str, Any]:
     """What decides a row beside its code: weights, settings and data."""
     evaluation, generation = supernet.config.eval, supernet.generation
+    dataset, path = supernet.index.fingerprint, os.path.abspath(supernet.config.data.base_path)
     return {
         "space": supernet.space.identity(),
         "checkpoint": {
@@ -209,11 +246,11 @@ def belongs_to(supernet: Any) -> Dict[str, Any]:
             "sha256": {name: stored["sha256"] for name, stored in generation.files.items()},
         },
         "settings": {
-            "bn_recal_batches": evaluation.bn_recal_batches,
+            "bn_recal_batches": 0 if supernet.stored_statistics else evaluation.bn_recal_batches,
             "batch_size": evaluation.batch_size,
             "num_samples": evaluation.num_samples,
         },
-        "dataset": supernet.index.fingerprint,
+        "dataset": {"other_data": path, "fingerprint": dataset} if other_data else dataset,
     }
 
 
@@ -267,7 +304,11 @@ def _finish(table: Any, title: str, space: SearchSpace) -> None:
         )
     print(
         f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
-        f"{ranked[0].bn_recal_batches} BN batches per subnet"
+        + (
+            f"{ranked[0].bn_recal_batches} BN batches per subnet"
+            if ranked[0].bn_recal_batches
+            else "stored BN statistics"
+        )
     )
     doubtful = _print_fronts(table, ranked)
     if len(ranked) >= 3:

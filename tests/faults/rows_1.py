@@ -86,7 +86,7 @@ GATE_1 = (
     ),
     (
         "key-twice",
-        _CONFIG,
+        "edgeflownas/yaml_file.py",
         "G1.5c",
         "of a key that stands in the file twice the last value counts",
         "if isinstance(key, str) and key in seen:",

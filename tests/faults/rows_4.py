@@ -37,9 +37,9 @@ GATE_4 = (
         _ENTRY,
         "G4.3b",
         "the manifest is made from the YAML file, not from the run",
-        "fields = _manifest_fields(config, origins,",
+        "fields = manifest_fields(config, origins,",
         "from edgeflownas import config as configuration\n            fields = "
-        '_manifest_fields(configuration.load("configs/supernet_fc2_180x240.yaml")[0], origins,',
+        'manifest_fields(configuration.load("configs/supernet_fc2_180x240.yaml")[0], origins,',
     ),
     (
         "lr-not-in-hash",

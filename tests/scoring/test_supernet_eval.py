@@ -47,6 +47,7 @@ class FakeSupernet:
     """Stands for `api.Supernet` where only the command is tested: scores are made up, in chunks of two codes."""
 
     scored = []  # every code it was asked for, since the fixture
+    stored_statistics = False
 
     def __init__(self, checkpoint, settings):
         self.config, _ = configuration.load(
@@ -80,7 +81,7 @@ def fake(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.setattr(FakeSupernet, "scored", [])
     monkeypatch.setattr(
-        api.Supernet, "load", lambda folder, checkpoint, settings, progress: FakeSupernet(checkpoint, settings)
+        api.Supernet, "load", lambda folder, checkpoint, settings, progress, **_: FakeSupernet(checkpoint, settings)
     )
     monkeypatch.setattr(supernet_eval, "_space_of_run", lambda folder, checkpoint: SPACE)
     (tmp_path / "run").mkdir()

@@ -1,0 +1,64 @@
+"""What extract, predict and export share of a command line: run, checkpoint, paths and device. No TensorFlow."""
+
+import argparse
+import os
+from typing import Any, Dict, NamedTuple, Tuple
+
+from edgeflownas import config as configuration
+from edgeflownas.arguments import Parser
+from edgeflownas.command_line import config_parser, overrides
+from edgeflownas.device import choose_device
+from edgeflownas.engine.run_state import RunState
+from edgeflownas.errors import UserError
+from edgeflownas.nas.arch_codec import to_digits
+from edgeflownas.nas.search_space import SearchSpace
+from edgeflownas.run.checkpoint import CheckpointStore
+from edgeflownas.run.folder import CHECKPOINTS, find_run
+from edgeflownas.scoring.supernet_eval import asked_settings
+
+# Of the configuration; what else the run was trained with comes from its checkpoint.
+USED = (
+    "data.base_path", "data.list_dir", "eval.bn_recal_batches", "eval.batch_size", "eval.num_samples",
+    "runtime.gpu_device", "runtime.deterministic", "runtime.num_workers",
+)  # fmt: skip
+
+
+def run_parser(name: str, description: str, epilog: str, run: str) -> Tuple[Parser, Any]:
+    """(a parser with RUN, --checkpoint and the flags of the configuration, its group of this command's own flags)."""
+    parser = config_parser(f"edgeflownas {name}", description, epilog, used=USED.__contains__)
+    parser.usage = None  # argparse's own, which names the positional arguments
+    group = parser.add_argument_group("this command")
+    group.add_argument("run", metavar="RUN", help=run + ": its folder, or an experiment's name")
+    group.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        default="best",
+        help="which weights (default: best; before the first evaluation, the last)",
+    )
+    return parser, group
+
+
+class Asked(NamedTuple):
+    """The run that a command line names, and the settings that it gives for this process."""
+
+    folder: str
+    settings: Dict[str, Any]
+    space: SearchSpace
+
+
+def asked(args: argparse.Namespace) -> Asked:
+    """Finds the run and chooses the device, ahead of TensorFlow. UserError: no such run, damaged, another's."""
+    config, origins = configuration.load(args.config, overrides(args))
+    folder = find_run(args.run)
+    generation = CheckpointStore(os.path.join(folder, CHECKPOINTS)).load(args.checkpoint)
+    space = RunState.from_dict(generation.state, generation.path).space
+    choose_device(config.runtime.gpu_device, config.runtime.deterministic)
+    return Asked(folder, asked_settings(config, origins), space)
+
+
+def code_of(text: str, space: SearchSpace) -> str:
+    """The code in digits. UserError for a wrong one."""
+    try:
+        return to_digits(text, space)
+    except ValueError as error:
+        raise UserError(f"CODE: {error}") from error
