@@ -1,8 +1,8 @@
-"""The table that `supernet_eval` writes: a CSV of scored subnets, and beside it a JSON file that says what the rows
-belong to.
+"""The table that `supernet_eval` writes: a CSV file of scored subnets, and a JSON file beside it with the checkpoint,
+settings and data of the rows.
 
-Both are replaced whole, never half: a stop or a kill leaves the rows that were done, and the next call goes on from
-them. A table that the first version began keeps its header.
+Both are replaced atomically. After a stop or a kill the finished rows are there, and the next call continues from
+them. A table begun by the first version keeps its header.
 """
 
 import json
@@ -23,11 +23,10 @@ ADVICE = "name another file with --output, or move this one and its .json away"
 
 
 class ScoreTable:
-    """`with ScoreTable(path, belongs_to, space) as table:`; holds the file for one process and knows its rows.
+    """Locks the table for this process and holds its rows: `with ScoreTable(path, belongs_to, space) as table:`.
 
     `belongs_to` is plain JSON: checkpoint, settings and data. `space` is the search space of the codes.
-    UserError if the file exists and its rows belong to something else, if it is not such a table, or if another
-    process holds it.
+    UserError if the file exists but is no such table or has another `belongs_to`, or if another process holds it.
     """
 
     def __init__(self, path: str, belongs_to: Dict[str, Any], space: SearchSpace) -> None:
@@ -64,9 +63,9 @@ class ScoreTable:
         return any(row.arch_code == arch_code for row in self.rows)
 
     def add(self, results: Sequence[Any]) -> None:
-        """Adds results (fields as `ScoreRow`, but no rank or space) and writes the table with all ranks up to date."""
+        """Adds results (fields of `ScoreRow` without rank and space), ranks all rows again and writes the table."""
         rows = self.rows + [ScoreRow(rank=0, space=self._space.label, **result._asdict()) for result in results]
-        # Rounded before they are ranked, so that the ranks are those of the numbers in the file.
+        # Rounded before ranking, so that the ranks agree with the numbers in the file.
         rows = [row._replace(epe=float(real(row.epe)), zero_flow_epe=float(real(row.zero_flow_epe))) for row in rows]
         order = sorted(range(len(rows)), key=lambda i: rows[i].epe)
         rank = {i: position for position, i in enumerate(order, 1)}
@@ -80,7 +79,7 @@ class ScoreTable:
     def _lines(self) -> Iterator[str]:
         yield csv_line(self._columns)
         for row in self.rows:
-            yield csv_line(cells(row)[: len(self._columns)])  # what the first version's header lacks comes last
+            yield csv_line(cells(row)[: len(self._columns)])  # columns that the first version lacks are the last ones
 
     def _open(self) -> None:
         if os.path.lexists(self.sidecar):
@@ -121,14 +120,14 @@ class ScoreTable:
             raise UserError(f"{self.sidecar} was not written by supernet_eval; {ADVICE}")
         there, now = _flat(found), _flat(self._belongs_to)
         differing = [key for key in sorted(set(there) | set(now)) if there.get(key) != now.get(key)]
-        # The step says more than a checksum, if it differs at all.
+        # A differing step tells more than a checksum, so checksums are shown only if nothing else differs.
         shown = [key for key in differing if "sha256" not in key] or differing
         words = "; ".join(f"{key} {there.get(key)} there, {now.get(key)} now" for key in shown)
         raise UserError(f"the rows of {self.path} belong to something else: {words}; {ADVICE}")
 
 
 def _flat(value: Any, name: str = "") -> Dict[str, Any]:
-    """{"checkpoint.epoch": 3, ...}"""
+    """Flattens nested dicts: {"checkpoint.epoch": 3, ...}."""
     if not isinstance(value, dict):
         return {name: value}
     parts = [_flat(inner, f"{name}.{key}" if name else key) for key, inner in value.items()]
