@@ -1,4 +1,4 @@
-"""Arch codes drawn at random, for checks and for sampling the space: a pure function of the seed."""
+"""Random arch codes, for checks and for sampling the space: a pure function of the seed."""
 
 import numpy as np
 
@@ -7,10 +7,9 @@ from edgeflownas.rng import stream
 
 
 def random_codes(seed: int, count: int, space: SearchSpace) -> np.ndarray:
-    """`count` distinct codes, uniformly drawn, int32 [count, blocks]; a larger `count` continues a smaller
-    one.
+    """`count` distinct codes, drawn uniformly, int32 [count, blocks].
 
-    Raises ValueError unless 1 <= count <= the size of the space.
+    A larger `count` keeps the codes of a smaller one as its first. ValueError unless 1 <= count <= size of the space.
     """
     if not 1 <= count <= space.size:
         raise ValueError(f"random codes: count must be in 1..{space.size}, got {count}")
