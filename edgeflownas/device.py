@@ -1,4 +1,4 @@
-"""Which device TensorFlow may see, and with which kernels; must be chosen before TensorFlow is imported."""
+"""Chooses the device and the kernels that TensorFlow uses. Must run before TensorFlow is imported."""
 
 import os
 import re
@@ -12,19 +12,19 @@ _IDENTIFIER = re.compile(r"(GPU|MIG)-\S+")
 
 
 def choose_device(gpu_device: str, deterministic: bool = False) -> None:
-    """Makes only GPU `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode.
+    """Makes only the GPU `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode.
 
-    A number counts within what CUDA_VISIBLE_DEVICES shows already, as a queue sets it: with "3,5", number 1 is GPU 5.
-    Deterministic mode also leaves oneDNN's kernels out. UserError if there is no such number.
+    If CUDA_VISIBLE_DEVICES is set already (by a job queue), numbers count within it: with "3,5", number 1 is GPU 5.
+    Deterministic mode also switches oneDNN's kernels off. UserError if there is no such number.
     """
     wanted = asked_for(gpu_device)
     if deterministic:
-        # On TensorFlow 2 the last bits of oneDNN's gradients depend on where tensors lie in memory.
+        # On TensorFlow 2 the last bits of oneDNN's gradients depend on the memory addresses of tensors.
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     if deterministic or not wanted:
         os.environ[VISIBLE] = "-1"
     elif VISIBLE not in os.environ:
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which nvidia-smi counts
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order of nvidia-smi
         os.environ[VISIBLE] = ",".join(wanted)
     else:
         shown = visible()
@@ -38,7 +38,7 @@ def choose_device(gpu_device: str, deterministic: bool = False) -> None:
 
 
 def asked_for(gpu_device: str) -> List[str]:
-    """ "0,1", "cuda:1" or a GPU's identifier as CUDA spells them; none for "-1" and "". UserError for anything else."""
+    """The GPUs that "0,1", "cuda:1" or identifiers name, in CUDA's spelling; none for "-1" and "". Else UserError."""
     if gpu_device.strip() in ("", "-1"):
         return []
     entries = []
@@ -51,7 +51,7 @@ def asked_for(gpu_device: str) -> List[str]:
 
 
 def visible() -> List[str]:
-    """What CUDA_VISIBLE_DEVICES shows, as CUDA reads it: up to the first entry that is no number and no identifier."""
+    """The entries of CUDA_VISIBLE_DEVICES that CUDA reads: up to the first that is no number and no identifier."""
     shown: List[str] = []
     for entry in os.environ.get(VISIBLE, "").split(","):
         if not re.fullmatch("[0-9]+", entry.strip()) and not _IDENTIFIER.fullmatch(entry.strip()):

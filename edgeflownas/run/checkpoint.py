@@ -311,7 +311,7 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
+        raise UserError(f"cannot read {path}: {error.strerror}; fix its permissions") from error
     except OSError as error:
         raise Damaged(f"{path}: {error.strerror}") from error
 

@@ -366,7 +366,7 @@ def test_what_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(os.path, "getsize", forbidden)
-    with pytest.raises(UserError, match="Permission denied; mend its permissions"):
+    with pytest.raises(UserError, match="Permission denied; fix its permissions"):
         store.newest_valid()
 
 
