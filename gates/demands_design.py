@@ -1,4 +1,4 @@
-"""The promises of the design, sections 4 to 14, and the clauses that hold them; or why no clause does. Data only."""
+"""The promises of the design, sections 4 to 14, and the clauses that check them, or the reason why none does."""
 
 from typing import Tuple, Union
 
