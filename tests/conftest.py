@@ -37,7 +37,7 @@ class TinyRun(NamedTuple):
 
     @property
     def flags(self):
-        """What names this run on a command line."""
+        """The command-line flags that name this run."""
         return ["--output_dir", self.folder, "--gpu_device", "-1"]
 
 
@@ -50,7 +50,7 @@ def tiny_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def original_run(tmp_path_factory, tiny_data):
-    """Best: epoch 1, weights of seed 1. Last: epoch 2, weights of seed 2. Not to be changed."""
+    """A run whose best is epoch 1, weights of seed 1, and last is epoch 2, weights of seed 2. Do not change it."""
     run = _prepare(str(tmp_path_factory.mktemp("original") / "run"), tiny_data)
     run.commit(1, 1, True)
     run.commit(2, 2, False)
@@ -59,7 +59,7 @@ def original_run(tmp_path_factory, tiny_data):
 
 @pytest.fixture
 def tiny_run(original_run, tmp_path, monkeypatch):
-    """A copy of `original_run`, to be changed at will."""
+    """A copy of `original_run`, which tests may change."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     folder = str(tmp_path / "run")
     shutil.copytree(original_run.folder, folder, symlinks=True)
@@ -68,7 +68,7 @@ def tiny_run(original_run, tmp_path, monkeypatch):
 
 @pytest.fixture
 def unevaluated_run(tmp_path, tiny_data):
-    """One checkpoint, no evaluation."""
+    """A run with one checkpoint and no evaluation."""
     run = _prepare(str(tmp_path / "run"), tiny_data)
     run.commit(1, 0, False)
     return run
