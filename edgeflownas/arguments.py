@@ -1,5 +1,4 @@
-"""A command line whose mistakes are one line that names the nearest flag, and whose help fits the terminal. On
-argparse."""
+"""An argparse parser whose errors are one line with the nearest flag, and whose help fits the terminal."""
 
 import argparse
 import os
@@ -12,14 +11,17 @@ from edgeflownas.errors import UserError, nearest
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parses a whole number of at least 1. ArgumentTypeError for anything else."""
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return int(text)
 
 
 def check_utf8(text: str, where: str) -> None:
-    """UserError for a name that no UTF-8 file of a run could hold. Python reads its odd bytes as lone surrogates."""
+    """UserError for a name that is not UTF-8, which no file of a run could hold.
+
+    Python represents such bytes as lone surrogates.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -27,7 +29,7 @@ def check_utf8(text: str, where: str) -> None:
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Paragraphs of one line are wrapped; blocks of several (examples, exit codes) stay as they are written."""
+    """Wraps paragraphs of one line; keeps blocks of several lines (examples, exit codes) as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         blocks = [
@@ -38,9 +40,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse without abbreviations, with `--traceback`; a mistake is a UserError instead of a usage text.
+    """argparse without abbreviations, with `--traceback`. A wrong command line is a UserError, not a usage text.
 
-    `called_as`: the name under which the command `edgeflownas` starts a program, for its usage text.
+    `called_as`: the program's name in usage texts if it was started by the command `edgeflownas`.
     """
 
     called_as: Optional[str] = None
@@ -57,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's own, but a flag that is none is named with the nearest one, and all words must be UTF-8."""
+        """Like argparse's, but requires UTF-8, and the error for an unknown flag names the nearest one."""
         for word in sys.argv[1:] if args is None else args:
             check_utf8(word, "the command line")
         found, unknown = self.parse_known_args(args, namespace)
@@ -66,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> Any:
-        """Raises a UserError with argparse's words."""
+        """Raises a UserError with argparse's message."""
         raise UserError(f"{message} (see --help)")
 
     def _unknown(self, words: List[str]) -> str:

@@ -1,4 +1,4 @@
-"""The command line of the trainer: every flag, its help, and the configuration it gives. Imports nothing heavy."""
+"""The command line of the trainer: flags, help texts, and the resulting configuration. Imports nothing heavy."""
 
 import argparse
 import os
@@ -20,40 +20,40 @@ examples:
     --config supernet_quick --unsigned
   thirty steps with a trace
     --config supernet_fc2_180x240 --max_steps 30 --debug_trace
-  go on after a stop
+  continue after a stop
     --config supernet_fc2_180x240 --resume
 
 exit codes:
   0   done
   1   training failed (a loss that is not finite)
-  2   something to mend, said in one line
+  2   an error that you can fix, explained in one line
   130, 138, 143   stopped by SIGINT, SIGUSR1, SIGTERM after a commit, ready for
                   --resume
 """
 
 
 class Request(NamedTuple):
-    """What one invocation asks for beside the configuration."""
+    """The options of one invocation that are not configuration."""
 
     dry_run: bool
     resume: bool
-    resume_from: Optional[str]  # experiment whose weights a new run starts from
+    resume_from: Optional[str]  # the experiment whose weights a new run starts from
     max_epochs: Optional[int]
     max_steps: Optional[int]
     allow_changed: List[str]
     unsigned: bool
     verify_data: bool
     allow_unsupported_gpu: bool
-    resume_if_begun: bool  # as `resume` if the output folder has a checkpoint, else a new run
+    resume_if_begun: bool  # like `resume` if the output folder has a checkpoint, else a new run
 
 
 def config_parser(
     prog: str, description: str, epilog: Optional[str] = None, used: Callable[[str], bool] = lambda name: True
 ) -> Parser:
-    """A parser with --config, --set and a flag for every configuration key that has one, grouped by section.
+    """A parser with --config, --set and the flags of all configuration keys, grouped by section.
 
-    Its help shows the keys that the program has a use for; the flags of the others are accepted all the same, so that
-    a run's command line can be given to every program.
+    The help shows only the keys that the program uses (`used`). It accepts the flags of all keys, so that every program
+    accepts a run's command line.
     """
     parser = Parser(
         prog, description, epilog, usage="%(prog)s [--config YAML] [--set SECTION.KEY=VALUE ...] [FLAG ...]"
@@ -97,14 +97,14 @@ def _add_flag(group: Any, key: Key, shown: bool) -> None:
 
 
 def _shown(default: Any) -> str:
-    """A default in a word."""
+    """A default value in one word, for the help."""
     return (
         {True: "on", False: "off"}[default] if isinstance(default, bool) else "empty" if default == "" else str(default)
     )
 
 
 def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
-    """{"section.key": value} of the flags that were given and of --set."""
+    """{"section.key": value} from the given flags and --set."""
     values = {name: getattr(arguments, name) for name in KEYS if getattr(arguments, name, None) is not None}
     for setting in arguments.settings:
         name, equals, value = setting.partition("=")
@@ -115,7 +115,7 @@ def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
 
 
 def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Request]:
-    """The trainer's command line: configuration, origin of each key, and the rest."""
+    """Parses the trainer's command line: (configuration, origin of each key, request)."""
     parser = config_parser(
         "python wrappers/run_supernet_train.py",
         "Trains the EdgeFlowNAS supernet on FlyingChairs2 with FairNAS strict "
@@ -127,32 +127,32 @@ def parse_train(argv: Optional[List[str]]) -> Tuple[Config, Dict[str, str], Requ
 
 
 def add_run_flags(parser: Parser) -> None:
-    """The trainer's flags beside the configuration's."""
+    """Adds the trainer's flags that are not configuration keys."""
     run = parser.add_argument_group("this invocation")
     run.add_argument(
         "--dry_run",
         action="store_true",
         help="print the configuration with the origin of each value; no graph, no TensorFlow",
     )
-    run.add_argument("--max_epochs", type=positive, metavar="N", help="stop after epoch N; the schedule is not bent")
-    run.add_argument("--max_steps", type=positive, metavar="N", help="stop after step N; the schedule is not bent")
     run.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with the run in the output folder, exactly where its last checkpoint was made",
+        "--max_epochs", type=positive, metavar="N", help="stop after epoch N; does not change the schedule"
+    )
+    run.add_argument("--max_steps", type=positive, metavar="N", help="stop after step N; does not change the schedule")
+    run.add_argument(
+        "--resume", action="store_true", help="continue the run in the output folder, exactly from its last checkpoint"
     )
     run.add_argument(
         "--resume_if_begun",
         action="store_true",
-        help="--resume if the output folder has a checkpoint, else a new run: for scripts that start again and again",
+        help="--resume if the output folder has a checkpoint, else a new run: for scripts that restart a job",
     )
     run.add_argument(
         "--load_checkpoint",
         action="store_true",
-        help="with --resume_experiment_name of this experiment (or "
-        "none): the same as --resume; of another one: start a new run from that one's last weights",
+        help="if --resume_experiment_name is this experiment or not given: the same as --resume; if it is another "
+        "experiment: start a new run from its last weights",
     )
-    run.add_argument("--resume_experiment_name", metavar="NAME", help="the experiment that --load_checkpoint means")
+    run.add_argument("--resume_experiment_name", metavar="NAME", help="the experiment that --load_checkpoint loads")
     run.add_argument(
         "--allow_changed",
         metavar="KEY,...",
@@ -162,7 +162,7 @@ def add_run_flags(parser: Parser) -> None:
     run.add_argument(
         "--unsigned",
         action="store_true",
-        help="train more than five epochs although gate 3 has no sign-off for this source; the manifest records it",
+        help="allow more than five epochs without a sign-off of gate 3 for this source; the manifest records it",
     )
     run.add_argument(
         "--allow_unsupported_gpu",
@@ -174,7 +174,7 @@ def add_run_flags(parser: Parser) -> None:
 
 
 def read_run_flags(arguments: argparse.Namespace) -> Tuple[Config, Dict[str, str], Request]:
-    """Configuration, origin of each key, and what the invocation asks for. UserError if that contradicts itself."""
+    """(configuration, origin of each key, request). UserError for flags that contradict each other."""
     config, origins = configuration.load(arguments.config, overrides(arguments))
     resume, resume_from = arguments.resume, None
     if arguments.load_checkpoint:
@@ -187,9 +187,8 @@ def read_run_flags(arguments: argparse.Namespace) -> Tuple[Config, Dict[str, str
         raise UserError("--resume_experiment_name says which run --load_checkpoint means; add --load_checkpoint")
     if resume and resume_from:
         raise UserError(
-            f"--resume goes on with this experiment, --resume_experiment_name {resume_from} names another one; give "
-            "one of "
-            "them"
+            f"--resume continues this experiment, but --resume_experiment_name {resume_from} names another one; give "
+            "one of them"
         )
     if arguments.resume_if_begun and (resume or resume_from):
         raise UserError("--resume_if_begun stands alone; leave out --resume and --load_checkpoint")
@@ -215,7 +214,7 @@ def read_run_flags(arguments: argparse.Namespace) -> Tuple[Config, Dict[str, str
 
 
 def _is_this_experiment(name: str, config: Config) -> bool:
-    """Whether a name is this experiment's, also when spelled otherwise (a slash at the end) or through a link."""
+    """Whether the name leads to this experiment's folder, also by a trailing slash or a link."""
     folders = [os.path.join(config.runtime.output_dir, one) for one in (name, config.runtime.experiment_name)]
     return os.path.realpath(folders[0]) == os.path.realpath(folders[1])
 

@@ -1,4 +1,4 @@
-"""Which device TensorFlow may see, and with which kernels; must be chosen before TensorFlow is imported."""
+"""Chooses the device and the kernels that TensorFlow uses. Must run before TensorFlow is imported."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def choose_device(gpu_device: str, deterministic: bool = False, distributed: boo
     """
     wanted = asked_for(gpu_device)
     if deterministic:
-        # On TensorFlow 2 the last bits of oneDNN's gradients depend on where tensors lie in memory.
+        # On TensorFlow 2 the last bits of oneDNN's gradients depend on the memory addresses of tensors.
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     if deterministic or not wanted:
         os.environ[VISIBLE] = "-1"
@@ -42,7 +42,7 @@ def choose_device(gpu_device: str, deterministic: bool = False, distributed: boo
 
 
 def asked_for(gpu_device: str) -> List[str]:
-    """ "0,1", "cuda:1" or a GPU's identifier as CUDA spells them; none for "-1" and "". UserError for anything else."""
+    """The GPUs that "0,1", "cuda:1" or identifiers name, in CUDA's spelling; none for "-1" and "". Else UserError."""
     if gpu_device.strip() in ("", "-1"):
         return []
     entries = []
@@ -71,7 +71,7 @@ def rank_device(local_rank: int) -> str:
 
 
 def visible() -> List[str]:
-    """What CUDA_VISIBLE_DEVICES shows, as CUDA reads it: up to the first entry that is no number and no identifier."""
+    """The entries of CUDA_VISIBLE_DEVICES that CUDA reads: up to the first that is no number and no identifier."""
     shown: List[str] = []
     for entry in os.environ.get(VISIBLE, "").split(","):
         if not re.fullmatch("[0-9]+", entry.strip()) and not _IDENTIFIER.fullmatch(entry.strip()):

@@ -1,16 +1,16 @@
-"""Errors that are the user's to mend: one line, what is wrong and what to do, exit code 2."""
+"""Errors that the user can fix: one line that says what is wrong and what to do, exit code 2."""
 
 import difflib
 import os
 import sys
 from typing import Callable, Iterable, List, Optional
 
-NEAR = 0.65  # of the likeness of two names: `learning_rate` is like no name here
-BROKEN_PIPE = 141  # 128 and SIGPIPE, as every other program of a pipeline ends
+NEAR = 0.65  # least similarity for a suggestion; so high that none is made for `learning_rate`
+BROKEN_PIPE = 141  # 128 + SIGPIPE, the usual exit code of a program in a broken pipeline
 
 
 class UserError(Exception):
-    """Something the user can mend. Its text is one line: what is wrong, and the next step."""
+    """An error that the user can fix. Its message is one line: what is wrong, and what to do."""
 
     exit_code = 2
 
@@ -19,35 +19,35 @@ class UserError(Exception):
 
 
 class DataError(UserError):
-    """A data file that is missing or damaged. Names the file, what was expected and what was found."""
+    """A data file is missing or damaged. The message names the file, what was expected and what was found."""
 
 
 class RunFailed(UserError):
-    """Training stopped before the weights were touched, for example at a loss that is not finite."""
+    """Training stopped before it changed the weights, for example because a loss is not finite."""
 
     exit_code = 1
 
 
 class GradientNotFinite(RunFailed):
-    """A cycle's gradient overflowed, while its losses were finite."""
+    """A cycle's gradient is not finite, although its losses are."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean X?" with the known name most like this one; empty if none is like it.
+    """ "; did you mean X?" with the most similar known name; empty if none is similar.
 
-    Flags are compared without their dashes, keys by their last part: `lr` is like `train.lr`.
+    Compares flags without dashes and keys by their last part: `lr` is similar to `train.lr`.
     """
 
     like = [other for other in known if _likeness(_plain(name), _plain(other)) >= NEAR]
     if not like:
         return ""
-    whole = "." in name  # then the section decides between two keys with the same last part
+    whole = "." in name  # if so, the section decides between keys with the same last part
     best = max(like, key=lambda other: (_likeness(_plain(name), _plain(other)), whole and _likeness(name, other)))
     return f"; did you mean {best}?"
 
 
 def _likeness(one: str, other: str) -> float:
-    """0 to 1; an abbreviation counts as the whole name."""
+    """The similarity of two names, 0 to 1; an abbreviation counts as equal."""
     if len(one) > 2 and other.startswith(one):
         return 1.0
     return difflib.SequenceMatcher(None, one, other).ratio()
@@ -58,17 +58,17 @@ def _plain(name: str) -> str:
 
 
 def run_cli(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[List[str]] = None) -> None:
-    """Runs an entry point and exits with its status; a `UserError` becomes one line on stderr and its exit code.
+    """Runs an entry point and exits with its status, or for a `UserError` prints one line and exits with its code.
 
-    `--traceback` anywhere on the command line shows the whole traceback instead.
+    With `--traceback` on the command line, errors show the whole traceback instead.
     """
     arguments = sys.argv[1:] if argv is None else argv
     try:
         try:
             status = main(argv)
         finally:
-            sys.stdout.flush()  # here, so that a reader that has gone is noticed here
-    except BrokenPipeError:  # `| head -1` has read enough
+            sys.stdout.flush()  # raises a BrokenPipeError here instead of at exit
+    except BrokenPipeError:  # the reader has closed the pipe, for example `| head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
     except UserError as error:
@@ -76,7 +76,7 @@ def run_cli(main: Callable[[Optional[List[str]]], Optional[int]], argv: Optional
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # ahead of training, or in a command that keeps nothing half done
+    except KeyboardInterrupt:  # before training, or in a command that leaves nothing unfinished
         if "--traceback" in arguments:
             raise
         print("stopped", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Files that are the old one or the new one, never half a one; the disk's errors as one line for the user."""
+"""Atomic writing of files, and disk errors as one line for the user."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _HINTS = {
     errno.ENOSPC: "free some space on that disk and try again",
     errno.EDQUOT: "your disk quota is used up: free some space and try again",
     errno.EFBIG: "the file size limit is reached (see `ulimit -f`)",
-    errno.EACCES: "choose a folder that you may write to, or mend its permissions",
-    errno.EPERM: "choose a folder that you may write to, or mend its permissions",
+    errno.EACCES: "choose a folder that you may write to, or fix its permissions",
+    errno.EPERM: "choose a folder that you may write to, or fix its permissions",
     errno.EROFS: "the file system is read-only: choose another folder",
 }
 
@@ -35,7 +35,7 @@ def os_errors(doing: str, also: Tuple[Type[BaseException], ...] = ()) -> Iterato
 
 
 def _why(error: BaseException) -> Tuple[str, str]:
-    """(what went wrong, what to do about it). TensorFlow's errors have no errno, only a page of text."""
+    """(what went wrong, what to do). TensorFlow's errors have no errno, only a long text."""
     for code, hint in _HINTS.items():
         if code == getattr(error, "errno", None) or os.strerror(code) in str(error):
             return os.strerror(code), hint
@@ -44,19 +44,19 @@ def _why(error: BaseException) -> Tuple[str, str]:
 
 
 def fsync_path(path: str) -> None:
-    """Flushes a file or a folder (that is, its entries) to the disk."""
+    """Flushes a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems say so of a folder
+        if error.errno != errno.EINVAL:  # some network file systems raise it for folders
             raise
     finally:
         os.close(handle)
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes UTF-8 and flushes it to the disk. Not atomic: for a name that nobody reads yet."""
+    """Writes UTF-8 and flushes it to the disk. Not atomic: only for files that nothing reads yet."""
     with open(path, "w", encoding="utf-8", newline="\n") as handle:
         handle.write(text)
         handle.flush()
@@ -64,7 +64,7 @@ def write_text(path: str, text: str) -> None:
 
 
 def atomic_write_text(path: str, text: str) -> None:
-    """Replaces `path`: a reader finds the old text or the new, even after a crash. Raises UserError."""
+    """Replaces `path` atomically: readers find the old or the new text, even after a crash. Disk errors: UserError."""
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.tmp-{os.getpid()}")
     with os_errors(f"write {path}"):
@@ -79,25 +79,25 @@ def atomic_write_text(path: str, text: str) -> None:
 
 
 def atomic_write_json(path: str, value: Any) -> None:
-    """`atomic_write_text` of readable, strict JSON: ValueError at NaN or infinity."""
+    """Writes indented, strict JSON with `atomic_write_text`. ValueError for NaN or infinity."""
     atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def swap_link(target: str, link: str) -> None:
-    """Points the symbolic link `link` to `target` (read relative to the link's folder), atomically."""
+    """Points the symbolic link `link` to `target` (relative to the link's folder), atomically. Raises OSError."""
     if os.path.isdir(link) and not os.path.islink(link):
         raise OSError(errno.EISDIR, "a folder stands where a link belongs: delete it", link)
     folder, name = os.path.split(os.path.abspath(link))
     temporary = os.path.join(folder, f".{name}.tmp")
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)  # left by a run that was killed here
+        os.unlink(temporary)  # left behind if a run was killed here
     os.symlink(target, temporary)
     os.replace(temporary, link)
     fsync_path(folder)
 
 
 def sha256_of(path: str) -> str:
-    """The file's SHA-256 in hex, read in pieces."""
+    """The file's SHA-256 in hex; reads the file in pieces."""
     digest = hashlib.sha256()
     with open(path, "rb") as handle:
         for piece in iter(lambda: handle.read(1 << 20), b""):

@@ -1,5 +1,4 @@
-"""The NVIDIA GPUs of this machine, and whether a TensorFlow can compute on them. Asks `nvidia-smi`; needs no
-TensorFlow."""
+"""Lists the NVIDIA GPUs with `nvidia-smi`, and tells whether a TensorFlow version supports them. No TensorFlow."""
 
 import csv
 import re
@@ -9,19 +8,19 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 from edgeflownas.errors import UserError
 
 QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,uuid,compute_cap", "--format=csv,noheader"]
-OLD_QUERY = [QUERY[0], QUERY[1].replace(",compute_cap", ""), QUERY[2]]  # drivers up to 470 do not know compute_cap
+OLD_QUERY = [QUERY[0], QUERY[1].replace(",compute_cap", ""), QUERY[2]]  # for drivers up to 470, without compute_cap
 TIMEOUT = 60  # seconds; a broken driver can make nvidia-smi hang
 
-# Stock TensorFlow 1.15 is built for CUDA 10.0, which ends before Ampere.
+# Stock TensorFlow 1.15 is built for CUDA 10.0, which does not support Ampere and later (compute capability 8 and up).
 FIRST_UNKNOWN_TO_CUDA_10 = (8,)
-# Those of its first generation by name, for drivers that do not tell the capability; later ones need later drivers.
+# Ampere GPUs by name, for drivers that do not report the capability. Later GPUs need drivers that do.
 AMPERE = re.compile(r"\b(A100|A800|A40|A30|A16|A10G?|A2|RTX A\d{4}|RTX 30\d0)\b")
-# Linux drivers: the oldest that runs CUDA 10.0, and CUDA 12.
+# The oldest Linux driver for CUDA 10.0 (TensorFlow 1) and CUDA 12 (TensorFlow 2).
 OLDEST_DRIVER = {1: (410, 48), 2: (525, 60)}
 
 
 class Gpu(NamedTuple):
-    """One GPU as the driver describes it; `capability` None if the driver does not tell."""
+    """One GPU as the driver reports it; `capability` is None if the driver does not report it."""
 
     name: str
     capability: Optional[Tuple[int, ...]]
@@ -30,7 +29,7 @@ class Gpu(NamedTuple):
 
 
 class Support(NamedTuple):
-    """Whether TensorFlow computes correctly there; if not, `reason` and what to do."""
+    """Whether TensorFlow computes correctly on a GPU, the reason, and what to do (may be empty)."""
 
     works: bool
     reason: str
@@ -38,7 +37,7 @@ class Support(NamedTuple):
 
 
 def gpus() -> List[Gpu]:
-    """All GPUs in the driver's order; empty without `nvidia-smi`. UserError if it is there and does not work."""
+    """All GPUs in the driver's order; none if there is no `nvidia-smi`. UserError if `nvidia-smi` fails."""
     try:
         code, text = _ask(QUERY)
         if code and "compute_cap" in text:
@@ -47,12 +46,14 @@ def gpus() -> List[Gpu]:
         return []
     if code:
         said = " ".join(text.split()) or "nothing"
-        raise UserError(f"nvidia-smi failed (exit code {code}, it said: {said:.200}); mend or update the NVIDIA driver")
+        raise UserError(
+            f"nvidia-smi failed (exit code {code}, it said: {said:.200}); repair or update the NVIDIA driver"
+        )
     return [_gpu(cells) for cells in csv.reader(text.splitlines(), skipinitialspace=True) if cells]
 
 
 def _ask(query: List[str]) -> Tuple[int, str]:
-    """Exit code and output. FileNotFoundError without `nvidia-smi`; UserError if it cannot run or hangs."""
+    """(exit code, output) of nvidia-smi. FileNotFoundError if there is none; UserError if it cannot run or hangs."""
     try:
         done = subprocess.run(
             query, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT, universal_newlines=True
@@ -60,7 +61,7 @@ def _ask(query: List[str]) -> Tuple[int, str]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UserError(f"nvidia-smi cannot be run: {error.strerror or error}; mend the NVIDIA driver")
+        raise UserError(f"nvidia-smi cannot be run: {error.strerror or error}; repair the NVIDIA driver")
     except subprocess.TimeoutExpired:
         raise UserError(f"nvidia-smi gave no answer in {TIMEOUT} seconds; restart the NVIDIA driver")
     return done.returncode, done.stdout
@@ -78,9 +79,9 @@ def _gpu(cells: List[str]) -> Gpu:
 
 
 def chosen(found: Sequence[Gpu], visible: Sequence[str]) -> List[Gpu]:
-    """Those that CUDA_VISIBLE_DEVICES shows, by number or identifier; what cannot be told apart (MIG) is all of them.
+    """The GPUs of `found` that `visible`, the entries of CUDA_VISIBLE_DEVICES, names by number or identifier.
 
-    UserError if it shows a number that there is not.
+    An unknown identifier (MIG) stands for all GPUs. UserError for a number that does not exist.
     """
     some: List[Gpu] = []
     for entry in visible:
@@ -92,13 +93,13 @@ def chosen(found: Sequence[Gpu], visible: Sequence[str]) -> List[Gpu]:
 
 
 def _numbers(text: str) -> Tuple[int, ...]:
-    """ "8.6" -> (8, 6); () if it is no version."""
+    """Parses a version: "8.6" -> (8, 6); () if it is none."""
     parts = text.strip().split(".")
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
 
 
 def is_nvidia_build() -> bool:
-    """Whether TensorFlow 1.15 is NVIDIA's own build, which knows newer GPUs; it needs Python 3.8."""
+    """Whether TensorFlow 1.15 is NVIDIA's own build, which supports newer GPUs and needs Python 3.8."""
     try:
         from importlib import metadata
     except ImportError:  # Python 3.7
@@ -110,7 +111,7 @@ def is_nvidia_build() -> bool:
 
 
 def miscomputes(gpu: Gpu, tensorflow: str, nvidia_build: bool) -> bool:
-    """Stock TensorFlow 1.15 on Ampere and later: it starts, and hangs or computes wrong results."""
+    """Whether TensorFlow hangs or computes wrong results on this GPU: stock 1.15 on Ampere and later."""
     stock_1 = tensorflow.startswith("1.") and not nvidia_build
     return stock_1 and gpu.capability is not None and gpu.capability >= FIRST_UNKNOWN_TO_CUDA_10
 
@@ -146,10 +147,10 @@ def _dotted(numbers: Tuple[int, ...]) -> str:
 
 
 def refuse_wrong_results(visible: Sequence[str], tensorflow: str) -> None:
-    """UserError if TensorFlow would compute wrong results on one of the visible GPUs. Without nvidia-smi: nothing."""
+    """UserError if TensorFlow would compute wrong results on a visible GPU. Does nothing without nvidia-smi."""
     try:
         shown = chosen(gpus(), visible)
-    except UserError:  # a driver that does not work: then TensorFlow sees no GPU either, and that is said
+    except UserError:  # the driver does not work: TensorFlow then sees no GPU either, and the trainer warns of that
         return
     for gpu in shown:
         if miscomputes(gpu, tensorflow, is_nvidia_build()):

@@ -1,6 +1,6 @@
-"""Imports matplotlib whatever backend MPLBACKEND names: a notebook's own, or one that this matplotlib does not know.
+"""Imports matplotlib also if MPLBACKEND names an unknown backend (as in a notebook).
 
-Pictures here are drawn on figures of their own and need no backend.
+This project draws on figures without pyplot, which need no backend.
 """
 
 import contextlib
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def import_matplotlib() -> Any:
-    """matplotlib with the backend of MPLBACKEND, or with its default where it does not know that one.
+    """Imports matplotlib with the backend of MPLBACKEND, or with its default if it does not know that one.
 
-    By itself it reads MPLBACKEND when it is imported, and an unknown backend stops the import.
+    A plain import reads MPLBACKEND and fails for an unknown backend.
     """
     backend = os.environ.pop("MPLBACKEND", "")
     try:

@@ -1,4 +1,4 @@
-"""Report on a run, or on several side by side, from the files of their folders alone.
+"""The report on a run, or the comparison of several runs, made only from the files of their folders.
 
 python -m edgeflownas.report RUN                          writes supernet_training_report.md and .html into RUN
 python -m edgeflownas.report RUN1 RUN2 ... --output DIR   writes supernet_comparison.md and .html into DIR
@@ -17,13 +17,11 @@ COMPARISON_FOLDER = "outputs/comparison"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Writes the report or the comparison and prints where it is. UserError if a run's files do not allow
-    it."""
+    """Writes the report or the comparison and prints its paths. UserError if a run's file is missing or damaged."""
     parser = Parser(
         "python -m edgeflownas.report",
-        "Report on one run, or compare several: Markdown with plots, and one HTML file with everything inside. Reads "
-        "only "
-        "the files of the run folders; TensorFlow is not needed.",
+        "Report on one run, or compare several: Markdown with plots, and one HTML file that contains everything. Reads "
+        "only the files of the run folders; does not need TensorFlow.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or an experiment's name")
     parser.add_argument(

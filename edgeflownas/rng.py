@@ -1,16 +1,16 @@
 """Random numbers as pure functions of (purpose, seed, index).
 
-Nothing in this project keeps a generator alive between calls: whatever is drawn for step `t` is drawn from a fresh
-`numpy.random.RandomState([seed, stream, t])`, whose stream NumPy has frozen. That is why a resumed run draws what the
-uninterrupted one would have drawn, on every supported NumPy.
+No generator lives on between calls: everything random of step `t` is drawn from a fresh
+`numpy.random.RandomState([seed, stream, t])`, whose stream NumPy has frozen. So a resumed run draws the same numbers as
+an uninterrupted one, on every supported NumPy version.
 """
 
 import numpy as np
 
-# The numbers are part of the contract: changing one changes every run.
+# Do not change these numbers: every run depends on them.
 STREAMS = {
     "cycle": 0,  # codes of a fair cycle, index = step
-    "pool": 1,  # evaluation pool, index = cycle of the pool
+    "pool": 1,  # evaluation pool, index = number of the start table
     "order": 2,  # order of the training samples, index = epoch
     "crop": 3,  # crop offsets of the training samples, index = epoch
     "bn": 4,  # samples for BN re-estimation
@@ -27,5 +27,5 @@ STREAMS = {
 
 
 def stream(purpose: str, seed: int, *index: int) -> np.random.RandomState:
-    """The generator for one purpose (a key of `STREAMS`), seed and index (all non-negative, below 2**32)."""
+    """A new generator for a purpose (a key of `STREAMS`), a seed and an index (non-negative, below 2**32)."""
     return np.random.RandomState([seed, STREAMS[purpose]] + list(index))

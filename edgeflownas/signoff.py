@@ -1,9 +1,9 @@
-"""Sign-offs of the gates: the records `outputs/gates/gateN.json`, what makes one valid, and who may rely on it.
+"""Sign-offs of the gates: writes, reads and verifies the records `outputs/gates/gateN.json`.
 
-A record says that gate N passed, completely, on exactly this source and for one search space. It is plain JSON. Its
-digest and the link to the record before it guard against accident (an edit, a stale or mixed-up file); they are not a
-signature and stop no forger.
-Needs neither TensorFlow nor pytest: the trainer reads records here, the gate runner writes them.
+A record says that gate N passed completely, on exactly this source and for one search space. It is plain JSON. Its
+digest and the link to the previous gate's record guard against accidents (an edit, a stale or mixed-up file). They are
+no signature and no protection against forgery.
+Needs neither TensorFlow nor pytest: the gate runner writes records, and the trainer reads them.
 """
 
 import datetime
@@ -20,14 +20,13 @@ GATES = (1, 2, 3, 4)
 SOURCE_FOLDERS = ("edgeflownas", "gates", "configs")
 RECORDS_VARIABLE = "EDGEFLOWNAS_GATE_RECORDS"  # another folder for the records, for tests of the gates themselves
 FORMAT = 1
-DEFAULT_SPACE = "edgeflownet_v1"  # its records lie in the folder itself, those of another space in a folder of its name
+DEFAULT_SPACE = "edgeflownet_v1"  # its records are in the folder itself, those of other spaces in a subfolder
 
 Record = Dict[str, Any]
 
 
 class State(NamedTuple):
-    """What a gate's record is worth for the present source: `name` is one of `valid missing stale edited broken
-    failed`."""
+    """The state of a gate's record: `name` is one of `valid missing stale edited broken failed`."""
 
     name: str
     reason: str
@@ -38,9 +37,8 @@ class State(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """Where a gate ran: git commit and whether files differ from it, versions by name, the device in words, whether a
-    GPU
-    was demanded, hash of the configuration. None = could not be told."""
+    """Where a gate ran: git commit and whether files differ from it, versions by name, the device in words, whether
+    --require_gpu was given, hash of the configuration. None: not known."""
 
     commit: Optional[str]
     dirty: Optional[bool]
@@ -62,9 +60,9 @@ def record_path(gate: int, root: Path, space: str = DEFAULT_SPACE) -> Path:
 
 
 def source_files(root: Path) -> Dict[str, str]:
-    """SHA-256 of every file that a sign-off vouches for, by path relative to `root`, sorted.
+    """SHA-256 of every source file that a sign-off covers, by path relative to `root`, sorted.
 
-    Byte code (`__pycache__`) and hidden files (an editor's swap file) are not source.
+    Byte code (`__pycache__`) and hidden files (such as an editor's swap file) do not count.
     """
     found = {}
     for folder in SOURCE_FOLDERS:
@@ -76,13 +74,13 @@ def source_files(root: Path) -> Dict[str, str]:
 
 
 def fingerprint(files: Dict[str, str]) -> str:
-    """One SHA-256 over the sorted (path, SHA-256 of the bytes) of `source_files`."""
+    """One SHA-256 over all paths and SHA-256s of `source_files`, sorted by path."""
     lines = "".join(f"{path}\0{files[path]}\n" for path in sorted(files))
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
 
 def first_difference(before: Dict[str, str], after: Dict[str, str]) -> str:
-    """The first file that differs and how, or an empty string if nothing does."""
+    """The first file that differs and how, or an empty string if none differs."""
     for path in sorted(set(before) | set(after)):
         if path not in after:
             return path + " was removed"
@@ -94,14 +92,13 @@ def first_difference(before: Dict[str, str], after: Dict[str, str]) -> str:
 
 
 def digest(record: Record) -> str:
-    """SHA-256 of a record's content, its own `digest` left out."""
+    """SHA-256 of a record's content without its `digest`."""
     content = {key: value for key, value in record.items() if key != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode("ascii")).hexdigest()
 
 
 def read_record(gate: int, root: Path, space: str = DEFAULT_SPACE) -> Record:
-    """The gate's record as it stands, unverified. Raises `OSError` if there is none, `ValueError` if it is no JSON
-    object."""
+    """Reads a gate's record without verifying it. `OSError` if there is none, `ValueError` if it is no JSON object."""
     record = json.loads(record_path(gate, root, space).read_text(encoding="utf-8"))
     if not isinstance(record, dict):
         raise ValueError(f"a record is a JSON object, found {type(record).__name__}")
@@ -117,10 +114,10 @@ def write_record(
     files: Dict[str, str],
     space: str = DEFAULT_SPACE,
 ) -> Path:
-    """Writes the record of a complete run of `gate`, atomically, in place of the one before.
+    """Writes the record of a complete run of `gate` atomically; replaces the previous one. Returns its path.
 
-    `outcome` is "passed" or "failed"; a "failed" record never verifies, so a gate that fails loses its sign-off.
-    `files` is `source_files` as it was when the gate ran.
+    `outcome` is "passed" or "failed"; a "failed" record is never valid, so a gate that fails loses its sign-off.
+    `files` is the result of `source_files` when the gate ran.
     """
     if outcome not in ("passed", "failed"):
         raise ValueError(f"outcome 'passed' or 'failed' required, got {outcome!r}")
@@ -153,8 +150,7 @@ def _previous_digest(gate: int, root: Path, space: str) -> Optional[str]:
 
 
 def verify(gate: int, root: Path, files: Optional[Dict[str, str]] = None, space: str = DEFAULT_SPACE) -> State:
-    """What the record of `gate` on `space` is worth for the present source. `files` = `source_files(root)`, if already
-    known."""
+    """The state of the record of `gate` on `space` for the present source, `files` (default: `source_files(root)`)."""
     try:
         record = read_record(gate, root, space)
     except FileNotFoundError:
@@ -192,8 +188,8 @@ def gate_states(root: Path, space: str = DEFAULT_SPACE) -> Dict[int, State]:
 
 
 def require_gate(gate: int, root: Path, space: str = DEFAULT_SPACE) -> None:
-    """Raises `UserError`, one line with the command to run, unless `gate` has a valid sign-off for the present source
-    and this search space."""
+    """Raises `UserError` with the command to run, unless `gate` has a valid sign-off for the present source and
+    `space`."""
     if not (root / "gates" / "__main__.py").is_file():
         raise UserError(f"gate {gate} cannot be run in an installed package; train from a checkout of the project")
     state = verify(gate, root, space=space)

@@ -1,8 +1,7 @@
-"""The one module that imports TensorFlow: `from edgeflownas.tfcompat import tf` is TensorFlow 1 on both stacks.
+"""The only module that imports TensorFlow: `from edgeflownas.tfcompat import tf` is TensorFlow 1 on both stacks.
 
 TensorFlow 1.15 and 2.x then build the same graphs: no eager mode, resource variables, and the control flow of
-TensorFlow 1
-(Switch and Merge), in which only the chosen branch of a conditional runs.
+TensorFlow 1 (Switch and Merge), which runs only the chosen branch of a conditional.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ from edgeflownas.errors import UserError
 from edgeflownas.files import os_errors
 from edgeflownas.pictures import import_matplotlib
 
-# Chatter (CPU features, missing CUDA libraries) is silent unless the user asked for a level.
+# Hides TensorFlow's native log (CPU features, missing CUDA libraries), unless the user has set a level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 QUIET = os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0"
 
@@ -51,10 +50,10 @@ try:
     with hushed(), warnings.catch_warnings():
         # TensorFlow 1.15 on NumPy 1.17 and later: "Passing (type, 1) ... is deprecated", six times.
         warnings.simplefilter("ignore")
-        if "MPLBACKEND" in os.environ:  # TensorFlow 2 imports matplotlib, and would stop at an unknown backend
+        if "MPLBACKEND" in os.environ:  # TensorFlow 2 imports matplotlib, which fails for an unknown backend
             import_matplotlib()
         import tensorflow.compat.v1 as tf
-# What TensorFlow's import raises beside an ImportError: 1.15 with protobuf 4 a TypeError, with NumPy 1.24 an
+# Besides ImportError, TensorFlow's import raises: 1.15 with protobuf 4 a TypeError, with NumPy 1.24 an
 # AttributeError, with a NumPy older than its build a RuntimeError or SystemError.
 except (ImportError, TypeError, AttributeError, RuntimeError, SystemError) as error:
     raise UserError(f"TensorFlow cannot be imported: {str(error)[:200]}; see: python -m edgeflownas.doctor") from error
@@ -67,22 +66,22 @@ if QUIET:
 
 __all__ = ["device_names", "hushed", "restore", "tf", "tflite_interpreter", "tflite_schema"]
 
-PATTERN = re.compile(r"[*?\[\]{}\\]|://")  # what TensorFlow reads as a pattern, or as another kind of file system
+PATTERN = re.compile(r"[*?\[\]{}\\]|://")  # TensorFlow reads such paths as a pattern or as another file system
 
 
 def device_names() -> str:
-    """What TensorFlow computes on: the names of the visible GPUs, or "CPU"."""
-    from tensorflow.python.client import device_lib  # the one way that both stacks share
+    """The device that TensorFlow uses: the names of the visible GPUs, or "CPU"."""
+    from tensorflow.python.client import device_lib  # works on both stacks
 
     gpus = [device.physical_device_desc for device in device_lib.list_local_devices() if device.device_type == "GPU"]
     return "; ".join(gpus) if gpus else "CPU"
 
 
 def restore(saver: Any, session: Any, prefix: str) -> None:
-    """`saver.restore`, whatever the folders of the checkpoint are called.
+    """Like `saver.restore`, but works for every name of the checkpoint's folder.
 
-    TensorFlow looks for the prefix as a pattern: it does not find `run [lr=1e-3]/model.ckpt`. Such a folder is then
-    reached through a link with a plain name, in a folder of this call's own.
+    TensorFlow treats the prefix as a pattern and does not find `run [lr=1e-3]/model.ckpt`. For such a folder this
+    function makes a link with a plain name in a temporary folder.
     """
     if not PATTERN.search(prefix):
         saver.restore(session, prefix)

@@ -1,4 +1,4 @@
-"""Decodes every file of a FlyingChairs2 set, strictly, and names each bad sample.
+"""Decodes every file of a FlyingChairs2 set strictly and names all bad samples.
 
 python -m edgeflownas.verify_data --base_path data/FlyingChairs2
 """
@@ -16,14 +16,14 @@ from edgeflownas.errors import run_cli
 def _parser() -> Parser:
     return config_parser(
         "python -m edgeflownas.verify_data",
-        "Checks a data set as training sees it: list files or folders, then every PNG and .flo decoded in full. "
+        "Checks a data set as training reads it: list files or folders, then decodes every PNG and .flo completely. "
         "Exit code 0: all is right; 2: a file is missing or damaged, named in one line.",
         used=lambda name: name.startswith("data.") and name != "data.flow_clip" or name == "train.seed",
     )
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Returns 0; a fault is a DataError."""
+    """Checks the data set. Returns 0; DataError for a missing or damaged file."""
     args = _parser().parse_args(argv)
     config, _ = configuration.load(args.config, overrides(args))
     index = build_index(config.data, config.train.seed, progress=Checking("checking files"))

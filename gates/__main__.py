@@ -1,4 +1,4 @@
-"""`python -m gates status | verify | clauses`: reads sign-offs and the clause table; runs no test, imports no
+"""`python -m gates status | verify | clauses`: shows sign-offs and the clause table. Runs no test and imports no
 TensorFlow."""
 
 import argparse
@@ -12,16 +12,16 @@ from gates.clauses import GATE_TITLES, TABLE
 
 
 def status(root: Path, space: str) -> int:
-    """Prints the state of every gate; always 0."""
+    """Prints the state of every gate. Always returns 0."""
     for gate, state in signoff.gate_states(root, space).items():
         print(f"gate {gate}  {state.name:<8} {GATE_TITLES[gate]}  ({state.reason})")
     return 0
 
 
 def verify(root: Path, space: str, statement: Optional[Path] = None) -> int:
-    """Prints the first gate without a valid sign-off and returns its state's code; 0 if all are valid.
+    """Prints the first gate without a valid sign-off and returns the exit code of its state; 0 if all are valid.
 
-    Writes the sign-off as a `statement` if all gates are valid, or if they ran on this source and one failed.
+    Writes the in-toto `statement` if all gates are valid, or if all have records and the first invalid one failed.
     """
     states = signoff.gate_states(root, space)
     bad = {gate: state for gate, state in states.items() if not state.valid}

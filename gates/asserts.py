@@ -1,11 +1,10 @@
-"""`@clause` and the assertions of the gates: one message grammar, so that every failure reads the same.
+"""`@clause` and the assertions of the gates. All failure messages have the same form:
 
     G2.8 <sentence>: EB0 counts got [300, 300, 299], want [300, 300, 300] (tolerance, unit) [seed=42]
       reproduce: python -m pytest gates -m gate2 -k '[G2.8]'
 
-All arguments are keyword-only; `what` names the quantity, further keywords (seed, step, code ...) are printed as
-context.
-Called outside a clause (from a unit test) the helpers leave id and sentence out.
+All arguments are keyword-only. `what` names the quantity; further keywords (seed, step, code ...) are printed as
+context. Outside a clause (in a unit test) the messages have no id and sentence.
 """
 
 import functools
@@ -17,15 +16,15 @@ import pytest
 from gates import clauses
 
 _LONGEST = 300  # characters of one value in a message
-_KEPT = 3  # checks of a passing clause that the record quotes
+_KEPT = 3  # so many checks of a passing clause are quoted in the record
 
-table = clauses.TABLE  # the plugin puts another table here if pytest.ini names one
+table = clauses.TABLE  # the plugin replaces it if pytest.ini names another table
 _current: List[str] = []
 _checked: List[str] = []
 
 
 def clause(clause_id: str) -> Callable:
-    """Marks a test as THE test of a clause; inside it the helpers know the clause's id and sentence."""
+    """Marks a test as the test of a clause. In it, failure messages have the clause's id and sentence."""
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
@@ -44,13 +43,13 @@ def clause(clause_id: str) -> Callable:
 
 
 def heading(clause_id: str) -> str:
-    """`G2.8 <sentence>`."""
+    """The beginning of a failure message: `G2.8 <sentence>`."""
     found = table.get(clause_id)
     return "{} {}".format(clause_id, found.sentence if found else "(not in the clause table)")
 
 
 def checked() -> str:
-    """What the helpers saw in the clause that ran last: got and want of its first checks."""
+    """The got and want of the first checks in the clause that ran last."""
     more = len(_checked) - _KEPT
     return "; ".join(_checked[:_KEPT] + ([f"{more} more"] if more > 0 else []))
 
@@ -80,13 +79,13 @@ def _verdict(passed: bool, what: str, got: str, want: str, aside: str, context: 
 
 
 def assert_true(*, ok: Any, got: Any, want: str, what: str = "", **context: Any) -> None:
-    """`ok` must hold. `got` is the state seen, `want` says in words what was wanted."""
+    """Asserts `ok`. `got` is the state found; `want` says in words what was wanted."""
     __tracebackhide__ = True
     _verdict(bool(ok), what, _show(got), want, "", context)
 
 
 def assert_equal(*, got: Any, want: Any, what: str = "", **context: Any) -> None:
-    """Exactly equal. Arrays: same shape and every element, NaN equal to nothing; the first difference is named."""
+    """Asserts exact equality, of arrays in shape and every element; NaN is never equal. Shows the first difference."""
     __tracebackhide__ = True
     if not (isinstance(got, np.ndarray) or isinstance(want, np.ndarray)):
         _verdict(bool(got == want), what, _show(got), _show(want), "exact", context)
@@ -108,8 +107,7 @@ def assert_equal(*, got: Any, want: Any, what: str = "", **context: Any) -> None
 def assert_close(
     *, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, unit: str = "", what: str = "", **context: Any
 ) -> None:
-    """|got - want| <= atol + rtol * |want| for every element; same shape, not empty, finite. Names the worst
-    element."""
+    """Asserts |got - want| <= atol + rtol * |want| for all elements; same shape, not empty, finite. Shows the worst."""
     __tracebackhide__ = True
     left, right = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
     if left.shape != right.shape:
@@ -136,7 +134,7 @@ def assert_close(
 
 
 def assert_le(*, got: Any, want: float, atol: float = 0.0, unit: str = "", what: str = "", **context: Any) -> None:
-    """Every element of `got` is finite and at most `want` + `atol`; there is at least one."""
+    """Asserts that `got` is not empty and every element is finite and at most `want` + `atol`."""
     __tracebackhide__ = True
     values = np.asarray(got, dtype=np.float64)
     passed = bool(values.size) and bool(np.all(np.isfinite(values))) and bool(np.all(values <= want + atol))
@@ -146,6 +144,6 @@ def assert_le(*, got: Any, want: float, atol: float = 0.0, unit: str = "", what:
 
 
 def assert_contains(*, got: str, want: str, what: str = "", **context: Any) -> None:
-    """The text `got` contains `want`."""
+    """Asserts that the text `got` contains `want`."""
     __tracebackhide__ = True
     _verdict(want in got, what, _show(got), f"text containing {want!r}", "", context)

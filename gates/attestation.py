@@ -1,7 +1,7 @@
-"""The sign-off as an in-toto statement with the test-result predicate, for whoever signs or archives it.
+"""Writes the sign-off as an in-toto statement with the test-result predicate, to be signed or archived.
 
 Format: https://in-toto.io/Statement/v1 and https://in-toto.io/attestation/test-result/v0.1. Plain JSON, unsigned. The
-subject is the source: the SHA-256 over the names and digests of its files that every record holds (`signoff`).
+subject is the source, identified by the fingerprint in every record (`signoff.fingerprint`).
 """
 
 import hashlib
@@ -16,7 +16,7 @@ PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 
 
 def statement(root: Path, space: str) -> Dict[str, Any]:
-    """The statement on the records of all gates on `space`. They must be there: `OSError`, `ValueError`."""
+    """The statement on the records of all gates on `space`. `OSError` or `ValueError` if a record cannot be read."""
     records = {gate: signoff.read_record(gate, root, space) for gate in signoff.GATES}
     clauses = [dict(row, gate=gate) for gate, record in records.items() for row in record["clauses"]]
     by_status: Dict[str, List[str]] = {"passed": [], "skipped": [], "failed": [], "not run": []}

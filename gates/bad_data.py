@@ -1,4 +1,4 @@
-"""Kinds of bad data as a table: how a good set is spoiled, and what the refusal must name (design, section 9)."""
+"""A table of kinds of bad data: how to spoil a good set, and what the error must say (design, section 9)."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ FLOW, PNG_0, PNG_1 = dataset.FLOW, dataset.IMAGE_0, dataset.IMAGE_1
 
 
 class Case(NamedTuple):
-    """`spoil(data set)` changes the files; the refusal must contain `file` and each of `says`."""
+    """`spoil(data set)` changes the files; the error must contain `file` and each of `says`."""
 
     name: str
     file: str
@@ -23,12 +23,12 @@ class Case(NamedTuple):
 
 
 def _file(data: dataset.DataSet, suffix: str, split: str = "train") -> Path:
-    """A file of the second sample of a split."""
+    """The file with this suffix of a split's second sample."""
     return data.folder / (getattr(data, split)[1] + suffix)
 
 
 def _with(suffix: str, change: Callable[[bytes], bytes], split: str = "train") -> Callable[[dataset.DataSet], Any]:
-    """Changes the bytes of one of its files."""
+    """A `spoil` function that changes the bytes of a file of the second sample."""
 
     def spoil(data: dataset.DataSet) -> None:
         path = _file(data, suffix, split)
@@ -38,7 +38,7 @@ def _with(suffix: str, change: Callable[[bytes], bytes], split: str = "train") -
 
 
 def _value(value: float) -> Callable[[bytes], bytes]:
-    """Puts a value in the last corner of the flow, which not every crop has."""
+    """Puts a value into the last pixel of the flow, which not every crop contains."""
     return lambda content: content[:-8] + np.array([value], "<f4").tobytes() + content[-4:]
 
 
@@ -47,13 +47,13 @@ def _header(width: int, height: int) -> Callable[[bytes], bytes]:
 
 
 def _flip(content: bytes) -> bytes:
-    """A bit in the middle of the pixels; lengths stay as they are."""
+    """Flips a bit in the middle of the pixels; all lengths stay the same."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 def _wrong_sum(content: bytes) -> bytes:
-    """A chunk whose pixels fit but whose checksum does not."""
+    """Makes the checksum of the pixels' chunk wrong; the pixels stay valid."""
     end = content.rindex(b"IEND") - 4
     wrong = zlib.crc32(content[end - 12 : end]) ^ 5
     return content[: end - 4] + wrong.to_bytes(4, "big") + content[end:]
@@ -105,7 +105,7 @@ INSIDE = (
 
 
 def _line(name: str, change: Callable[[list], Any]) -> Callable[[dataset.DataSet], Any]:
-    """Changes the lines of a list file."""
+    """A `spoil` function that changes the lines of a list file."""
 
     def spoil(data: dataset.DataSet) -> None:
         path = data.folder / name
@@ -145,15 +145,15 @@ LISTS = (
 
 
 def make_cases(folder: Path, data: Path, cases: Tuple[Case, ...], *words: str) -> None:
-    """Spoils a copy of `data` for each case and starts a run on it, with each of `words`; `words` come case by case,
-    but the first of them, if there are several, is done for all cases first."""
+    """Spoils a copy of `data` for each case and runs training on it once with each of `words`. All cases run with the
+    first of `words` first; then each case runs with the others."""
     commands = []
     for number, case in enumerate(cases):
         copy = folder / f"case{number}" / "data"
         shutil.copytree(str(data), str(copy))
         case.spoil(dataset.found(copy))
     places = [os.path.join(f"case{number}", "data") for number in range(len(cases))]
-    one = "".join(map(str, spaces.chosen().baseline))  # one subnet alone: a graph that is quickly built
+    one = "".join(map(str, spaces.chosen().baseline))  # a single subnet, because its graph is built quickly
     base = f"--deterministic --max_epochs 1 --output_dir out --arch_code {one} --eval_pool_size 1"
     commands += [f"{runs.small_train(Path(place))} {base} {words[0]}" for place in places]
     commands += [f"{runs.small_train(Path(place))} {base} {more}" for place in places for more in words[1:]]

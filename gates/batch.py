@@ -1,10 +1,10 @@
-"""Runs many commands of the project in one process, since TensorFlow takes seconds to start.
+"""Runs many commands of the project in one process, because TensorFlow takes seconds to start.
 
     python -m gates.batch FILE
 
-FILE is a JSON list of commands as a user types them, `python -m MODULE ...` or the training wrapper; each ends as a
-process of its own would: exit code, stdout and stderr go into FILE's folder as `commands.jsonl`. A clause on how
-a command starts or is stopped runs it in a process of its own instead (`gates/commands.py`).
+FILE is a JSON list of commands as a user types them: `python -m MODULE ...` or the training wrapper. Exit code, stdout
+and stderr of each are appended to `commands.jsonl` in FILE's folder, as for a process of its own. Clauses about how a
+command starts or is stopped use separate processes instead (`gates/commands.py`).
 """
 
 import contextlib
@@ -22,7 +22,7 @@ WRAPPER = {"wrappers/run_supernet_train.py": "edgeflownas.train_supernet"}
 
 
 def run_one(command: str) -> dict:
-    """How the command ends: {"command", "code", "out", "err"}."""
+    """Runs a command. Returns {"command", "code", "out", "err"}."""
     from edgeflownas.errors import run_cli
 
     words = shlex.split(command)
@@ -33,7 +33,7 @@ def run_one(command: str) -> dict:
             run_cli(importlib.import_module(module).main, argv)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
-        except Exception:  # noqa: BLE001 - a crash is the exit code 1 and a traceback, as in a process of its own
+        except Exception:  # noqa: BLE001 - a crash gives exit code 1 and a traceback, as in a separate process
             traceback.print_exc()
     log = logging.getLogger("edgeflownas")
     for handler in list(log.handlers):

@@ -1,4 +1,4 @@
-"""The chi-square test that judges the sampler, by the closed form for an odd number of degrees of freedom."""
+"""The chi-square test for the sampler, by the closed form for an odd number of degrees of freedom."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def tail(x: float, degrees: int) -> float:
-    """P(X > x) for a chi-square variable of an odd number of degrees of freedom."""
+    """P(X > x) of a chi-square variable X with an odd number of degrees of freedom. ValueError for an even number."""
     if degrees % 2 == 0:
         raise ValueError(f"chi-square: an odd number of degrees of freedom, got {degrees}")
     term, total = math.sqrt(2 * x / math.pi) * math.exp(-x / 2), math.erfc(math.sqrt(x / 2))
@@ -17,7 +17,7 @@ def tail(x: float, degrees: int) -> float:
 
 
 def p_value(counts: np.ndarray) -> float:
-    """How likely counts this uneven are if every cell has the same chance."""
+    """The probability of counts at least as uneven as these if all cells are equally likely."""
     flat = np.asarray(counts, np.float64).ravel()
     expected = flat.sum() / flat.size
     return tail(float(np.sum((flat - expected) ** 2) / expected), flat.size - 1)

@@ -1,7 +1,6 @@
-"""The clause table: every pass criterion of the specification as one id, one sentence, one test case. Data only.
+"""The clause table: every pass criterion of the specification with one id, one sentence and one test. Data only.
 
-How a clause is tested, in `gates/test_gateN.py` (gate N's clauses, nothing else; helpers go into modules not called
-`test_*`):
+How to test a clause, in `gates/test_gateN*.py` (only gate N's clauses; helpers go into modules not called `test_*`):
 
     from gates.asserts import assert_equal, clause
 
@@ -10,20 +9,19 @@ How a clause is tested, in `gates/test_gateN.py` (gate N's clauses, nothing else
         counts = ...
         assert_equal(what="EB0 counts", got=counts["EB0"], want=[300, 300, 300], seed=42)
 
-- One clause, one test, one case: no `parametrize`; cases that deserve verdicts of their own are sub-clauses (G2.2a,
+- One clause has one test with one case: no `parametrize`. A case that needs its own verdict is a sub-clause (G2.2a,
   G2.2b).
 - `@clause` is the outermost decorator. The plugin adds the marker `gateN` and puts the id into the test's id:
   `test_x[G2.8]`.
-- The helpers of `gates/asserts.py` write the message: id, sentence, got, want, and the line that reproduces it. A plain
-  `assert` or any other exception will do too; the plugin puts id and sentence in front. Fixtures and `@given` work as
+- The helpers of `gates/asserts.py` write the message: id, sentence, got, want, and a command that reproduces it. A
+  plain `assert` or another exception works too; the plugin then adds id and sentence. Fixtures and `@given` work as
   usual.
-- A test function may be called directly: a planted fault in `tests/` calls it under a monkeypatch and expects
-  AssertionError.
-- Import TensorFlow inside the test or a fixture, not at the top: collection stays fast.
-- A gate run is refused if a clause of its gate has no test or two, or if a test under `gates/` has no clause.
-- A clause that cannot run somewhere goes into `SKIPS` with its reason; a skip that is not listed leaves the gate
-  unsigned,
-  and a listed clause that runs makes it fail.
+- A planted fault in `tests/` may call a test function directly under a monkeypatch and expect an AssertionError.
+- Import TensorFlow inside the test or a fixture, not at the top, to keep collection fast.
+- A gate run is refused if a clause of its gate does not have exactly one test, or if a test under `gates/` has no
+  clause.
+- A clause that cannot run on some machines goes into `SKIPS` with the reason. A skip that is not listed leaves the gate
+  unsigned; a listed clause that runs makes the gate fail.
 """
 
 import importlib.util
@@ -38,7 +36,7 @@ GATE_TITLES = {
 
 
 class Clause(NamedTuple):
-    """One pass criterion. `source` names where it comes from: `spec/04 3(1)` is section 3, criterion 1."""
+    """One pass criterion. `source` is its origin: `spec/04 3(1)` means section 3, criterion 1."""
 
     id: str
     gate: int
@@ -47,7 +45,7 @@ class Clause(NamedTuple):
 
 
 class Table:
-    """Clauses in order, and the declared skips (id -> reason). `ValueError`: an id is repeated, misnumbered or
+    """The clauses in order, and the declared skips (id -> reason). `ValueError`: an id is repeated, misnumbered or
     unknown."""
 
     def __init__(self, clauses: Tuple[Clause, ...], skips: Optional[Dict[str, str]] = None) -> None:

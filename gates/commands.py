@@ -1,4 +1,4 @@
-"""Runs the project's commands as a user would: each in a process of its own, in a folder that is not the project's."""
+"""Runs the project's commands as a user would: each in its own process, in a folder outside the project."""
 
 import os
 import resource
@@ -11,11 +11,11 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from gates.asserts import assert_contains, assert_equal, assert_true
 
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST = 1500  # seconds; a command that hangs is a failure
+LONGEST = 1500  # seconds; a command that takes longer is a failure
 
 
 class Done(NamedTuple):
-    """A command that has ended."""
+    """A finished command with its exit code, stdout and stderr."""
 
     command: str
     code: int
@@ -24,15 +24,14 @@ class Done(NamedTuple):
 
 
 def workplace(folder: Path) -> Path:
-    """Makes `folder` look like the project to a command typed in it; what the command writes (`outputs/`) stays in
-    it."""
+    """Makes `folder` look like the project to commands that run in it; their `outputs/` stay in it."""
     for name in ("configs", "wrappers"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 
 
 def run_all(commands: Sequence[str], folder: Path, environment: Optional[Dict[str, str]] = None) -> List[Done]:
-    """Runs the commands side by side, each written as in the specification: `python -m ...`. Waits for all of them."""
+    """Runs the commands in parallel and waits for all. They are written as in the specification: `python -m ...`."""
     variables = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
     variables.update(environment or {})
     children = []
@@ -59,20 +58,20 @@ def run(command: str, folder: Path, environment: Optional[Dict[str, str]] = None
 
 
 def children_seconds() -> float:
-    """Processor time of all child processes that have ended."""
+    """Processor seconds of all finished child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def assert_succeeded(done: Done) -> None:
-    """The command ended with exit code 0."""
+    """Asserts exit code 0."""
     __tracebackhide__ = True
     last = (done.err.strip().splitlines() or [""])[-1]
     assert_equal(what="exit code", got=done.code, want=0, command=done.command, last_line_of_stderr=last)
 
 
 def assert_refused(done: Done, *phrases: str) -> None:
-    """Exit code 2, nothing on stdout, and on stderr one line that begins with `error: ` and contains the phrases."""
+    """Asserts exit code 2, an empty stdout, and on stderr one line that begins with `error: ` and has the phrases."""
     __tracebackhide__ = True
     assert_equal(what="exit code", got=done.code, want=2, command=done.command, stderr=done.err[-300:])
     assert_equal(what="stdout", got=done.out, want="", command=done.command)
@@ -91,8 +90,8 @@ def assert_refused(done: Done, *phrases: str) -> None:
 
 
 def assert_last_line_refuses(done: Done, *phrases: str) -> None:
-    """Exit code 2 and, after what a run says when it starts, a last line of stderr that begins with `error: ` and holds
-    the phrases."""
+    """Asserts exit code 2 and a last line on stderr that begins with `error: ` and has the phrases; a run may print
+    other lines before it."""
     __tracebackhide__ = True
     assert_equal(what="exit code", got=done.code, want=2, command=done.command[-80:], stderr=done.err[-300:])
     line = (done.err.strip().splitlines() or [""])[-1]

@@ -1,9 +1,8 @@
-"""Hypothesis in the gates: the same examples in every run, no database, no deadline. And the runs that the clauses
-share.
+"""Fixtures for the runs that clauses share, and hypothesis's settings: the same examples every time, no database, no
+deadline.
 
-What a fixture makes for the whole session is made once and shared by the workers of pytest-xdist (`runs.once`).
-Imports of the
-package stand in the fixtures: an error in it is to fail clauses, not to keep pytest from starting.
+Session fixtures are made once and shared by the workers of pytest-xdist (`runs.once`). They import the package inside
+their functions, so that an error in it fails clauses instead of preventing pytest from starting.
 """
 
 import importlib
@@ -21,7 +20,7 @@ settings.load_profile("gates")
 
 
 def _shared(name, make, *needs, module="gate3_runs"):
-    """A session fixture: the folder that `<module>.<make>` fills for the gate run, from the folders of `needs`."""
+    """A session fixture: the folder that `gates.<module>.<make>` fills, given the folders of the fixtures `needs`."""
 
     def fixture(request, tmp_path_factory):
         from gates import runs
@@ -46,7 +45,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def samples(data):
-    """Its names, in the order of its lists."""
+    """That data set's sample names, in the order of its lists."""
     from gates import dataset
 
     return dataset.found(data)
@@ -62,7 +61,7 @@ def whole(whole_folder):
 
 @pytest.fixture(scope="session")
 def resumed(resumed_folder):
-    """The run folder of three epochs and a resume to five."""
+    """The run folder after three epochs and a resume to five."""
     from gates import gate3_runs
 
     return resumed_folder / gate3_runs.RUN
@@ -70,7 +69,7 @@ def resumed(resumed_folder):
 
 @pytest.fixture(scope="session")
 def after_three(resumed_folder):
-    """That run folder as it was after the three epochs."""
+    """A copy of that run folder after three epochs."""
     return resumed_folder / "after_three"
 
 
@@ -105,7 +104,7 @@ def two_ranks(request):
 
 @pytest.fixture(scope="session")
 def training():
-    """A training graph of the small configuration in this process."""
+    """A training graph of the small configuration, in this process."""
     from gates import package_objects
 
     return package_objects.training_graph()
@@ -113,7 +112,7 @@ def training():
 
 @pytest.fixture(scope="session")
 def scripted(data, tmp_path_factory):
-    """A run on scripted scores, ended by early stop."""
+    """A run with scripted scores, which early stop ended."""
     from gates import package_objects
 
     return package_objects.run_script(data, tmp_path_factory.mktemp("scripted"))
@@ -140,7 +139,7 @@ def manifest(smoke):
 
 @pytest.fixture(scope="session")
 def long_run(tmp_path_factory):
-    """The folder in which a long run was refused, and then ran with --unsigned."""
+    """The folder in which a long run was refused and then run with --unsigned."""
     from gates import gate4_runs, runs
 
     return runs.once(tmp_path_factory, "gate4_long_run", gate4_runs.make_long_run)
@@ -152,8 +151,8 @@ other_space = _shared("other_space", "make_other_space", module="gate4_runs")
 
 @pytest.fixture
 def copies(long_run, tmp_path):
-    """`copies(change)` gives {check: its words} that refuse a fresh copy after `change(folder)`; none refuses it
-    before."""
+    """`copies(change)` applies `change(folder)` to a fresh copy of a run that passes all checks, and returns {failed
+    check: its message}."""
     from edgeflownas.nas import check_manifest
     from gates import gate4_runs
     from gates.asserts import assert_equal

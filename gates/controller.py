@@ -1,8 +1,7 @@
-"""Runs gates in order, each in a pytest session of its own, judges each session and signs what may be signed.
+"""Runs gates in order, each in its own pytest session; determines each outcome and writes the sign-offs.
 
-The one place that decides: which gates a command line asks for, whether it narrows them, whether an earlier gate
-blocks,
-what the outcome is, and whether a record is written.
+Only this module decides which gates a command line requests, whether it narrows them, whether an earlier gate blocks a
+later one, what the outcome is, and whether a record is written.
 """
 
 import json
@@ -22,10 +21,10 @@ from gates import EXIT_CODES, junit
 from gates.clauses import GATE_TITLES, Table
 
 CONFIG = "configs/supernet_fc2_180x240.yaml"
-# From worst to best; a run's outcome is the worst of the gates asked for. "error" is pytest's: interrupted, usage,
-# internal.
+# From worst to best; a run's outcome is the worst of its requested gates. "error" stands for pytest's own: interrupted,
+# usage error, internal error.
 SEVERITY = ("error", "failed", "stale", "blocked", "partial", "empty", "passed")
-# Options that leave tests out or change what runs: (attribute, as typed).
+# Options that deselect tests or change what runs: (attribute, as typed).
 SELECTING = (
     ("keyword", "-k"),
     ("lf", "--lf"),
@@ -38,19 +37,19 @@ SELECTING = (
     ("setupplan", "--setup-plan"),
     ("inifilename", "-c"),
 )
-# Options of plugins that run a test again, until it passes or for its own sake: (attribute, as typed).
+# Options of plugins that repeat tests: (attribute, as typed).
 REPEATING = (
     ("reruns", "--reruns"),
     ("force_flaky", "--force-flaky"),
     ("count", "--count"),
     ("flake_finder_enable", "--flake-finder"),
 )
-ONE_ATTEMPT = {"count": 1}  # the value that asks for no repeat, if it is not "nothing"
+ONE_ATTEMPT = {"count": 1}  # values, other than false ones, that mean no repeat
 LISTING = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow", "collectonly")
 
 
 class GateResult(NamedTuple):
-    """One gate's part of a run. `code` is the exit code of its session, None if it had none; `clauses` its results."""
+    """One gate's result. `code`: its session's exit code, None if it had no session; `clauses`: a row per clause."""
 
     gate: int
     outcome: str
@@ -61,10 +60,10 @@ class GateResult(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a command line asks for: the gates, and why nothing may be signed (empty: a complete run).
+    """The gates that a command line requests, and the options because of which nothing may be signed (none: complete).
 
-    `selecting` are the ways in which tests are left out, so that the order of the gates says nothing;
-    `stopping` those that only end the run early, or give a test another attempt.
+    `selecting`: options that leave tests out; with them, the order of the gates is not enforced. `stopping`: options
+    that only end the run early or repeat tests.
     """
 
     requested: List[int]
@@ -77,7 +76,7 @@ def gate_folder(config: Any) -> Path:
 
 
 def only_lists(config: Any) -> bool:
-    """Whether this invocation only lists or explains and runs no test."""
+    """Whether this invocation only lists or explains, and runs no test."""
     return any(config.getoption(name, None) for name in LISTING)
 
 
@@ -86,7 +85,7 @@ def _paths(config: Any) -> List[Path]:
 
 
 def asks_for_gates(config: Any) -> bool:
-    """Whether the command line names `gates/` or something in it. Raises `UsageError` if it names other tests too."""
+    """Whether the command line names `gates/` or a path in it. `UsageError` if it names other tests too."""
     folder = gate_folder(config).resolve()
     inside = [path == folder or folder in path.parents for path in _paths(config)]
     if any(inside) and not all(inside):
@@ -100,7 +99,7 @@ def make_plan(config: Any, table: Table) -> Plan:
     folder = gate_folder(config).resolve()
     selecting = [typed for name, typed in SELECTING if config.getoption(name, None)]
     selecting += [argument for argument, path in zip(config.args, _paths(config)) if "::" in argument or path != folder]
-    # pytest 9 keeps --strict-markers here too; every other override may hide tests or swap the clause table
+    # pytest 9 stores --strict-markers here too. Every other override might hide tests or replace the clause table.
     selecting += ["-o " + value for value in config.getoption("override_ini") or [] if not value.startswith("strict")]
     stopping = ["-x or --maxfail"] if config.getoption("maxfail", 0) else []
     stopping += [
@@ -132,7 +131,7 @@ def outcome_of(
     changed: str,
     xml: Optional[Path] = None,
 ) -> GateResult:
-    """The outcome of a session that ended with `code` and left `report` (None: it left none)."""
+    """The outcome of a session that ended with `code` and wrote `report` (None: it wrote none)."""
     if report is None:
         interrupted = code in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
         return GateResult(
@@ -166,7 +165,7 @@ def outcome_of(
 
 
 class Run:
-    """One invocation: the gates asked for, and those before them that need to run first."""
+    """One invocation: runs the requested gates and the earlier ones that must run first."""
 
     def __init__(self, config: Any, table: Table) -> None:
         self.config = config
@@ -176,10 +175,10 @@ class Run:
         self.plan = make_plan(config, table)
         self.narrowing = self.plan.selecting + self.plan.stopping
         self.results: Dict[int, GateResult] = {}
-        self.cleared: Set[int] = set()  # gates that passed in this run without being signed (-x)
+        self.cleared: Set[int] = set()  # gates that passed in this run but may not be signed (-x)
 
     def main(self) -> int:
-        """Runs, reports and returns the exit code."""
+        """Runs the gates, prints the outcomes and returns the exit code."""
         lock_path = signoff.record_path(1, self.root).with_name(".lock")
         lock_path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(str(lock_path), timeout=0)
@@ -197,7 +196,7 @@ class Run:
             lock.release()
 
     def _gates(self) -> List[int]:
-        """The gates to visit: those asked for and, unless only a selection of tests is, all before them."""
+        """The gates to visit: the requested ones and, unless tests are selected, all gates before them."""
         last = max(self.plan.requested)
         return self.plan.requested if self.plan.selecting else [gate for gate in self.table.gates if gate <= last]
 
@@ -222,7 +221,7 @@ class Run:
         return result
 
     def _blocker(self, gate: int) -> str:
-        """Why `gate` may not run, or an empty string."""
+        """The reason why `gate` may not run, or an empty string."""
         for earlier in (number for number in self.table.gates if number < gate):
             result = self.results.get(earlier)
             if result and result.outcome not in ("passed", "partial", "empty"):
@@ -258,7 +257,7 @@ class Run:
         return result
 
     def _pytest(self, gate: int, report: Path, xml: Path) -> int:
-        """Runs one gate's session with the user's options, ours after them, where they win. Returns its exit code."""
+        """Runs one gate's session with the user's options, then ours, which take precedence. Returns its exit code."""
         expression = self.config.option.markexpr.strip()
         marker = f"gate{gate}"
         narrowed = expression and not re.match(r"gate\d+$", expression)
@@ -277,15 +276,14 @@ class Run:
         while True:
             try:
                 return child.wait()
-            except KeyboardInterrupt:  # the session has had it too and ends by itself
+            except KeyboardInterrupt:  # the session gets the signal too and ends by itself
                 continue
 
     def _probe(self) -> signoff.Environment:
-        """Asks, in a process of its own, where this run takes place. `UsageError` if a GPU is demanded and there is
-        none."""
+        """The environment of this run, found out in another process. `UsageError` if --require_gpu finds no GPU."""
         demanded = self.config.option.require_gpu
         if self.narrowing and not demanded:
-            return signoff.Environment(None, None, {}, "", False, None)  # nothing will be signed: not worth seconds
+            return signoff.Environment(None, None, {}, "", False, None)  # nothing will be signed, so save the time
         found = subprocess.run(
             [sys.executable, "-m", "gates.probe", CONFIG, self.space],
             cwd=str(self.root),

@@ -1,8 +1,8 @@
-"""A small FlyingChairs2 set with a bite, and a reader of such sets; both written from the format, not from the package.
+"""A writer of a small, difficult FlyingChairs2 set, and a reader; both follow the format and do not use the package.
 
-Every sample has a region whose flow lies beyond the training clip of 50 px, in training and in validation. The list
-files name samples in an order that is neither that of the numbers nor that of the lines. Frames are a few pixels larger
-than the crop, so that a handful of crops reaches every offset.
+Every training and validation sample has a region whose flow exceeds the training clip of 50 px. The order of the list
+files is neither the order of the sample numbers nor that of the lines. Frames are only a few pixels larger than the
+crop, so that few crops reach every offset.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ IMAGE_0, IMAGE_1, FLOW = "-img_0.png", "-img_1.png", "-flow_01.flo"
 
 
 class DataSet(NamedTuple):
-    """A set on disk; names like "train/0000003", in the order of the lists."""
+    """A set on disk; `train` and `val` are names like "train/0000003", in the order of the list files."""
 
     folder: Path
     train: List[str]
@@ -27,15 +27,15 @@ class DataSet(NamedTuple):
 
 
 def texture(draw: np.random.RandomState, height: int, width: int) -> np.ndarray:
-    """A frame, uint8 [h, w, 3]: blobs of about eight pixels, and noise."""
+    """A random frame, uint8 [h, w, 3]: blobs of about eight pixels, and noise."""
     coarse = draw.uniform(0, 255, (height // 8 + 2, width // 8 + 2, 3))
     large = coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
     return np.clip(large + draw.normal(0, 20, large.shape), 0, 255).astype(np.uint8)
 
 
 def flow_field(draw: np.random.RandomState, height: int, width: int) -> np.ndarray:
-    """Flow in pixels, float32 [h, w, 2]: a slope of some pixels, and a quarter of the frame at 55 to 90 px either
-    way."""
+    """A random flow in pixels, float32 [h, w, 2]: a slope of some pixels, and a quarter of the frame with 55 to 90 px,
+    positive or negative."""
     y, x = np.mgrid[0:height, 0:width]
     field = np.stack([draw.normal(0, 4) + draw.normal(0, 0.1) * x, draw.normal(0, 4) + draw.normal(0, 0.1) * y], axis=2)
     top, left = draw.randint(8, height // 3), draw.randint(8, width // 3)
@@ -45,13 +45,13 @@ def flow_field(draw: np.random.RandomState, height: int, width: int) -> np.ndarr
 
 
 def write_flow(path: Path, flow: np.ndarray) -> None:
-    """Middlebury's format: PIEH as a float, width, height, then (u, v) row by row."""
+    """Writes a flow in the Middlebury format: PIEH as a float, width, height, then (u, v) row by row."""
     size = np.array([flow.shape[1], flow.shape[0]], "<i4").tobytes()
     path.write_bytes(np.array([202021.25], "<f4").tobytes() + size + flow.astype("<f4").tobytes())
 
 
 def write_sample(folder: Path, name: str, seed: int, height: int = FRAME_HEIGHT, width: int = FRAME_WIDTH) -> None:
-    """The three files of one sample."""
+    """Writes the three files of one sample."""
     draw = np.random.RandomState([77, seed])
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     for suffix in (IMAGE_0, IMAGE_1):
@@ -60,7 +60,7 @@ def write_sample(folder: Path, name: str, seed: int, height: int = FRAME_HEIGHT,
 
 
 def write_lists(folder: Path, lines: Sequence[str], train: Sequence[int], val: Sequence[int]) -> None:
-    """The three list files, in `folder`; `lines` are sample names, of another machine's data set."""
+    """Writes the three list files to `folder`; they name the samples by paths of another machine."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = [f"/elsewhere/data/FlyingChairs2/{name}{IMAGE_0}" for name in lines]
     (folder / "FC2_dirnames.txt").write_text("\n".join(entries) + "\n")
@@ -69,7 +69,7 @@ def write_lists(folder: Path, lines: Sequence[str], train: Sequence[int], val: S
 
 
 def make(folder: Path, train: int, val: int, seed: int = 1, lists: Any = None, size: Any = None) -> DataSet:
-    """Writes a set; its list files go to `lists`, or beside the data. `size` = (height, width) of the frames."""
+    """Writes a set, its list files to `lists` (default: `folder`). `size` is (height, width) of the frames."""
     height, width = size or (FRAME_HEIGHT, FRAME_WIDTH)
     names = [f"train/{10 + 7 * number:07d}" for number in range(train + val)]
     for number, name in enumerate(names):
@@ -82,7 +82,7 @@ def make(folder: Path, train: int, val: int, seed: int = 1, lists: Any = None, s
 
 
 def found(folder: Path, lists: Any = None) -> DataSet:
-    """The set that `make` wrote to `folder`, read from its list files."""
+    """Reads the names of the set that `make` wrote to `folder` from its list files."""
     where = lists or folder
     entries = (where / "FC2_dirnames.txt").read_text().split()
     names = ["/".join(entry.split("/")[-2:])[: -len(IMAGE_0)] for entry in entries]
@@ -93,7 +93,7 @@ def found(folder: Path, lists: Any = None) -> DataSet:
 
 
 def as_folders(source: DataSet, target: Path) -> DataSet:
-    """The same samples in the other layout: the folders train/ and val/, no lists."""
+    """Copies the samples to `target` in the other layout: the folders train/ and val/ without list files."""
     parts = []
     for split, names in (("train", source.train), ("val", source.val)):
         (target / split).mkdir(parents=True)
@@ -108,13 +108,13 @@ def as_folders(source: DataSet, target: Path) -> DataSet:
 
 
 class Crops(NamedTuple):
-    """A batch as arrays: images uint8 [B, H, W, 6], flow float32 [B, H, W, 2] in pixels."""
+    """A batch of crops: images uint8 [B, H, W, 6], flow float32 [B, H, W, 2] in pixels."""
 
     images: np.ndarray
     flow: np.ndarray
 
     def digest(self, piece: int = 0) -> str:
-        """SHA-256 of what is fed: the pieces of a batch in a chain (0: the batch in one piece)."""
+        """The trace's SHA-256 of the batch: chained over pieces of `piece` samples (0: the batch is one piece)."""
         size, seen = piece or len(self.images), ""
         for start in range(0, len(self.images), size):
             part = slice(start, start + size)
@@ -127,7 +127,7 @@ class Crops(NamedTuple):
 
 
 def read_pair(folder: Path, name: str) -> Tuple[np.ndarray, np.ndarray]:
-    """A whole sample: (uint8 [h, w, 6], float32 [h, w, 2])."""
+    """Reads a whole sample: (frames uint8 [h, w, 6], flow float32 [h, w, 2])."""
     frames = [np.array(Image.open(str(folder / (name + suffix)))) for suffix in (IMAGE_0, IMAGE_1)]
     content = (folder / (name + FLOW)).read_bytes()
     width, height = np.frombuffer(content, "<i4", 2, 4)
@@ -136,7 +136,7 @@ def read_pair(folder: Path, name: str) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def read_crops(folder: Path, crops: Sequence[Sequence[Any]], height: int = HEIGHT, width: int = WIDTH) -> Crops:
-    """The batch of crops [name, top, left]."""
+    """Reads the batch of the crops (name, top, left)."""
     pairs = [
         (read_pair(folder, name), slice(top, top + height), slice(left, left + width)) for name, top, left in crops
     ]
@@ -147,7 +147,7 @@ def read_crops(folder: Path, crops: Sequence[Sequence[Any]], height: int = HEIGH
 
 
 def centre_crops(folder: Path, names: Sequence[str], height: int = HEIGHT, width: int = WIDTH) -> Crops:
-    """The centre crops of samples."""
+    """Reads the batch of the samples' centre crops."""
     crops = []
     for name in names:
         size = read_pair(folder, name)[1].shape
@@ -156,5 +156,5 @@ def centre_crops(folder: Path, names: Sequence[str], height: int = HEIGHT, width
 
 
 def zero_flow_epe(flow: np.ndarray) -> float:
-    """EPE of a flow of zeros, pixels."""
+    """The EPE of an all-zero flow, in pixels."""
     return float(np.mean(np.sqrt(np.sum(flow.astype(np.float64) ** 2, axis=-1))))

@@ -1,4 +1,4 @@
-"""Every demand of the two specification documents, item by item, and the clauses that hold it; or why no test can.
+"""Every demand of the two specification documents with the clauses that check it, or the reason why no test can.
 
 Data only, read by `scripts/generate_docs.py`, which refuses a demand without a clause and a clause without a demand.
 `gates/demands_design.py` has the promises of the design, sections 4 to 16.
@@ -8,11 +8,11 @@ from typing import List, NamedTuple, Tuple, Union
 
 from gates.demands_design import DESIGN
 
-Row = Tuple[str, str, Union[str, Tuple[str, ...]]]  # item, demand in our own words, ids of clauses or the reason
+Row = Tuple[str, str, Union[str, Tuple[str, ...]]]  # item, the demand in our words, clause ids or the reason
 
 
 class Demand(NamedTuple):
-    """One demand. Either `clauses` hold it, or `reason` says why no test can."""
+    """One demand. Either `clauses` check it, or `reason` says why no test can."""
 
     document: str
     item: str
@@ -165,7 +165,7 @@ DEMANDS = _demands("spec/02", SPEC_02) + _demands("spec/04", SPEC_04) + _demands
 
 
 def problems(known: List[str]) -> List[str]:
-    """Demands without a clause or reason, clauses without a demand, names of clauses that do not exist."""
+    """Sentences on demands without a clause or reason, clauses without a demand, and clauses that do not exist."""
     named = {clause for demand in DEMANDS for clause in demand.clauses}
     found = [f"{d.document} {d.item} has neither a clause nor a reason" for d in DEMANDS if not (d.clauses or d.reason)]
     found += [f"the demands name {clause}, which is no clause" for clause in sorted(named - set(known))]

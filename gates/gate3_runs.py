@@ -1,8 +1,8 @@
-"""The runs of gate 3: one uninterrupted, one stopped between epochs, one stopped and killed in mid-run, the three
+"""The runs of gate 3: an uninterrupted one, one stopped between epochs, one stopped and killed in mid-run, the three
 commands of the specification, and variants of the first.
 
-Each chain of commands works in a folder of its own, with copies of the run taken between the commands. All are
-deterministic and keep a checkpoint of every step (the last two stay), so that single updates can be looked at.
+Each chain of commands has its own folder, with copies of the run taken between the commands. All runs are deterministic
+and commit every step (the last two checkpoints are kept), so that clauses can check single updates.
 """
 
 import hashlib
@@ -34,25 +34,25 @@ EXACT_FILES = (
     "fairness_counts.json",
 )
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
-# An epoch and its evaluation at the first weights: an update by this rate is lost in rounding.
+# An epoch and its evaluation with the initial weights: rounding removes updates with this learning rate.
 STANDSTILL, ONE_EPOCH = {"train.lr": 1e-30}, f"--max_steps {runs.STEPS_PER_EPOCH}"
 
 
 def make_whole(folder: Path, data: Path) -> None:
-    """Trains without a break."""
+    """Trains without interruption."""
     assert_succeeded(runs.logged(folder, f"{_train(data)} --max_epochs {EPOCHS}"))
 
 
 def make_resumed(folder: Path, data: Path) -> None:
-    """Stops after three epochs and goes on."""
+    """Stops after three epochs and resumes."""
     assert_succeeded(runs.logged(folder, f"{_train(data)} --max_epochs {FIRST_EPOCHS}"))
     runs.snapshot(folder / RUN, folder / "after_three")
     assert_succeeded(runs.logged(folder, f"{_train(data)} --resume --max_epochs {EPOCHS}"))
 
 
 def make_midway(folder: Path, data: Path) -> None:
-    """Stops by --max_steps in mid-epoch; is killed two steps later, when nothing was committed since; stops by SIGTERM
-    wherever it falls; goes on to the end."""
+    """Stops by --max_steps in mid-epoch; resumes and is killed some steps later, before the next commit; resumes and is
+    stopped by SIGTERM at any moment; resumes to the end."""
     onwards = f"{_train(data)} --resume --max_epochs {EPOCHS}"
     assert_succeeded(runs.logged(folder, f"{_train(data)} --max_steps {MID_EPOCH_STEP}"))
     runs.snapshot(folder / RUN, folder / "mid_epoch")
@@ -65,7 +65,7 @@ def make_midway(folder: Path, data: Path) -> None:
 
 
 def make_signalled(folder: Path, data: Path) -> None:
-    """SIGINT within the first epoch, SIGUSR1 within the second; meanwhile another run wants the folder."""
+    """Stops by SIGINT while a second run tries to use the folder; resumes and stops by SIGUSR1."""
     command = f"{runs.small_train(data)} --deterministic --debug_trace --max_epochs {EPOCHS}"
     runs.logged_until(
         folder, command, lambda: _rows(folder) > 0, signal.SIGINT, lambda: runs.logged(folder, command) and None
@@ -86,7 +86,7 @@ def _train(data: Path, **changed: Any) -> str:
 
 
 def make_variants(folder: Path, data: Path) -> None:
-    """The same training with one thing changed, each in the output folder of its name."""
+    """Runs the same training with one change each, in output folders named after the change."""
     other = spaces.chosen().fair_codes(1)[0]
     only = "".join(map(str, other))
     variants: Dict[str, Tuple[str, Dict[str, Any]]] = {
@@ -114,7 +114,7 @@ def make_variants(folder: Path, data: Path) -> None:
 
 
 def make_changed(folder: Path) -> None:
-    """The run with every key changed; a second one from its weights; and one from weights that do not exist."""
+    """Runs with every key changed; then from that run's weights; then from weights that do not exist."""
     dataset.make(folder / "there" / "FlyingChairs2", 10, 2, seed=5, lists=folder / "lists", size=(68, 72))
     words = f"{runs.TRAIN} --config {runs.CONFIG}{spaces.flag()}"
     parent = CHANGED["runtime.experiment_name"]
@@ -132,8 +132,8 @@ def make_changed(folder: Path) -> None:
 
 
 def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
-    """Copies of the uninterrupted run whose newest checkpoint is damaged, or which is finished; the other layout of the
-    data; a learning rate at which the loss is soon not finite; and a run that has not begun."""
+    """Resumes copies of the uninterrupted run with damaged checkpoints, a run that does not exist, and a finished run,
+    also with changes. Trains on the other data layout, and with a learning rate that soon makes the loss not finite."""
     for name in ("damaged", "ruined"):
         runs.snapshot(whole, folder / name)
     newest = runs.generations(folder / "damaged")[-1][1]
@@ -165,7 +165,7 @@ def damage(path: Path) -> None:
 
 
 def make_scores(folder: Path, whole: Path) -> None:
-    """`supernet_eval` on a copy of the uninterrupted run, in all its ways to name codes."""
+    """Runs `supernet_eval` on a copy of the uninterrupted run, with all ways to give codes."""
     runs.snapshot(whole, folder / "run")
     codes = ["".join(map(str, code)) for code in spaces.chosen().fair_codes(4)[:2]]
     (folder / "codes.txt").write_text("\n".join([",".join(codes[1]), codes[0]]) + "\n")
@@ -183,7 +183,7 @@ def make_scores(folder: Path, whole: Path) -> None:
 
 
 def make_evaluating(folder: Path, data: Path) -> None:
-    """Is killed as soon as the second epoch is committed, during its evaluation; goes on to that epoch's end."""
+    """Is killed as soon as the second epoch is committed, before its evaluation ends; resumes to that epoch's end."""
     command = f"{runs.small_train(data)} --deterministic --max_epochs 2"
 
     def committed() -> bool:
@@ -195,15 +195,15 @@ def make_evaluating(folder: Path, data: Path) -> None:
     runs.logged(folder, command + " --resume")
 
 
-PATTERN = "sweep [lr=1e-3]"  # a run folder's name that is a pattern to whoever takes it for one
+PATTERN = "sweep [lr=1e-3]"  # a run folder's name that can be read as a glob pattern
 FOREIGN = ("resumed", "loaded", "edited")
 FOREIGN_POOL = "foreign_pool"  # a run whose pool is not the one that its arch_seed gives
 
 
 def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
-    """Copies of the uninterrupted run that are to be gone on with, loaded or read as another space's, or that have
-    another pool; a run in a folder named like a pattern; a resume that is allowed to change a key, and one that changes
-    two; two synthetic sets of one seed and one of another."""
+    """Resumes and loads copies of the uninterrupted run as another space's, resumes one with an edited pool and a run
+    with a foreign pool; trains, resumes and scores in a folder named like a pattern; resumes with --allow_changed, with
+    one and with two keys changed; makes two synthetic sets with one seed and one with another."""
     for name in FOREIGN:
         runs.snapshot(whole, folder / name)
     runs.snapshot(variants / "first", folder / FOREIGN_POOL)
@@ -237,7 +237,7 @@ def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
 
 
 def make_three_commands(folder: Path) -> None:
-    """The three commands of the execution gates, section 5, as they stand there but for names, data and size."""
+    """Runs the three commands of the execution gates, section 5, with our names, data and sizes."""
     data = dataset.make(folder / "data", 30, 2).folder
     size = runs.small_settings(train__batch_size=1)
     size.pop("train.num_epochs")
@@ -251,7 +251,7 @@ def make_three_commands(folder: Path) -> None:
 
 
 def contents(folder: Path) -> Dict[str, Any]:
-    """Digest of every file below a run folder, or where a link leads; without archive and locks."""
+    """{file: SHA-256, or a link's target} for a run folder, without archive and locks."""
     found: Dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -265,12 +265,12 @@ def contents(folder: Path) -> Dict[str, Any]:
 
 
 def differing(before: Dict[str, Any], after: Dict[str, Any]) -> List[str]:
-    """The files of `before` that `after` lacks or has otherwise."""
+    """The files of `before` that are missing or different in `after`."""
     return [name for name in before if after.get(name) != before[name]]
 
 
 def assert_on_the_cosine(folder: Path) -> None:
-    """Every row of the steps' file, and the rate that Adam applied between the last two checkpoints."""
+    """Asserts that the learning rate of every row, and the one that Adam applied last, are on the cosine."""
     __tracebackhide__ = True
     want = [oracles.cosine(step, runs.LR, TOTAL_STEPS) for step in range(STEPS)]
     got = runs.column(folder / "train_steps.csv", "lr")
@@ -279,8 +279,7 @@ def assert_on_the_cosine(folder: Path) -> None:
 
 
 def assert_last_rate(folder: Path, steps: int) -> None:
-    """The rate that Adam applied between the checkpoints of step `steps` - 1 and `steps`, the last two, is the
-    cosine's."""
+    """Asserts that Adam applied the cosine's rate between the last two checkpoints, of step `steps` - 1 and `steps`."""
     __tracebackhide__ = True
     (before, earlier), (after, later) = runs.generations(folder)[-2:]
     assert_equal(what="steps of the last two checkpoints", got=[before["step"], after["step"]], want=[steps - 1, steps])
@@ -290,14 +289,14 @@ def assert_last_rate(folder: Path, steps: int) -> None:
 
 
 def comparable_state(state: Dict[str, Any]) -> Dict[str, Any]:
-    """A checkpoint's state without what two equal runs may differ in: the bytes of the timing table, `runtime.*`."""
+    """A checkpoint's state without what may differ in equal runs: the length of the timing table, and `runtime.*`."""
     lengths = {name: size for name, size in state["lengths"].items() if name != "timing.csv"}
     config = {section: values for section, values in state["config"].items() if section != "runtime"}
     return json.loads(json.dumps(dict(state, lengths=lengths, config=config)))
 
 
 def assert_same_run(got: Path, want: Path) -> None:
-    """Every tensor of last and best, every row, the trace, the pool, the counts, the samples and the state."""
+    """Asserts equal runs: all tensors of last and best, rows, trace, pool, counts, samples and state."""
     __tracebackhide__ = True
     for which in ("last", "best"):
         left, right = runs.tensors(runs.prefix(got, which)), runs.tensors(runs.prefix(want, which))

@@ -1,4 +1,4 @@
-"""The runs of gate 4: the smoke run at full size, and a small long run, refused and then started with --unsigned."""
+"""The runs of gate 4: the smoke run at full size, and a small long run, first refused, then started --unsigned."""
 
 import contextlib
 import json
@@ -17,8 +17,8 @@ SMOKE = (
     f"{runs.TRAIN} --gpu_device 0 --num_epochs 2 --batch_size 32 --lr 1e-4 --config {runs.CONFIG} --fast_mode "
     "--base_path data"
 )
-# Invocations of a run of six epochs of four steps, and whether they may go ahead without gate 3. In order: the first
-# four would begin in a fresh folder, the fifth does one epoch, the others would go on from there.
+# Invocations of a run of six epochs of four steps, and whether they are allowed without gate 3. They run in this order:
+# the first four would start in a fresh folder, the fifth trains one epoch, and the others would resume it.
 LONG_RULE = (
     ("--output_dir fresh --max_steps 24", False),
     ("--output_dir fresh --max_steps 21", False),
@@ -38,18 +38,18 @@ def smoke_command() -> str:
 
 
 def git(*words: str) -> List[str]:
-    """The words that git prints."""
+    """Runs git in the project. Returns the words of its output."""
     return subprocess.run(
         ("git", "-C", str(ROOT)) + words, stdout=subprocess.PIPE, check=True, universal_newlines=True
     ).stdout.split()
 
 
 def make_smoke(folder: Path) -> None:
-    """The specification's command on synthetic frames of 384x512, as FC2's."""
+    """Runs the specification's command on synthetic frames of 384x512, FC2's size."""
     make_dataset(str(folder / "data"), 32, 8, 1)
     before = git("rev-parse", "HEAD")
     runs.logged(folder, smoke_command())
-    # HEAD when the run began; and, should someone commit meanwhile, what it became.
+    # HEAD when the run began, and all later commits, in case somebody commits during the run.
     (folder / "heads").write_text(" ".join(before + git("rev-list", f"{before[0]}..HEAD")))
 
 
@@ -60,8 +60,8 @@ def write_record(
     root: Path = ROOT,
     clauses: Sequence[Dict[str, Any]] = (),
 ) -> None:
-    """A gate's record for `files`, the present source of `root` if None; of the project itself, for the space under
-    test."""
+    """Writes a gate's record for `files` (None: the present source of `root`). Records of the project itself without
+    clauses are for the space under test, others for the default space."""
     environment = signoff.Environment("0" * 40, False, {}, "CPU", False, None)
     space = spaces.chosen().name if root == ROOT and not clauses else signoff.DEFAULT_SPACE
     files = signoff.source_files(root) if files is None else files
@@ -70,7 +70,7 @@ def write_record(
 
 @contextlib.contextmanager
 def _records_in(folder: Path) -> Iterator[None]:
-    """Records are written to and read from `folder` meanwhile."""
+    """A context in which records are written to and read from `folder`."""
     before = os.environ.get(signoff.RECORDS_VARIABLE)
     os.environ[signoff.RECORDS_VARIABLE] = str(folder)
     try:
@@ -82,13 +82,13 @@ def _records_in(folder: Path) -> Iterator[None]:
 
 
 def make_long_run(folder: Path) -> None:
-    """Refused first; then the same with --unsigned."""
+    """Starts a long run, which is refused; then the same with --unsigned."""
     data, source = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder, signoff.source_files(ROOT)
-    with _records_in(folder / "records"):  # gates 3 and 4 were never run
+    with _records_in(folder / "records"):  # gates 3 and 4 have no record
         write_record(1, "passed")
         write_record(2, "failed")
     environment = {signoff.RECORDS_VARIABLE: str(folder / "records")}
-    command = runs.small_train(data) + " --gpu_device -1"  # else a line says that there is no GPU
+    command = runs.small_train(data) + " --gpu_device -1"  # otherwise a warning says that there is no GPU
     runs.logged(folder, command, environment)
     (folder / "left.json").write_text(json.dumps(sorted(path.name for path in (folder / RUN).glob("[!.]*"))))
     runs.logged(folder, command + " --unsigned", environment)
@@ -97,7 +97,7 @@ def make_long_run(folder: Path) -> None:
 
 
 def make_long_rule(folder: Path) -> None:
-    """The invocations of `LONG_RULE`, without any gate's record; one subnet alone, for that is quickly built."""
+    """Runs the invocations of `LONG_RULE` without any gate's record; with a single subnet, which is built quickly."""
     data = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder
     one = "".join(map(str, spaces.chosen().baseline))
     command = f"{runs.small_train(data)} --arch_code {one} --eval_pool_size 1"
@@ -106,7 +106,7 @@ def make_long_rule(folder: Path) -> None:
 
 
 def make_other_space(folder: Path) -> None:
-    """A long run on another space than the one whose gates are signed."""
+    """Starts a long run on another space than the one whose gates are signed."""
     data = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder
     other = next(space for space in spaces.SPACES.values() if space.name != spaces.chosen().name)
     one = "".join(map(str, other.baseline))

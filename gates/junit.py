@@ -1,7 +1,8 @@
-"""Joins the JUnit XML of each gate's session into one file: a suite per gate, its outcome as a property and as a test
-case.
+"""Joins the JUnit XML of the gates' sessions into one file: a suite per gate, with its outcome as a property and as a
+test case.
 
-Whatever is not `passed` is an error there too, of the type `failed`, `blocked`, `empty`, `partial`, `stale` or `error`.
+The test case of an outcome other than `passed` is an error of the type `failed`, `blocked`, `empty`, `partial`, `stale`
+or `error`.
 """
 
 import xml.etree.ElementTree as ET

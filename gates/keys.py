@@ -1,8 +1,8 @@
-"""Every key of the configuration: the value, not the shipped one, at which the gates exercise it, and the clause that
-checks its effect on what a run computed. Data only.
+"""Every configuration key with a value other than the shipped one, and the clause that checks its effect on a run. Data
+only.
 
-`CHANGED` is the run in which all of them are changed at once, but for those in `ELSEWHERE`, which another run changes,
-and those in `NO_EFFECT`, which nothing that runs here can show.
+One run has all of `CHANGED`. The keys in `ELSEWHERE` are changed by other runs. No run of the gates can show an effect
+of the keys in `NO_EFFECT`.
 """
 
 from typing import Any, Dict, Tuple

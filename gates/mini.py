@@ -1,4 +1,4 @@
-"""A project of two gates with one clause each, to see how the gates themselves behave; runs in a few seconds."""
+"""A tiny project with two gates of one clause each, for tests of the gates themselves; runs in a few seconds."""
 
 import shlex
 from pathlib import Path
@@ -41,7 +41,7 @@ _FILES = {
 
 
 def project(parent: Path) -> Path:
-    """Writes the project."""
+    """Writes the project. Returns its folder."""
     root = parent / "mini"
     for name, text in _FILES.items():
         path = root / name
@@ -58,29 +58,29 @@ def _clause(root: Path, gate: int, got: str) -> None:
 
 
 def mend_clause(root: Path, gate: int) -> None:
-    """The gate's clause passes."""
+    """Makes the gate's clause pass."""
     _clause(root, gate, "1")
 
 
 def break_clause(root: Path, gate: int) -> None:
-    """The gate's clause fails."""
+    """Makes the gate's clause fail."""
     _clause(root, gate, "2")
 
 
 def fail_first(root: Path, gate: int) -> None:
-    """The gate's clause fails at its first attempt only."""
+    """Makes the gate's clause fail at its first attempt only."""
     _clause(root, gate, 'Path("ran").read_text().count("G") - 1')
 
 
 def pytest(root: Path, words: str) -> Done:
-    """Runs the project's gates, with the plugins of this one."""
+    """Runs the tiny project's gates with this project's plugin."""
     path = {"PYTHONPATH": f"{root}:{ROOT}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "EDGEFLOWNAS_GATE_RECORDS": ""}
     command = f"python -m pytest gates -q -p no:cacheprovider --rootdir {shlex.quote(str(root))} {words}"
     return run(command, root, path)
 
 
 def clauses_run(root: Path) -> List[str]:
-    """The clauses run since this was last asked, in order."""
+    """The clauses that ran since the last call, in order."""
     path = root / "ran"
     ran = path.read_text().split() if path.exists() else []
     if ran:
@@ -89,5 +89,5 @@ def clauses_run(root: Path) -> List[str]:
 
 
 def records(root: Path) -> List[str]:
-    """The records that there are."""
+    """The file names of the existing records."""
     return sorted(path.name for path in (root / "outputs" / "gates").glob("gate*.json"))

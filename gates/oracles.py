@@ -1,7 +1,7 @@
-"""Plain NumPy in float64 that says what the graph must compute: nothing here is shared with the code under test.
+"""What the graph must compute, in NumPy and float64. Shares nothing with the code under test.
 
-The network is written out layer by layer from the specification's table, one code at a time, with no routing, no
-TensorFlow and none of the package's tables, so that an error there cannot hide here.
+The network is written out layer by layer from the specification's table, for one code at a time. It uses no routing, no
+TensorFlow and none of the package's tables, so that it cannot share their errors.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -14,14 +14,14 @@ Statistics = Dict[str, Tuple[np.ndarray, np.ndarray]]  # batch norm's name -> (m
 
 
 def same_padding(size: int, kernel: int, stride: int) -> Tuple[int, int, int]:
-    """(output size, padding before, padding after) of TensorFlow's SAME."""
+    """(output size, padding before, padding after) of TensorFlow's SAME padding."""
     out = -(-size // stride)
     total = max((out - 1) * stride + kernel - size, 0)
     return out, total // 2, total - total // 2
 
 
 def conv(x: np.ndarray, kernel: np.ndarray, stride: int = 1, dilation: int = 1) -> np.ndarray:
-    """[B, H, W, C] by [k, k, C, D] -> [B, ceil(H/stride), ceil(W/stride), D]."""
+    """Convolution with SAME padding: [B, H, W, C] by [k, k, C, D] -> [B, ceil(H/stride), ceil(W/stride), D]."""
     k = kernel.shape[0]
     reach = (k - 1) * dilation + 1
     height, top, bottom = same_padding(x.shape[1], reach, stride)
@@ -37,8 +37,8 @@ def conv(x: np.ndarray, kernel: np.ndarray, stride: int = 1, dilation: int = 1) 
 
 
 def upsample(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear x2: even rows are the input's, odd rows the mean with the next one (the last is repeated); then a
-    crop."""
+    """Bilinear x2, then a crop. Even rows are the input's; odd rows are means with the next row (the last is repeated).
+    Columns likewise."""
     for axis in (1, 2):
         following = np.concatenate([np.take(x, range(1, x.shape[axis]), axis), np.take(x, [-1], axis)], axis)
         pairs = np.stack([x, (x + following) / 2], axis + 1)
@@ -49,7 +49,7 @@ def upsample(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, output pixel i at input coordinate i * (size in / size out) (align_corners and half pixels off)."""
+    """Bilinear resize; output pixel i is at input coordinate i * (input size / output size), without half pixels."""
     for axis, size in ((1, height), (2, width)):
         where = np.arange(size) * (x.shape[axis] / size)
         low = np.floor(where).astype(int)
@@ -62,9 +62,9 @@ def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 class Network:
-    """The subnet of one code, from a dictionary of weights {variable name: array}.
+    """The subnet of one code, with weights {variable name: array}.
 
-    `statistics` None: batch statistics, which are noted in `noted`; else these are used.
+    Batch norm uses `statistics`; if None, it uses batch statistics and stores them in `noted`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Network:
         self.noted: Statistics = {}
 
     def forward(self, images: np.ndarray) -> List[np.ndarray]:
-        """uint8 [B, H, W, 6] -> [B, H/4, W/4, 4], [B, H/2, W/2, 4], [B, H, W, 4]."""
+        """The outputs [B, H/4, W/4, 4], [B, H/2, W/2, 4], [B, H, W, 4] for images uint8 [B, H, W, 6]."""
         x = images.astype(np.float64) / 127.5 - 1
         full = x.shape[1:3]
         e0 = self._layer("E0", x, 2)
@@ -103,7 +103,7 @@ class Network:
         return self._bn_relu(place + "/bn", self._convolved(place, x, stride))
 
     def _convolved(self, place: str, x: np.ndarray, stride: int = 1) -> np.ndarray:
-        """A convolution, or the convolutions of the option chosen there; only the first one has the stride."""
+        """Applies the layer's convolution, or those of its chosen option; only the first has the stride."""
         block = self.space.block(place)
         if block is None:
             return conv(x, self.weights[f"supernet/{place}/conv/kernel"], stride)
@@ -127,12 +127,12 @@ class Network:
 
 
 def mean_statistics(noted: Sequence[Statistics]) -> Statistics:
-    """The plain mean over batches of means and variances."""
+    """The plain average over batches of means and variances."""
     return {name: tuple(np.mean([one[name][i] for one in noted], axis=0) for i in (0, 1)) for name in noted[0]}  # type: ignore
 
 
 def batch_statistics(weights: Dict[str, np.ndarray], code: Sequence[int], images: np.ndarray) -> Statistics:
-    """Mean and biased variance in front of every batch norm of a subnet, of one batch."""
+    """Mean and biased variance of one batch at the input of every batch norm of a subnet."""
     network = Network(weights, code)
     network.forward(images)
     return network.noted
@@ -153,7 +153,7 @@ def path_loss(
     piece: int = 0,
     **how: Any,
 ) -> float:
-    """The loss of one path: the mean over the pieces of a batch (0: the batch in one piece), BN by piece."""
+    """The loss of one path: the mean over pieces of `piece` samples (0: the whole batch), each with its own BN."""
     size = piece or len(images)
     return float(
         np.mean(
@@ -166,7 +166,7 @@ def path_loss(
 
 
 def residual_sums(outputs: Sequence[np.ndarray]) -> List[np.ndarray]:
-    """F and U of each scale: the scale's output and what comes up from the coarser ones."""
+    """F and U of each scale: the scale's output plus the upsampled sum of the coarser ones."""
     sums = [outputs[0].astype(np.float64)]
     for out in outputs[1:]:
         sums.append(upsample(sums[-1], *out.shape[1:3]) + out)
@@ -196,13 +196,13 @@ def loss(
 
 
 def epe(prediction: np.ndarray, flow: np.ndarray) -> float:
-    """Mean over all pixels of all samples of the end-point error, pixels."""
+    """The EPE in pixels, the mean over all pixels of all samples."""
     difference = prediction.astype(np.float64) - flow.astype(np.float64)
     return float(np.mean(np.sqrt(difference[..., 0] ** 2 + difference[..., 1] ** 2)))
 
 
 class AdamStep(NamedTuple):
-    """One update: new weights and slots, and the gradient norms around the clip."""
+    """One update: new weights and slots, and the gradient norms before and after the clip."""
 
     weights: Dict[str, np.ndarray]
     first: Dict[str, np.ndarray]
@@ -221,8 +221,8 @@ def adam_step(
     wd: float = 4e-5,
     clip: float = 5.0,
 ) -> AdamStep:
-    """Adam (0.9, 0.999, 1e-8) on the gradient plus weight decay of kernels, clipped by its global norm; `step` from
-    0."""
+    """One step of Adam (0.9, 0.999, 1e-8) on the gradient plus weight decay of kernels, clipped by its global norm.
+    `step` counts from 0."""
     total = {
         name: gradient.astype(np.float64) + (wd * weights[name] if name.endswith("/kernel") else 0.0)
         for name, gradient in gradients.items()
@@ -240,7 +240,7 @@ def adam_step(
 
 
 def first_stop(curve: Sequence[float], patience: int, min_delta: float) -> Optional[int]:
-    """The number of the evaluation after which `patience` in a row brought no more than `min_delta`; None: never."""
+    """The evaluation, from 1, after which `patience` in a row improved by at most `min_delta`; None: never."""
     for end in range(1, len(curve) + 1):
         counted, wait = curve[0], 0
         for value in curve[1:end]:
@@ -252,5 +252,5 @@ def first_stop(curve: Sequence[float], patience: int, min_delta: float) -> Optio
 
 
 def cosine(step: int, lr: float, total_steps: int) -> float:
-    """Learning rate of step 0..total_steps-1."""
+    """The learning rate of a step, 0 to total_steps - 1."""
     return 0.5 * lr * (1.0 + np.cos(np.pi * step / total_steps))

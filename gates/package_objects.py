@@ -1,7 +1,7 @@
-"""Where the gates reach into the package's own objects: networks, single cycles, a run on scripted scores.
+"""The gates' access to objects of the package: networks, single cycles, a run with scripted scores.
 
-Everything else in `gates/` speaks to commands and files. What these objects compute is computed again in NumPy.
-Imports of the package stand in the functions: an error in it is to fail clauses, not to keep pytest from starting.
+Most of `gates/` uses only commands and files. The results of these objects are computed again in NumPy. The package is
+imported inside functions, so that an error in it fails clauses instead of preventing pytest from starting.
 """
 
 import itertools
@@ -33,13 +33,13 @@ def small_config(**settings_given: Any) -> Any:
 
 
 def images(seed: int, height: int, width: int) -> np.ndarray:
-    """uint8 [2, H, W, 6]."""
+    """Two random images, uint8 [2, H, W, 6]."""
     return np.random.RandomState(seed).randint(0, 256, (2, height, width, 6)).astype(np.uint8)
 
 
 class Subnets:
-    """Single subnets of one supernet at several input sizes; batch norm's gamma and beta are random, so that they
-    count."""
+    """Runs single subnets of one supernet at several input sizes. Gammas and betas of batch norm are random, so that
+    they have an effect."""
 
     def __init__(self, init_channels: int, sizes: Sequence[Tuple[int, int]], seed: int = 5) -> None:
         from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
@@ -55,7 +55,7 @@ class Subnets:
             self._randomise_affine()
 
     def initial(self, seed: int) -> Dict[str, np.ndarray]:
-        """Sets and gives the first values of every variable, moving averages included."""
+        """Initialises every variable, also the moving averages. Returns {name: value}."""
         self.net.variables.initialize(self.session, seed)
         return self.session.run({variable.op.name: variable for variable in self.net.variables.all()})
 
@@ -80,7 +80,7 @@ class Subnets:
         return [paths[0] for paths in self.session.run(self._outputs[size], feed)]
 
     def run_fused(self, codes: np.ndarray, pixels: np.ndarray) -> List[List[np.ndarray]]:
-        """The three outputs, each a list of one array per path, of the codes of a fair cycle in one run."""
+        """The three outputs, each a list with one array per path, of a fair cycle's codes in one session run."""
         from edgeflownas.network.layers import BatchStatistics
         from edgeflownas.network.routing import FairPaths
         from edgeflownas.tfcompat import tf
@@ -96,7 +96,7 @@ class Subnets:
 
 
 def variables_with_code_built_in(code: Sequence[int], init_channels: int) -> List[Tuple[str, Tuple[int, ...]]]:
-    """Sorted (name, shape) of all variables of a graph with a constant code."""
+    """Sorted (name, shape) of all variables of a graph that is built for one constant code."""
     from edgeflownas.network.layers import BatchStatistics
     from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
     from edgeflownas.network.routing import SinglePath
@@ -123,7 +123,7 @@ def variables_of(space: str, init_channels: int) -> Tuple[List[Any], List[Tuple[
 
 
 def refusal_of_a_space(change: Any) -> str:
-    """What building the network on `change(the space's blocks)` is refused with; "" if it is built."""
+    """The error of building the network with `change(the space's blocks)`; "" if there is none."""
     from edgeflownas.errors import UserError
     from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
     from edgeflownas.tfcompat import tf
@@ -158,7 +158,7 @@ class Cycles(NamedTuple):
     session: Any
 
     def values(self, variables: Any) -> Dict[str, np.ndarray]:
-        """{name: value} of variables in the order of the trained ones."""
+        """{name: value} of variables that are in the order of the trained ones, with these names."""
         return self.session.run(dict(zip(self.graph.net.variables.trained, variables)))
 
     def everything(self) -> Dict[str, np.ndarray]:
@@ -166,19 +166,19 @@ class Cycles(NamedTuple):
         return self.session.run({variable.op.name: variable for variable in self.graph.saved})
 
     def slots(self) -> List[Dict[str, np.ndarray]]:
-        """Adam's first and second moments."""
+        """Adam's first and second moments, each {name: value}."""
         trained = self.graph.net.variables.trained.items()
         return self.session.run(
             [{name: self.graph.adam.get_slot(weight, slot) for name, weight in trained} for slot in ("m", "v")]
         )
 
     def load(self, variables: Any, values: Any) -> None:
-        """Sets variables, in one run."""
+        """Sets variables in one session run."""
         feed = {variable.initializer.inputs[1]: value for variable, value in zip(variables, values)}
         self.session.run([variable.initializer for variable in variables], feed)
 
     def cycle(self, codes: np.ndarray, batch: Any, lr: float) -> Tuple[Any, int]:
-        """One cycle, and how many runs of the session it took."""
+        """Runs one cycle. Returns its result and the number of session runs."""
         counting = Counting(self.session)
         return self.graph.run(counting, codes, batch[0], batch[1], lr), counting.runs
 
@@ -195,7 +195,7 @@ def training_graph(**settings: Any) -> Cycles:
 
 
 def noise_batch(seed: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Images and a flow of which a fifth lies beyond the training clip."""
+    """Random images and a flow; a fifth of the flow values exceed the training clip."""
     draw = np.random.RandomState(seed)
     shape = (runs.BATCH, runs.HEIGHT, runs.WIDTH)
     return draw.randint(0, 256, shape + (6,)).astype(np.uint8), draw.normal(0, 40, shape + (2,)).astype(np.float32)
@@ -207,7 +207,7 @@ def flat(values: Dict[str, np.ndarray]) -> np.ndarray:
 
 
 def noise_of_norm(draw: np.random.RandomState, like: Dict[str, np.ndarray], norm: float) -> Dict[str, np.ndarray]:
-    """{name: float32 noise of the shape of `like[name]`}, all of it together of length `norm`."""
+    """{name: float32 noise of the shape of `like[name]`} with the global norm `norm`."""
     noise = {name: draw.normal(0, 1, value.shape) for name, value in like.items()}
     length = np.linalg.norm(flat(noise))
     return {name: (value * norm / length).astype(np.float32) for name, value in noise.items()}
@@ -218,7 +218,7 @@ def slope(
 ) -> float:
     """Derivative of the mean loss of `codes` along `direction` {name: array}, by central differences in float64.
 
-    Over a length of 2e-6 in all: the loss has kinks (ReLU, the absolute value), and a longer way crosses some.
+    The two points are only 2e-6 apart: the loss has kinks (ReLU, absolute value), and a longer step would cross some.
     """
     size, losses = 1e-6 / np.linalg.norm(flat(direction)), []
     for sign in (1, -1):
@@ -228,14 +228,15 @@ def slope(
 
 
 def applied_gradient_sum(training: Cycles, weights: Dict[str, np.ndarray], result: Any, wd: float) -> Dict[str, Any]:
-    """The averaged gradient of the data, out of Adam's first moment after its first step, clip and decay undone."""
+    """The averaged gradient of the loss without decay, from Adam's first moment after its first step, with clip and
+    decay undone."""
     scale = result.grad_norm_before / result.grad_norm_after
     decay = {name: wd * value if name.endswith("/kernel") else 0.0 for name, value in weights.items()}
     return {name: moment.astype(np.float64) * 10 * scale - decay[name] for name, moment in training.slots()[0].items()}
 
 
 def parts_of_the_network(names: Any) -> Dict[str, List[str]]:
-    """{part: names of its weights}: every option of every block, and what all paths share."""
+    """{part: names of its weights}; a part is one option of a block, or "shared"."""
     scopes = {f"{block.name}/{block.scope(i)}" for block in spaces.chosen().blocks for i in range(len(block.options))}
     parts: Dict[str, List[str]] = {}
     for name in names:
@@ -246,22 +247,22 @@ def parts_of_the_network(names: Any) -> Dict[str, List[str]]:
 
 # ---- a run on scripted scores
 
-# Epoch 3 is the best, although it counts for no improvement; then nothing more, and the patience of 3 ends it after
-# epoch 5.
+# Epoch 3 is the best, although it improves by less than min_delta; later epochs do not improve, and the patience of 3
+# ends the run after epoch 5.
 SCRIPT, SCRIPT_PATIENCE, SCRIPT_BEST = [5.0, 3.0, 2.999, 3.5, 3.25, 1.0, 0.5], 3, 3
 
 
 class Scripted(NamedTuple):
-    """A run that trained as ever, while its evaluations' EPE were those of `SCRIPT`."""
+    """The result of a run that trained normally, but whose evaluations had the EPEs of `SCRIPT`."""
 
     folder: Any
     status: str
     evaluations: int
-    weights: List[Dict[str, np.ndarray]]  # after each epoch, taken from the session
+    weights: List[Dict[str, np.ndarray]]  # after each epoch, read from the session
 
 
 def run_script(data: Path, folder: Path):
-    """Trains in `folder` until early stop ends it."""
+    """Trains in `folder` with scripted scores until early stop. Returns a `Scripted`."""
     from edgeflownas.data.fc2_index import build_index
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer

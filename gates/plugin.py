@@ -1,8 +1,9 @@
-"""The pytest plugin of the gates: hands a run of `gates/` to the controller, and records the clauses of one gate.
+"""The pytest plugin of the gates: passes a run of `gates/` to the controller, and records the clauses of a gate's
+session.
 
-Loaded by the root `conftest.py`. Each gate has a pytest session of its own, which `gates/controller.py` starts with
-`--gate-session N`. Runs that do not touch `gates/` are left alone. `gate_table` in pytest.ini names another clause
-table (for the plugin's tests).
+Loaded by the root `conftest.py`. Each gate has its own pytest session, which `gates/controller.py` starts with
+`--gate-session N`. The plugin does not affect other test runs. `gate_table` in pytest.ini names another clause table
+(for the plugin's tests).
 """
 
 import argparse
@@ -54,13 +55,13 @@ def pytest_configure(config: Any) -> None:
     for gate in table.gates:
         config.addinivalue_line("markers", f"gate{gate}: clauses of gate {gate}; added by the plugin")
     if config.option.gate_session:
-        os.environ[spaces.VARIABLE] = config.option.space  # for the gates' modules, and for the commands that they run
+        os.environ[spaces.VARIABLE] = config.option.space  # for the gates' modules and the commands that they run
         asserts.table = table
         config.pluginmanager.register(SessionRecorder(config, table), "gate-session")
 
 
 def pytest_ignore_collect(collection_path: Path, config: Any) -> Optional[bool]:
-    """A wider run (`pytest .`) leaves `gates/` out; a gate's session leaves the other gates' files out."""
+    """Ignores `gates/` in a wider run (`pytest .`), and the other gates' files in a gate's session."""
     gate = config.option.gate_session
     if collection_path == controller.gate_folder(config):
         return None if gate or controller.only_lists(config) else True
@@ -72,7 +73,7 @@ def pytest_ignore_collect(collection_path: Path, config: Any) -> Optional[bool]:
 
 @pytest.fixture(scope="session")
 def clause_id(request: Any) -> str:
-    """Id of the clause under test; its parameter is what puts the id into the test's id."""
+    """The id of the clause under test. As a parameter, it becomes part of the test's id."""
     return request.param
 
 
@@ -104,9 +105,9 @@ def clause_of(nodeid: str) -> str:
 
 
 def table_problems(table: Table, gate: int, items: List[Any], selection: bool) -> List[str]:
-    """Where tests and clause table do not match one to one. A mere selection of tests may leave clauses out.
+    """Sentences on tests and clauses that do not match one to one. With a `selection` of tests, clauses may lack tests.
 
-    A gate without any test at all is no mismatch: its run is empty.
+    A gate without any test is no mismatch: its outcome is "empty".
     """
     problems = []
     seen: Dict[str, str] = {}
@@ -130,7 +131,7 @@ def table_problems(table: Table, gate: int, items: List[Any], selection: bool) -
 
 
 class SessionRecorder:
-    """Follows one gate's session: checks tests against the table, collects each clause's result, prints and writes
+    """Records one gate's session: checks the tests against the table, collects the clauses' results, prints and writes
     them."""
 
     def __init__(self, config: Any, table: Table) -> None:
@@ -144,12 +145,12 @@ class SessionRecorder:
         self.attempts: Dict[Tuple[str, str], int] = {}
         self.repeated: List[str] = []  # clauses whose test was called more than once
 
-    # Within the process that runs the tests (a worker, under xdist).
+    # In the process that runs the tests (with xdist, a worker).
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: Any, items: List[Any]) -> None:
         if session.testsfailed:
-            return  # a file could not be imported: reported as such, its clauses are not "without a test"
+            return  # a file could not be imported; pytest reports that, so do not report its clauses as untested
         self.problems = table_problems(self.table, self.gate, items, self.config.option.gate_selection)
         if self.problems:
             items[:] = []
@@ -172,13 +173,13 @@ class SessionRecorder:
         self._count(item, "call")
 
     def _count(self, item: Any, phase: str) -> None:
-        """Counts attempts, for whatever reason and by whatever plugin a test is run again."""
+        """Counts the attempts at each clause, whichever plugin repeats a test."""
         clause = clause_of(item.nodeid) or item.nodeid
         self.attempts[clause, phase] = self.attempts.get((clause, phase), 0) + 1
         if self.attempts[clause, phase] > 1 and clause not in self.repeated:
             self.repeated.append(clause)
 
-    # Within the process that the user sees.
+    # In the main process (with xdist, not a worker).
 
     def pytest_testnodedown(self, node: Any, error: Any) -> None:
         for problem in getattr(node, "workeroutput", {}).get("gate_problems", []):
@@ -240,13 +241,13 @@ class SessionRecorder:
 
 
 def named(message: str, clause: str) -> str:
-    """The message with the clause's id and sentence in front, unless they are there."""
+    """The message with the clause's id and sentence at its beginning."""
     bare = message[len("AssertionError: ") :] if message.startswith("AssertionError: ") else message
     return bare if bare.startswith(clause + " ") or not clause else f"{asserts.heading(clause)}: {message}"
 
 
 def first_line(report: Any) -> str:
-    """First line of what a report says: the failure's message or the skip's reason."""
+    """The first line of a report's failure message or skip reason."""
     if isinstance(report.longrepr, tuple):  # (file, line, reason) of a skip
         text = report.longrepr[2]
     else:

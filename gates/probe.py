@@ -1,6 +1,6 @@
-"""Says, as one JSON line on stdout, where a gate runs: commit, versions, device, hash of the configuration.
+"""Prints the environment of a gate run as one JSON line: commit, versions, device, hash of the configuration.
 
-Run as `python -m gates.probe CONFIG.yaml SPACE` in the project's folder, in a process of its own, so that the gate
+Run as `python -m gates.probe CONFIG.yaml SPACE` in the project's folder. It is a separate process, so that the gate
 runner never imports TensorFlow and never holds a GPU.
 """
 
@@ -13,7 +13,7 @@ from edgeflownas.run.provenance import git_state, versions
 
 
 def tensorflow_facts() -> Tuple[str, str]:
-    """(version, device in words) of TensorFlow; a gate may run without it, and its record says so."""
+    """(TensorFlow's version, device in words). Without TensorFlow, both say so; a gate may still run."""
     try:
         from edgeflownas.tfcompat import device_names, tf
     except ImportError as error:
@@ -22,7 +22,7 @@ def tensorflow_facts() -> Tuple[str, str]:
 
 
 def config_hash(path: str, space: str) -> Optional[str]:
-    """Hash of the configuration file on a search space; None if it cannot be loaded (gate 1 says why in its words)."""
+    """The hash of the configuration file for a search space; None if it cannot be loaded (then gate 1 fails)."""
     try:
         from edgeflownas import config
 

@@ -1,7 +1,7 @@
-"""What a run recorded, computed again by NumPy from its checkpoints and the data files alone.
+"""Recomputes in NumPy what a run recorded, only from its checkpoints and the data files.
 
-In the small runs a batch of BN re-estimation is one sample and there are as many batches as training samples, so the
-statistics of a subnet are the plain mean over all training samples' centre crops; nobody needs to be asked which.
+In the small runs, BN re-estimation uses as many batches of one sample as there are training samples. So a subnet's
+statistics are the plain average over the centre crops of all training samples, whatever the run's choice of batches.
 """
 
 import itertools
@@ -13,8 +13,8 @@ import numpy as np
 from gates import dataset, oracles, runs
 from gates.dataset import Crops, DataSet
 
-# EPE and losses in float32 against float64, relative. Measured: 1.1e-7 and 6e-7; a variance by n - 1 moves an EPE by
-# 8e-6, the missing 1e-3 of sigma a loss by 5e-4.
+# Relative tolerances of EPE and losses, float32 against float64. Measured differences: 1.1e-7 and 6e-7. For comparison,
+# a variance with n - 1 changes an EPE by 8e-6, and sigma without its 1e-3 changes a loss by 5e-4.
 EPE_FLOAT32, LOSS_FLOAT32 = 1e-6, 2e-6
 
 
@@ -24,7 +24,7 @@ def weights_at(prefix: str) -> Dict[str, np.ndarray]:
 
 
 def epe(weights: Dict[str, np.ndarray], code: Sequence[int], batches: Sequence[np.ndarray], truth: Crops) -> float:
-    """EPE of a subnet on `truth` after re-estimation over `batches` of images, pixels."""
+    """EPE in pixels of a subnet on `truth`, after BN re-estimation over `batches` of images."""
     statistics = oracles.mean_statistics([oracles.batch_statistics(weights, code, images) for images in batches])
     return oracles.epe(oracles.predicted_flow(weights, code, statistics, truth.images), truth.flow)
 
@@ -32,21 +32,21 @@ def epe(weights: Dict[str, np.ndarray], code: Sequence[int], batches: Sequence[n
 def one_by_one(
     folder: Path, names: Sequence[str], height: int = runs.HEIGHT, width: int = runs.WIDTH
 ) -> List[np.ndarray]:
-    """Each sample's centre crop as a batch of its own."""
+    """The samples' centre crops, each as a batch of one."""
     crops = dataset.centre_crops(folder, names, height, width).images
     return [crops[i : i + 1] for i in range(len(crops))]
 
 
 def pool_epe(samples: DataSet, prefix: str, codes: Sequence[str]) -> np.ndarray:
-    """EPE of each code (digits) of a small run, at a checkpoint."""
+    """EPE in pixels of each code (digits) at a checkpoint of a small run."""
     weights, batches = weights_at(prefix), one_by_one(samples.folder, samples.train)
     truth = dataset.centre_crops(samples.folder, samples.val)
     return np.array([epe(weights, list(map(int, code)), batches, truth) for code in codes])
 
 
 class Step(NamedTuple):
-    """A cycle whose weights before it are kept in a checkpoint: the trace's event, its batch, and the tensors before;
-    `after` are those of the next checkpoint if that is kept too."""
+    """A cycle that starts from a kept checkpoint: the trace's event, its batch, and the tensors `before`. `after`: the
+    tensors of the next step's checkpoint, or None if it is not kept."""
 
     event: Dict[str, Any]
     batch: Crops
@@ -57,7 +57,8 @@ class Step(NamedTuple):
 def kept_steps(
     data: Path, folder: Path, whole: Path, height: int = runs.HEIGHT, width: int = runs.WIDTH
 ) -> Iterator[Step]:
-    """The cycles that began at a checkpoint kept in `folder`, as the trace of `whole` (the same training) has them."""
+    """Yields the cycles that start from a checkpoint kept in `folder`, with events from the trace of `whole` (the same
+    training)."""
     events = {event["step"]: event for event in runs.trace(whole, "cycle")}
     kept = {state["step"]: runs.tensors(prefix) for state, prefix in runs.generations(folder)}
     for step, before in sorted(kept.items()):
@@ -79,8 +80,8 @@ def decay_term(weights: Dict[str, np.ndarray], wd: float) -> float:
 
 
 def moving_averages(step: Step) -> Dict[str, np.ndarray]:
-    """Batch norm's moving averages after a cycle: nine tenths of before, a tenth of the mean over the paths that use
-    the layer."""
+    """Batch norm's moving averages after a cycle: 0.9 times the old ones plus 0.1 times the mean over the paths that
+    use the layer."""
     weights, want = runs.weights_of(step.before), {}
     noted = [oracles.batch_statistics(weights, code, step.batch.images) for code in step.event["codes"]]
     for name in [name for name in step.before if name.endswith(("/moving_mean", "/moving_variance"))]:
@@ -92,7 +93,7 @@ def moving_averages(step: Step) -> Dict[str, np.ndarray]:
 
 
 def matchings(names: Sequence[str], size: int) -> Iterator[List[List[str]]]:
-    """Every way to part samples into batches of `size`; the order of batches and within them says nothing to BN."""
+    """Yields every way to divide samples into batches of `size`, regardless of order, which does not affect BN."""
     if not names:
         yield []
         return

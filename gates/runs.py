@@ -1,7 +1,7 @@
-"""Small training runs for the clauses of gates 3 and 4, each made once per gate run, and readers of what a run leaves.
+"""Small training runs for the clauses of gates 3 and 4, each made once per gate run, and readers of a run's files.
 
-The runs are the project's own commands in processes of their own. The readers are written against the specification's
-formats and share nothing with the code under test, apart from TensorFlow's reader of checkpoint files.
+The runs are the project's commands in separate processes. The readers follow the specification's formats and share
+nothing with the code under test, except TensorFlow's reader of checkpoint files.
 """
 
 import csv
@@ -26,8 +26,8 @@ CONFIG = "configs/supernet_fc2_180x240.yaml"
 TRAIN = "python wrappers/run_supernet_train.py"
 EVALUATE = "python -m edgeflownas.nas.supernet_eval"
 
-# The shipped configuration, made small. Batches of BN re-estimation hold one sample, and there are eight training
-# samples: the shipped eight batches are then each of them once, so that the gates know them without asking.
+# The shipped configuration, made small. There are eight training samples, and batches of BN re-estimation have one
+# sample. So the shipped eight batches are all training samples, and the gates need not know how they are chosen.
 SAMPLES, VALIDATION, BATCH, STEPS_PER_EPOCH, NUM_EPOCHS = 8, 3, 2, 4, 6
 HEIGHT, WIDTH, CHANNELS, LR, WD, CLIP = dataset.HEIGHT, dataset.WIDTH, 2, 2e-3, 4e-5, 5.0
 SIZE = {
@@ -37,11 +37,11 @@ SIZE = {
     "eval.batch_size": 1,
     "train.lr": LR,
 }
-REAL = 2e-6  # relative: recorded reals are float32
+REAL = 2e-6  # relative tolerance: recorded reals are float32
 
 
 def small_settings(**changed: Any) -> Dict[str, Any]:
-    """The settings of a small run, on the space under test; `changed` has `__` for the dot of a key."""
+    """The settings of a small run on the space under test. In names of `changed`, `__` stands for the key's dot."""
     settings = dict(SIZE, **{"train.batch_size": BATCH, "train.num_epochs": NUM_EPOCHS})
     if spaces.chosen().name != spaces.DEFAULT:
         settings["network.space"] = spaces.chosen().name
@@ -49,7 +49,7 @@ def small_settings(**changed: Any) -> Dict[str, Any]:
 
 
 def flags(settings: Dict[str, Any]) -> str:
-    """Settings as the command line takes them."""
+    """Settings as command-line flags."""
     return " ".join(f"--set {key}={shlex.quote(str(value))}" for key, value in settings.items())
 
 
@@ -59,13 +59,13 @@ def small_train(data: Path, **changed: Any) -> str:
 
 
 def once(tmp_path_factory: Any, name: str, make: Callable[[Path], None]) -> Path:
-    """The folder that `make(folder)` fills, made by the first who asks: workers of pytest-xdist share it."""
+    """The folder that `make(folder)` fills. The first worker of pytest-xdist that needs it makes it; all share it."""
     base = Path(str(tmp_path_factory.getbasetemp()))
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder, finished = base / name, base / (name + ".made")
     with filelock.FileLock(str(base / (name + ".lock"))):
         if not finished.exists():
-            shutil.rmtree(str(folder), ignore_errors=True)  # what a maker left that failed half-way
+            shutil.rmtree(str(folder), ignore_errors=True)  # left by a `make` that failed
             folder.mkdir()
             make(workplace(folder))
             finished.touch()
@@ -73,7 +73,7 @@ def once(tmp_path_factory: Any, name: str, make: Callable[[Path], None]) -> Path
 
 
 def logged(folder: Path, command: str, environment: Optional[Dict[str, str]] = None) -> Done:
-    """Runs a command in `folder` and keeps its end beside it, for the clauses."""
+    """Runs a command in `folder` and appends the result to `commands.jsonl` there, for the clauses."""
     done = run(command, folder, environment)
     with open(str(folder / "commands.jsonl"), "a") as log:
         log.write(json.dumps(done._asdict()) + "\n")
@@ -81,7 +81,7 @@ def logged(folder: Path, command: str, environment: Optional[Dict[str, str]] = N
 
 
 def batch(folder: Path, commands: List[str], environment: Optional[Dict[str, str]] = None) -> None:
-    """Like `logged` for each of the commands, all in one process. Raises if that process itself fails."""
+    """Like `logged` for each command, but all in one process. RuntimeError if that process fails."""
     path = folder / "batch.json"
     path.write_text(json.dumps(commands))
     done = run(f"python -m gates.batch {shlex.quote(str(path))}", folder, environment)
@@ -90,12 +90,12 @@ def batch(folder: Path, commands: List[str], environment: Optional[Dict[str, str
 
 
 def ends(folder: Path) -> List[Done]:
-    """How the commands ended that `logged` ran there, in order."""
+    """The results of the commands that `logged` ran in `folder`, in order."""
     return [Done(**json.loads(line)) for line in (folder / "commands.jsonl").read_text().splitlines()]
 
 
 def end_of(folder: Path, output: str, number: int = 0) -> Done:
-    """How the command number `number` with this output folder ended."""
+    """The result of command number `number` (from 0) with this --output_dir."""
     words = f"--output_dir {shlex.quote(output)}"
     return [done for done in ends(folder) if f"{words} " in done.command + " "][number]
 
@@ -103,7 +103,7 @@ def end_of(folder: Path, output: str, number: int = 0) -> Done:
 def logged_until(
     folder: Path, command: str, ready: Callable[[], bool], signal: int, meanwhile: Optional[Callable[[], None]] = None
 ) -> None:
-    """Like `logged`, but sends `signal` as soon as `ready()`; before that it holds the process for `meanwhile()`."""
+    """Like `logged`, but sends `signal` as soon as `ready()`; first pauses the process for `meanwhile()`."""
     words = shlex.split(command)
     child = subprocess.Popen(
         [sys.executable] + words[1:],
@@ -112,7 +112,7 @@ def logged_until(
         stderr=subprocess.PIPE,
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
         universal_newlines=True,
-        # In a shell's background SIGINT is ignored, and children inherit that.
+        # Shells start background jobs with SIGINT ignored, and children inherit that.
         preexec_fn=lambda: signals.signal(signals.SIGINT, signals.default_int_handler),
     )
     while child.poll() is None and not ready():
@@ -130,15 +130,15 @@ def logged_until(
 
 
 def snapshot(run_folder: Path, target: Path) -> None:
-    """A copy of a run as it stands, links kept."""
+    """Copies a run folder; links stay links."""
     shutil.copytree(str(run_folder), str(target), symlinks=True)
 
 
-# ---- what a run leaves
+# ---- readers of a run's files
 
 
 def table(path: Path) -> List[Dict[str, str]]:
-    """Rows of a CSV file, as text."""
+    """The rows of a CSV file, as texts."""
     with open(str(path), newline="") as handle:
         return list(csv.DictReader(handle))
 
@@ -155,7 +155,7 @@ def trace(run_folder: Path, event: str) -> List[Dict[str, Any]]:
 
 
 def generations(run_folder: Path) -> List[Tuple[Dict[str, Any], str]]:
-    """(state, prefix) of every checkpoint that is kept, oldest first."""
+    """(state, prefix) of every kept checkpoint, oldest first."""
     folders = sorted(
         (run_folder / "checkpoints" / "generations").glob("gen-*"), key=lambda path: path.name.split("-")[2]
     )
@@ -165,7 +165,7 @@ def generations(run_folder: Path) -> List[Tuple[Dict[str, Any], str]]:
 
 
 def prefix(run_folder: Path, which: str) -> str:
-    """What a user gives to a Saver: `which` is "best" or "last"."""
+    """The prefix of the "best" or "last" checkpoint, as a user gives it to a Saver."""
     return str(run_folder / "checkpoints" / f"supernet_{which}.ckpt")
 
 
@@ -178,7 +178,7 @@ def tensors(checkpoint: str) -> Dict[str, np.ndarray]:
 
 
 def restored_by_plain_saver(checkpoint: str) -> Dict[str, np.ndarray]:
-    """Every variable as a plain `tf.train.Saver` of a graph of nothing but variables restores it."""
+    """Every variable, as a plain `tf.train.Saver` restores it into a graph that has only variables."""
     from edgeflownas.tfcompat import tf
 
     with tf.Graph().as_default(), tf.Session() as session:
@@ -203,15 +203,15 @@ def adam_slots(stored: Dict[str, np.ndarray]) -> Tuple[Dict[str, np.ndarray], Di
 
 
 def applied_gradient(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """What Adam got in the step between two states of its first moment: (m1 - 0.9 m0) / 0.1."""
+    """The gradient that Adam applied between two states of its first moment: (m1 - 0.9 m0) / 0.1."""
     return {name: (moment.astype(np.float64) - 0.9 * before[name]) * 10 for name, moment in after.items()}
 
 
 def applied_learning_rate(before: Dict[str, np.ndarray], after: Dict[str, np.ndarray], step: int) -> float:
-    """The rate of cycle `step` (from 0), from nothing but the checkpoints before and after it.
+    """The learning rate of cycle `step` (from 0), computed only from the checkpoints before and after it.
 
-    Adam moves a weight by lr * sqrt(1 - 0.999^n) / (1 - 0.9^n) * m / (sqrt(v) + 1e-8), n = step + 1. Weights are
-    float32: their rounding averages out in the quotient of inner products.
+    Adam changes a weight by lr * sqrt(1 - 0.999^n) / (1 - 0.9^n) * m / (sqrt(v) + 1e-8), n = step + 1. The rounding of
+    the float32 weights averages out in the quotient of inner products.
     """
     first, second = adam_slots(after)
     moved, direction = [], []

@@ -1,7 +1,7 @@
-"""The search spaces as the gates know them: blocks, options, variables, written out from the design (section 4 and 6).
+"""The gates' own tables of the search spaces: blocks, options, variables, written from the design (sections 4 and 6).
 
-Nothing here comes from the package, so that a changed table there cannot hide here. `pytest gates --space NAME` chooses
-the space under test; it reaches every process of a run by an environment variable.
+Nothing here comes from the package, so that the gates notice a changed table there. `pytest gates --space NAME` chooses
+the space under test; an environment variable passes it to every process of a run.
 """
 
 import itertools
@@ -20,7 +20,7 @@ Convolutions = Tuple[Tuple[int, int], ...]  # (kernel size, dilation) of each co
 
 
 class Block(NamedTuple):
-    """A choice block: its options are numbers of residual blocks ("depth") or rows of convolutions ("kernel")."""
+    """A choice block. An option is a number of residual blocks ("depth") or a row of convolutions ("kernel")."""
 
     name: str
     kind: str
@@ -28,7 +28,7 @@ class Block(NamedTuple):
 
     @property
     def labels(self) -> List[str]:
-        """What the package's tables call the options."""
+        """The options' labels in the package's tables."""
         if self.kind == "depth":
             return [f"Deep{depth}" for depth in self.options]
         return [" ".join(f"{k}x{k}" + (f"/{d}" if d > 1 else "") for k, d in option) for option in self.options]
@@ -41,8 +41,8 @@ class Block(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Blocks in the order of an architecture code; `sequence` is the SHA-256 of cycles 0..299 of seed 42, `digest` the
-    one by which files name the space."""
+    """Blocks in the order of an arch code. `sequence`: SHA-256 of cycles 0..299 of seed 42; `digest`: the space's
+    digest in files."""
 
     name: str
     blocks: Tuple[Block, ...]
@@ -62,7 +62,7 @@ class Space(NamedTuple):
 
     @property
     def paths(self) -> int:
-        """Paths of a fair cycle: the least common multiple of the options' numbers."""
+        """Paths of a fair cycle: the least common multiple of the blocks' numbers of options."""
         paths = 1
         for count in self.counts:
             paths = paths * count // math.gcd(paths, count)
@@ -77,7 +77,7 @@ class Space(NamedTuple):
         return next((block for block in self.blocks if block.name == name), None)
 
     def fair_codes(self, shift: int = 0) -> np.ndarray:
-        """Codes of a fair cycle, int32 [paths, blocks]: each option equally often, another order in every block."""
+        """Codes of a fair cycle, int32 [paths, blocks]: each option equally often, with a shifted order per block."""
         columns = [(np.arange(self.paths) + position + shift) % count for position, count in enumerate(self.counts)]
         return np.stack(columns, axis=1).astype(np.int32)
 
@@ -130,12 +130,12 @@ def chosen() -> Space:
 
 
 def flag() -> str:
-    """The words that put a command on the space under test; none for the default, as the specification types them."""
+    """The flag that selects the space under test; empty for the default space, as in the specification's commands."""
     return "" if chosen().name == DEFAULT else f" --space {chosen().name}"
 
 
-# ---- the network's layers (design, section 6): (place, kernel without a choice, input channels, output channels), in
-# units of `init_channels`; 0 for the six channels of two frames, -1 for the four of an output
+# ---- the network's layers (design, section 6): (place, kernel if the space has no block there, input channels, output
+# channels). Channels are in units of `init_channels`; 0 stands for the six of the input, -1 for the four of an output.
 
 _LAYERS = (
     ("E0", 7, 0, 1),
@@ -157,7 +157,7 @@ _LAYERS = (
 
 
 def expected_variables(space: Space, channels: int = 32) -> "OrderedDict[str, Tuple[int, ...]]":
-    """{name: shape} of every variable of the supernet, moving averages included."""
+    """{name: shape} of every variable of the supernet, including moving averages."""
     shapes: "OrderedDict[str, Tuple[int, ...]]" = OrderedDict()
 
     def norm(name: str, width: int) -> None:
@@ -191,6 +191,6 @@ def expected_variables(space: Space, channels: int = 32) -> "OrderedDict[str, Tu
 
 
 def trained_scalars(space: Space, channels: int = 32) -> int:
-    """How many scalars the supernet trains."""
+    """The number of trained scalars of the supernet."""
     shapes = expected_variables(space, channels).items()
     return int(sum(np.prod(shape) for name, shape in shapes if not name.split("/")[-1].startswith("moving")))

@@ -1,4 +1,4 @@
-"""Ways to tamper with a run folder, for the clauses on `check_manifest`: each is a function of the folder of a copy."""
+"""Ways to tamper with a copy of a run folder, for the clauses on `check_manifest`: each is a function of its path."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ def refusals(folder):
 
 
 def with_json(name, change):
-    """A change of the content of a JSON file, as a change of the folder."""
+    """A function of the folder that applies `change` to the content of one of its JSON files."""
 
     def apply(folder):
         path = folder / name
@@ -28,17 +28,17 @@ def with_json(name, change):
 
 
 def with_manifest(change):
-    """A change of the manifest's fields, as a change of the folder."""
+    """A function of the folder that applies `change` to the manifest's fields."""
     return with_json("train_manifest.json", change)
 
 
 def assert_all_refused(found, check, **context):
-    """The check that is there for it refuses the copy, whatever else does."""
+    """Asserts that `check` failed for the copy; other checks may fail too."""
     __tracebackhide__ = True
     assert_true(what="checks that refuse", ok=check in found, got=sorted(found), want=check, **context)
 
 
-# Fields that only some runs have, or against which nothing in the folder can be held.
+# Fields that only some runs have, or whose values nothing in the folder can confirm.
 UNCHECKED = {
     "initial_weights",
     "error",
@@ -48,7 +48,7 @@ UNCHECKED = {
     "unsupported_gpu_allowed",
     "installed_source",
 }
-# A wrong value for every field, well typed where that can be told from the folder itself.
+# Wrong values for every other field; of the right type where the folder itself shows that they are wrong.
 WRONG = {
     "seed": [43, "42"],
     "arch_seed": [7],
@@ -95,7 +95,7 @@ INNER = {
     "best.epoch": 0,
 }
 
-# The growing tables, and the check that knows what their rows must be.
+# The growing tables, and the check of their rows.
 TABLES = {
     "eval_epe_history.csv": "evaluations: none missing, none twice",
     "eval_epe_per_arch.csv": "evaluations: subnets and ranks",
@@ -104,7 +104,10 @@ TABLES = {
 
 
 def assert_tables_refused(copies, change):
-    """`change(rows, at)` edits the rows of a table (without its header) at its first, a middle and its last row."""
+    """Asserts that `change(rows, at)` is noticed in every table, at its first, a middle and its last row.
+
+    `rows` are without the header.
+    """
     __tracebackhide__ = True
     for name, check in TABLES.items():
         for place in ("first", "middle", "last"):
@@ -118,7 +121,7 @@ def assert_tables_refused(copies, change):
 
 
 def generation_folders(folder):
-    """The checkpoints that are kept, oldest first."""
+    """The folders of the kept checkpoints, oldest first."""
     return [Path(prefix).parent for _, prefix in runs.generations(folder)]
 
 

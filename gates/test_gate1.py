@@ -68,7 +68,7 @@ def test_dry_run_prints_every_value_with_its_origin(tmp_path):
 
 @clause("G1.3")
 def test_dry_run_never_imports_tensorflow(tmp_path):
-    """A trap lies where Python looks for TensorFlow first; without --dry_run the same command must step into it."""
+    """A fake TensorFlow, first on Python's path, records imports; without --dry_run the same command must import it."""
     trap, marker = tmp_path / "trap" / "tensorflow", tmp_path / "sprung"
     trap.mkdir(parents=True)
     (trap / "__init__.py").write_text(f"open({str(marker)!r}, 'w').close()\nraise ImportError('trap')\n")
@@ -87,12 +87,12 @@ def test_dry_run_never_imports_tensorflow(tmp_path):
     )
 
 
-# Keys whose values must fit: to the spaces there are, to one another, to the batch size.
+# Keys whose values must fit the known spaces, each other or the batch size.
 VALID = {"network.space": ["edgeflownet_v2"], "network.arch_code": [], "train.micro_batch_size": [1, 1]}
 
 
 def other_values(key):
-    """Two valid values of a configuration key, both unlike its default; fewer for a key with fewer choices."""
+    """Two valid values of a configuration key that are not its default; fewer for a key with fewer choices."""
     if key.choices:
         return [choice for choice in key.choices if choice != key.default]
     if isinstance(key.default, bool):
@@ -108,7 +108,7 @@ def other_values(key):
 
 @clause("G1.4")
 def test_command_line_beats_yaml_beats_default(tmp_path):
-    """Every key of the configuration, through the trainer's own command line, by --set and by its own flag."""
+    """Every configuration key, given to the trainer's command line by --set and by its own flag."""
     keys = [key for key in config.KEYS.values() if other_values(key)]
     assert_true(what="keys with another valid value", ok=len(keys) > 30, got=len(keys), want="nearly all")
     for rival in ("runtime.xla", "runtime.deterministic"):  # only one of the two may be on
@@ -116,7 +116,7 @@ def test_command_line_beats_yaml_beats_default(tmp_path):
 
 
 def assert_layers(keys, path):
-    """Default, YAML file and command line of these keys, all at once."""
+    """Asserts the precedence of default, YAML file and command line for these keys, all at once."""
     sections, settings_given, flags, expected = {}, [], [], {}
     for key in keys:
         section, name = key.name.split(".")
@@ -143,7 +143,7 @@ def assert_layers(keys, path):
 
 
 def refusal(path):
-    """What `config.load` says about a file; an empty text if it accepts it."""
+    """The error of `config.load` for a file; an empty text if it accepts the file."""
     try:
         config.load(str(path), {})
     except UserError as error:
@@ -259,7 +259,7 @@ raise ImportError("spy")
 
 @clause("G1.14")
 def test_gpu_device_reaches_tensorflow(tmp_path):
-    """What CUDA_VISIBLE_DEVICES is when TensorFlow is imported: a spy lies where Python looks for it first."""
+    """A fake TensorFlow, first on Python's path, records CUDA_VISIBLE_DEVICES when it is imported."""
     spy = tmp_path / "spy" / "tensorflow"
     spy.mkdir(parents=True)
     (spy / "__init__.py").write_text(SPY)
@@ -281,7 +281,7 @@ def test_gpu_device_reaches_tensorflow(tmp_path):
 
 @clause("G1.16")
 def test_the_single_model_trainers_command_is_understood(tmp_path):
-    """Its flags, as the training plan quotes them (section 10)."""
+    """The flags of that command, as the training plan quotes them (section 10)."""
     words = (
         "--gpu_device 0 --num_epochs 400 --batch_size 32 --lr 1e-4 "
         "--network_module edgeflownas.network.MultiScaleResNet_supernet "

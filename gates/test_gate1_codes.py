@@ -11,7 +11,7 @@ from gates.commands import assert_succeeded, run
 from gates.package_objects import package_space
 
 SPACE = spaces.chosen()
-# Code position -> (block, what its values mean); of the default space the table of the specification (spec/02 4).
+# Code position -> (block, labels of its values); for the default space, this is the table of spec/02 4.
 MEANING = [(block.name, tuple(block.labels)) for block in SPACE.blocks]
 
 # ---- architecture code
@@ -30,7 +30,7 @@ def spellings(code):
 
 
 def refusal_of(code):
-    """The message with which the codec refuses `code`, or what it did instead."""
+    """The codec's error for `code`, or its result if it accepts it."""
     try:
         return str(arch_codec.parse(code, package_space()))
     except ValueError as error:
@@ -41,7 +41,7 @@ def refusal_of(code):
 def test_every_wrong_length_is_refused():
     right = len(MEANING)
     lengths = st.one_of(st.integers(0, right - 1), st.integers(right + 1, 3000))
-    for wanted in (0, right - 1, right + 1, 100):  # the strategy draws short and long
+    for wanted in (0, right - 1, right + 1, 100):  # the strategy can draw short and long codes
         find(lengths, lambda length, wanted=wanted: length >= wanted if wanted > right else length == wanted)
 
     def check(code):
@@ -62,7 +62,7 @@ def test_every_wrong_length_is_refused():
 
 
 def one_of_these(*values):
-    """Of values that need not be hashable."""
+    """A strategy like `sampled_from`, but for values that need not be hashable."""
     return st.integers(0, len(values) - 1).map(lambda i: values[i])
 
 
@@ -106,7 +106,7 @@ def test_every_wrong_value_is_refused():
     }.items():
         find(WRONG[kind], case)  # the strategy can draw it
 
-    @settings(max_examples=20, phases=[Phase.generate])  # not made smaller: as they are drawn, they are small
+    @settings(max_examples=20, phases=[Phase.generate])  # no shrinking: the drawn values are small already
     @given(st.fixed_dictionaries(WRONG), codes)
     def in_sequences(one_of_each_kind, right):
         for value in one_of_each_kind.values():
@@ -148,7 +148,7 @@ def test_every_code_round_trips_in_every_spelling():
         spelled = spellings(code)
         for name, spelling in spelled.items():
             got = arch_codec.parse(spelling, space)
-            if got != code or set(map(type, got)) != {int}:  # a check per code would quote 118,098 of them
+            if got != code or set(map(type, got)) != {int}:  # an assertion per code would record 118,098 checks
                 assert_equal(what="parse of the " + name, got=got, want=code)
         texts = (arch_codec.to_text(code, space), arch_codec.to_digits(code, space))
         if texts != (spelled["commas"], spelled["digits"]):
@@ -195,7 +195,7 @@ def test_self_test_fails_when_the_codec_is_broken(monkeypatch, capsys):
 
 @clause("G1.15")
 def test_baseline_is_the_published_network():
-    """By the package's own name for it: Deep1 everywhere, 7x7 heads, but 5x5 in H1. v2 does not contain it."""
+    """The package's `baseline` is Deep1 everywhere, 5x5 in H1 and 7x7 in the other heads. v2 does not contain it."""
     if SPACE.name == "edgeflownet_v1":
         got = list(arch_codec.describe(package_space().baseline, package_space()).values())
         assert_equal(what="baseline", got=got, want=["Deep1"] * 4 + ["7x7", "5x5", "7x7", "7x7", "7x7"])

@@ -26,7 +26,7 @@ BLOCKS = SPACE.names
 ODD = (71, 83)  # odd at the input and at /2, /4 and /8
 # Odd at one encoder stage each, by height and by width: the input, /2, /4, /8 or /16.
 ODD_SIZES = ((95, 80), (94, 95), (92, 94), (88, 92), (80, 88))
-# The network in float32 against NumPy in float64: relative to the largest output. Measured: 2e-6 to 6e-6.
+# Tolerance of the network in float32 against NumPy in float64, relative to the largest output. Measured: 2e-6 to 6e-6.
 FLOAT32 = 2e-5
 
 
@@ -124,8 +124,7 @@ def test_output_sizes_where_the_encoder_is_odd(narrow):
 
 @clause("G2.3")
 def test_each_position_of_the_code_changes_the_output(full):
-    """Each of both other values at each position, from three codes. A head's option reaches the outputs behind it
-    only."""
+    """Tries all other values at each position of three codes. A head's option affects only the outputs after it."""
     pixels = images(3, *ODD)
     reaches = {"H0Out": [0], "H1": [1, 2], "H1Out": [1], "H2": [2], "H2Out": [2]}
     for code in map(tuple, SPACE.fair_codes()[:3].tolist()):
@@ -141,7 +140,7 @@ def test_each_position_of_the_code_changes_the_output(full):
 
 @clause("G2.4")
 def test_variables_do_not_depend_on_the_code():
-    """Two graphs with a code built in; and every name and shape is the design's, for checkpoints outlive the code."""
+    """Graphs built for two different codes have exactly the names and shapes of the design, as checkpoints need."""
     want = sorted(spaces.expected_variables(SPACE, 4).items())
     for code in (SPACE.fair_codes()[0].tolist(), SPACE.fair_codes()[-1].tolist()):
         got = variables_with_code_built_in(code, 4)
@@ -160,8 +159,8 @@ def test_parameter_count(full):
 
 
 def assert_numpy_s(subnets, code, pixels, outputs=None):
-    """The three outputs of `code` (run alone, if they are not given) are those of `gates/oracles.py`, NumPy in
-    float64."""
+    """Asserts that the three outputs of `code` are those of `gates/oracles.py` (NumPy, float64). Runs the code alone if
+    no outputs are given."""
     __tracebackhide__ = True
     outputs = outputs or subnets.run(code, pixels)
     for scale, want in enumerate(oracles.Network(subnets.weights(), code).forward(pixels)):
@@ -171,7 +170,7 @@ def assert_numpy_s(subnets, code, pixels, outputs=None):
 
 @clause("G2.6")
 def test_baseline_is_the_plain_network(full):
-    """At a size that is odd at nearly every stage."""
+    """Uses an input size that is odd at nearly every stage."""
     assert_numpy_s(full, SPACE.baseline, images(4, *ODD))
 
 
@@ -207,7 +206,7 @@ def test_each_option_is_used_equally_often(cycles):
 
 @clause("G2.9")
 def test_gap_is_zero_after_every_cycle(cycles):
-    """By a count of our own, and by the project's, which must also see a gap where there is one."""
+    """Counts the options itself and with the project's counter, which must also report a gap if there is one."""
     counts = fair_sampler.FairnessCounts(package_space())
     uses = [np.zeros(count, int) for count in SPACE.counts]
     for t, codes in enumerate(cycles):
@@ -266,7 +265,7 @@ def test_a_cycle_is_a_pure_function_of_seed_and_step(cycles):
 
 @pytest.fixture(scope="module")
 def arrangements():
-    """{block: which of its arrangements each of 6000 cycles has}, and how many arrangements there are."""
+    """{block: (number of the arrangement in each of 6000 cycles, number of arrangements)}."""
     drawn = np.stack([fair_cycle(7, t) for t in range(6000)])
     numbers = {}
     for position, block in enumerate(SPACE.blocks):
@@ -277,7 +276,7 @@ def arrangements():
     return numbers
 
 
-# Chance that a right sampler fails a clause: below 1e-6, shared by its chi-square tests.
+# A correct sampler fails a clause with a chance below 1e-6, divided among the clause's chi-square tests.
 FALSE_ALARM = 1e-6
 
 
@@ -292,12 +291,12 @@ def test_all_arrangements_occur_equally_often(arrangements):
 
 @clause("G2.13b")
 def test_arrangements_of_different_blocks_are_independent(arrangements):
-    """All pairs of blocks, by the options of the first path and of the whole cycle. No cycle repeats the one before."""
+    """Tests all pairs of blocks, by the first path's options and by whole cycles. No cycle repeats the previous one."""
     pairs = list(itertools.combinations(BLOCKS, 2))
     for first, second in pairs:
         (a, kinds_a), (b, kinds_b) = arrangements[first], arrangements[second]
         joint = np.bincount(a * kinds_b + b, minlength=kinds_a * kinds_b)
-        # Cells that hold less than five on average say little: arrangements are put together in six groups.
+        # Cells with fewer than five counts on average say little, so arrangements are merged into six groups.
         groups = [np.minimum(np.arange(kinds) * 6 // kinds, 5) for kinds in (kinds_a, kinds_b)]
         table = np.zeros((6, 6))
         np.add.at(table, (groups[0].repeat(kinds_b), np.tile(groups[1], kinds_a)), joint[: kinds_a * kinds_b])
@@ -344,7 +343,7 @@ def test_first_weights_are_glorot_uniform(full):
 
 @clause("G2.16")
 def test_each_named_space_is_the_design_s():
-    """Names, kinds and options in order, and every variable; by the gates' own table."""
+    """Names, kinds and options in order, and all variables, are those of the gates' own table."""
     for name, space in spaces.SPACES.items():
         done = variables_of(name, 4)
         want = sorted((variable, shape) for variable, shape in spaces.expected_variables(space, 4).items())
@@ -354,7 +353,7 @@ def test_each_named_space_is_the_design_s():
 
 @clause("G2.16b")
 def test_each_named_space_computes_the_plain_network(monkeypatch):
-    """Also those that are not under test: every option alone, and a fair cycle in one run, path by path."""
+    """Also for spaces not under test: every option alone, and every path of a fair cycle in one session run."""
     for name, space in spaces.SPACES.items():
         monkeypatch.setenv(spaces.VARIABLE, name)
         subnets, pixels = Subnets(2, [ODD]), images(6, *ODD)
@@ -369,7 +368,7 @@ def test_each_named_space_computes_the_plain_network(monkeypatch):
 
 @clause("G2.17")
 def test_a_space_that_the_network_does_not_visit_cannot_be_built():
-    """A block that is never visited, and a visit without a block: refused, and the block is named."""
+    """A block that is never visited and a visit without a block are errors that name the block."""
     assert_equal(what="refusal of the space itself", got=refusal_of_a_space(lambda blocks: blocks), want="")
     got = refusal_of_a_space(lambda blocks: blocks + [blocks[-1]._replace(name="H3Out")])
     assert_contains(what="refusal of one block more", got=got, want="H3Out")

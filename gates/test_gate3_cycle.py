@@ -1,7 +1,7 @@
 """Gate 3, one cycle: passes, gradient, clip, learning rate, Adam, losses and moving averages.
 
-What a run says of itself (trace, tables) is set against what it cannot help leaving: Adam's slots and powers in its
-checkpoints, the data files, and plain NumPy (`gates/oracles.py`) on the restored weights.
+Compares what a run reports (trace, tables) with independent evidence: Adam's slots and beta powers in its checkpoints,
+the data files, and NumPy (`gates/oracles.py`) on the restored weights.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from gates.recompute import LOSS_FLOAT32
 from gates.runs import STEPS_PER_EPOCH
 
 PATHS, FAIR = spaces.chosen().paths, spaces.chosen().fair_codes()
-SLOPE = 1e-4  # of the gradient's norm: float32 gradients against float64 differences, measured 2e-5
+SLOPE = 1e-4  # tolerance of float32 gradients against float64 differences, relative to the norm; measured 2e-5
 
 
 @clause("G3.1")
@@ -42,7 +42,8 @@ def test_trace_shows_three_passes_and_one_step(whole):
 
 @clause("G3.1b")
 def test_step_t_trains_cycle_t_of_arch_seed(whole, resumed, variants):
-    """By the sequence that gate 2 holds to its recorded digest; seed 42, across a resume, and another arch_seed."""
+    """Compares with the package's sequence, whose digest gate 2 checks: for seed 42, across a resume, and for another
+    arch_seed."""
     from edgeflownas.nas.fair_sampler import fair_cycle
 
     for folder, seed in ((whole, 42), (resumed, 42), (variants / "arch_seed", 43)):
@@ -70,8 +71,8 @@ def test_beta_powers_count_the_cycles(whole, resumed, after_three, midway):
 
 @clause("G3.3")
 def test_applied_gradient_is_the_mean_of_the_paths(training):
-    """Adam's first moment after one step is a tenth of what was applied. Its slope along a random direction in each
-    option's weights must be the mean of the paths' NumPy losses', by finite differences."""
+    """Adam's first moment after one step is a tenth of the applied gradient. For each option, the applied gradient's
+    slope along a random direction must be that of the mean of the paths' NumPy losses, by finite differences."""
     training.graph.initialize(training.session, 7)
     batch = noise_batch(1)
     weights = {name: value.astype(np.float64) for name, value in training.values(training.graph.trained).items()}
@@ -91,7 +92,7 @@ def test_applied_gradient_is_the_mean_of_the_paths(training):
 
 @clause("G3.4")
 def test_the_paths_see_the_same_batch(data, whole):
-    """By the digests of what was fed, recomputed from the data files."""
+    """The traced digests of the batches agree with digests recomputed from the data files."""
     for event in runs.trace(whole, "cycle"):
         want = dataset.read_crops(data, event["batch"]).digest()
         assert_equal(what="digests of the batch", got=event["batches_seen"], want=[want] * PATHS, step=event["step"])
@@ -105,7 +106,7 @@ def test_norm_after_clipping_is_at_most_five(whole, resumed):
         assert_le(what="grad_norm_after", got=after, want=5.0)
         traced = [event["global_grad_norm_after"] for event in runs.trace(folder, "cycle")]
         assert_le(what="global_grad_norm_after in the trace", got=traced, want=5.0)
-    # What was really applied between the last two checkpoints.
+    # The gradient that Adam applied between the last two checkpoints.
     (_, earlier), (_, later) = runs.generations(whole)[-2:]
     moments = [runs.adam_slots(runs.tensors(path))[0] for path in (earlier, later)]
     applied = np.linalg.norm(flat(runs.applied_gradient(*moments)))
@@ -158,7 +159,7 @@ def test_learning_rate_follows_the_cosine_across_a_resume(resumed):
 def test_adam_with_weight_decay_is_numpy_s(training):
     graph, session = training
     graph.initialize(session, 7)
-    # Weights at which decay shows beside rounding: with no gradient of the data, all that Adam gets is 4e-5 times them.
+    # Weights so large that decay exceeds rounding. Without a gradient of the loss, Adam gets only 4e-5 times them.
     large = {
         name: np.float32(1e3) * (value + np.float32(1e-3)) for name, value in training.values(graph.trained).items()
     }
@@ -202,7 +203,7 @@ def test_adam_with_weight_decay_is_numpy_s(training):
 
 @clause("G3.22a")
 def test_every_path_s_loss_is_numpy_s(data, whole, midway, after_three):
-    """At the steps whose weights are kept: in the first, second, fourth and fifth epoch. The flow of every batch
+    """Checks the steps whose weights are kept, in the first, second, fourth and fifth epoch. The flow of every batch
     exceeds the clip."""
     seen = []
     for folder in (midway / "mid_epoch", after_three, whole):
@@ -238,9 +239,9 @@ def test_the_loss_columns_are_the_paths_and_the_weights(data, whole, midway):
 
 @clause("G3.22c")
 def test_the_norm_before_the_clip_and_its_share_are_recorded(data, whole):
-    """The norm from finite differences along the applied direction: |g| is the slope along g / |g|.
+    """Recomputes the norm |g| as the slope along g / |g|, by finite differences along the applied direction.
 
-    Measured: 8.5e-4 on TensorFlow 1.15, whose applied gradient is read back from float32 slots.
+    Measured difference: 8.5e-4 on TensorFlow 1.15. The applied gradient is computed from float32 slots.
     """
     step = [step for step in recompute.kept_steps(data, whole, whole) if step.after is not None][-1]
     weights = {name: value.astype(np.float64) for name, value in runs.weights_of(step.before).items()}
@@ -262,8 +263,8 @@ def test_the_norm_before_the_clip_and_its_share_are_recorded(data, whole):
 
 @clause("G3.39")
 def test_moving_averages_keep_nine_tenths(data, whole, midway):
-    """One update per cycle by the mean over the paths that use the layer; an evaluation between two cycles leaves no
-    trace in them. Measured: 2e-6."""
+    """Each cycle updates them once, by the mean over the paths that use the layer. An evaluation between two cycles
+    does not change them. Measured difference: 2e-6."""
     looked_at = 0
     for folder in (midway / "mid_epoch", whole):
         for step in recompute.kept_steps(data, folder, whole):
@@ -278,8 +279,8 @@ def test_moving_averages_keep_nine_tenths(data, whole, midway):
 
 @clause("G3.25d")
 def test_every_way_to_run_a_cycle_gives_the_same_gradient():
-    """Sequential, in pieces, both, uniform, l1 and another clip of the flow: the slope along a random direction in all
-    weights. Sequential runs take a run of the graph per path."""
+    """Checks the slope along a random direction in all weights for sequential, micro-batches, both, uniform, l1 and
+    another flow_clip. A sequential cycle needs one session run per path."""
     uniform = np.stack([FAIR[0], FAIR[0], FAIR[-1]] + [FAIR[1]] * (PATHS - 3))
     ways = (
         ({"train.cycle_mode": "sequential"}, FAIR, 0, {}),

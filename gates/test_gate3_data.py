@@ -1,6 +1,6 @@
-"""Gate 3, data: order, crops and seeds as properties of what was fed; and every refusal of bad data.
+"""Gate 3, data: order, crops and seeds of the batches that were fed; and every error for bad data.
 
-What was fed is what the trace's digests prove: `gates/dataset.py` reads the files and computes them again.
+The trace has a digest of every batch; `gates/dataset.py` reads the files and recomputes the digests.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from gates.weights import assert_glorot
 
 
 def fed(data, folder):
-    """[epoch][place] = (name, top, left) of the small run in `folder`; each batch is proved by its digest."""
+    """[epoch][position] = (name, top, left) of a small run; asserts each batch's digest."""
     events = runs.trace(folder, "cycle")
     for event in events:
         want = dataset.read_crops(data, event["batch"]).digest()
@@ -41,7 +41,7 @@ def test_each_epoch_is_a_new_permutation_of_all_samples(data, samples, whole):
 
 @clause("G3.21b")
 def test_crops_reach_every_offset(data, whole):
-    """40 crops at 4 x 5 offsets: the chance that a right stream leaves out a row or a column is below 1e-3, and the
+    """There are 40 crops and 4 x 5 offsets. A correct stream misses a row or a column with a chance below 1e-3, and the
     seed is fixed."""
     crops = [crop for epoch in fed(data, whole) for crop in epoch]
     tops, lefts = sorted({crop[1] for crop in crops}), sorted({crop[2] for crop in crops})
@@ -57,7 +57,7 @@ def test_crops_reach_every_offset(data, whole):
 
 @clause("G3.21c")
 def test_incomplete_last_batch_is_dropped(data, samples, variants):
-    """Eight samples in batches of three: two steps an epoch, six different samples."""
+    """Eight samples in batches of three give two steps per epoch, with six different samples."""
     events = runs.trace(variants / "pieces", "cycle")
     assert_equal(what="epochs of the steps", got=[event["epoch"] for event in events], want=[1, 1, 2])
     for event in events:
@@ -68,7 +68,7 @@ def test_incomplete_last_batch_is_dropped(data, samples, variants):
 
 
 def _first_weights(folder):
-    """Weights before the first step, without beta: at a rate of 1e-30 the last checkpoint has them still."""
+    """The initial weights without beta. At a learning rate of 1e-30 the last checkpoint still has them."""
     stored = runs.tensors(runs.prefix(folder, "last"))
     first = {name: value for name, value in runs.weights_of(stored).items() if not name.endswith("/beta")}
     moved = [abs(value).max() for name, value in runs.weights_of(stored).items() if name.endswith("/beta")]
@@ -114,7 +114,7 @@ def test_arch_seed_decides_codes_and_pool_but_nothing_else(data, whole, variants
 
 @clause("G3.36")
 def test_folders_are_the_other_layout_of_the_data(data, odd_ends):
-    """train/ and val/ without lists: trained on the one, scored on the other, centre crops."""
+    """With train/ and val/ and no lists, a run trains on train/ and scores the centre crops of val/."""
     done = next(done for done in runs.ends(odd_ends) if "--output_dir layout" in done.command)
     assert_succeeded(done)
     folder, source = odd_ends / "layout", odd_ends / "folders"
@@ -130,7 +130,7 @@ def test_folders_are_the_other_layout_of_the_data(data, odd_ends):
 
 
 def assert_named(case, done):
-    """Exit code 2 and one line that names the file, what was expected and what was found."""
+    """Asserts exit code 2 and an error line that names the file, what was expected and what was found."""
     __tracebackhide__ = True
     assert_equal(what="exit code", got=done.code, want=2, case=case.name, stderr=done.err[-300:])
     line = done.err.strip().splitlines()[-1]
@@ -140,7 +140,7 @@ def assert_named(case, done):
 
 
 def assert_not_begun(folder, case):
-    """No run has left a file in the folder; hidden ones are the lock's."""
+    """Asserts that the folder has no file of a run; hidden files belong to the lock."""
     __tracebackhide__ = True
     left = [path.name for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
     assert_equal(what="files of a run", got=left, want=[], case=case.name)
@@ -168,7 +168,7 @@ def test_verify_data_finds_what_only_decoding_shows(bad_contents):
 
 @clause("G3.35d")
 def test_bad_content_fails_at_its_batch_for_one_reader_and_for_many(bad_contents):
-    """Without --verify_data: the same error with one thread and with eight; never another sample in its place."""
+    """Without --verify_data the error is the same with one thread and with eight; no sample replaces a bad one."""
     ends = runs.ends(bad_contents)[len(bad_data.INSIDE) :]
     assert_equal(what="runs", got=len(ends), want=2 * len(bad_data.INSIDE))
     for case, one, many in zip(bad_data.INSIDE, ends[::2], ends[1::2]):

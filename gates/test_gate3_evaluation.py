@@ -37,8 +37,8 @@ def test_every_subnet_logs_eight_batches(whole):
 
 @clause("G3.10a")
 def test_epe_is_that_of_the_plain_mean_over_eight_batches_of_training_images(whole, samples):
-    """Every subnet's EPE at the last epoch, from weights and data files; see `gates/recompute.py`. With statistics of
-    validation images, or of a batch less, the EPE is another one."""
+    """Recomputes every subnet's EPE at the last epoch from weights and data files (`gates/recompute.py`). Statistics of
+    validation images, or of one batch less, must give another EPE."""
     rows = [row for row in runs.table(whole / PER_ARCH) if row["epoch"] == str(EPOCHS)]
     codes = [row["arch_code"] for row in rows]
     last = runs.prefix(whole, "last")
@@ -53,7 +53,7 @@ def test_epe_is_that_of_the_plain_mean_over_eight_batches_of_training_images(who
 
 @clause("G3.10b")
 def test_evaluations_leave_no_trace_in_training(after_three, variants):
-    """Other subnets, batches and samples in three evaluations: every saved tensor has the same bits."""
+    """A run whose three evaluations used other subnets, batches and samples has the same bits in every saved tensor."""
     prefixes = runs.prefix(after_three, "last"), runs.prefix(variants / "other_evaluation", "last")
     want, got = map(runs.tensors, prefixes)
     assert_equal(what="tensors", got=sorted(got), want=sorted(want))
@@ -94,7 +94,7 @@ def test_mean_and_std_are_those_of_the_subnets(whole):
 
 @clause("G3.12")
 def test_best_checkpoint_is_scored_as_recorded(whole, samples):
-    """EPE of NumPy's network at the best checkpoint, three subnets; no target of an evaluation is clipped."""
+    """Compares the EPE of three subnets with NumPy's at the best checkpoint; evaluation must not clip the flow."""
     row = min(runs.table(whole / HISTORY), key=lambda row: float(row["mean_epe_12"]))
     recorded = [one for one in runs.table(whole / PER_ARCH) if one["epoch"] == row["epoch"]][:3]
     truth = dataset.centre_crops(samples.folder, samples.val).flow
@@ -106,7 +106,8 @@ def test_best_checkpoint_is_scored_as_recorded(whole, samples):
 
 @clause("G3.40")
 def test_epe_is_kept_per_sample(whole, samples):
-    """[subnets, samples] in the order of the lists. The last evaluation is not the best: both are NumPy's."""
+    """Compares the EPE [subnets, samples], in list order, with NumPy's, for the last and the best evaluation, which
+    differ."""
     found = np.load(str(whole / "eval_epe_samples.npz"), allow_pickle=False)
     pool = pool_of(whole)
     best = int(np.argmin(runs.column(whole / HISTORY, "mean_epe_12"))) + 1
@@ -152,7 +153,7 @@ def test_pool_is_stratified(whole):
 
 @clause("G3.13c")
 def test_pool_confounds_no_two_blocks(whole):
-    """Cramer's V of each pair of blocks over the pool, by counts of our own."""
+    """Recomputes Cramer's V of each pair of blocks over the pool."""
     table, squares, missing = np.array(pool_of(whole)), [], 0
     for (a, n), (b, m) in itertools.combinations(enumerate(spaces.chosen().counts), 2):
         seen = np.zeros((n, m))
@@ -169,7 +170,7 @@ def test_pool_confounds_no_two_blocks(whole):
 
 
 def pool_of(folder):
-    """The pool's codes, lists of integers."""
+    """The pool's codes, as lists of integers."""
     codes = json.loads((folder / "eval_pool_12.json").read_text())["codes"]
     return [[int(value) for value in code.split(",")] for code in codes]
 
@@ -247,7 +248,7 @@ def test_best_and_last_belong_to_the_right_epochs(whole, scripted):
 
 @clause("G3.37a")
 def test_supernet_eval_scores_the_codes_that_it_is_given(whole, samples, scores):
-    """By --codes and by --codes_file; the EPE is NumPy's at the checkpoint asked for, best or last."""
+    """The EPEs for --codes and --codes_file are NumPy's at the requested checkpoint, best or last."""
     for done in runs.ends(scores):
         assert_succeeded(done)
     codes = ["".join(map(str, code)) for code in spaces.chosen().fair_codes(4)[:2]]

@@ -1,5 +1,5 @@
-"""Gate 3, what a run's files promise: whose codes they hold, what a checkpoint is made of, when it is written, and that
-any name will do for a folder. And the synthetic set."""
+"""Gate 3, files of a run: the search space they name, the content and time of checkpoints, and folders with unusual
+names. And the synthetic data set."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def test_every_file_with_codes_or_weights_names_its_space(whole, scores):
 
 @clause("G3.41b")
 def test_codes_and_weights_of_another_space_are_refused(whole, folders):
-    """A resume with another space, weights of another space, and a pool of the same name with another digest."""
+    """Refuses a resume with another space, weights of another space, and a pool whose space has another digest."""
     here = spaces.chosen()
     there = next(space for space in spaces.SPACES.values() if space.name != here.name)
     both = (f"{here.name}:{here.digest[:12]}", f"{there.name}:{there.digest[:12]}")
@@ -66,8 +66,8 @@ def test_codes_and_weights_of_another_space_are_refused(whole, folders):
 
 @clause("G3.42a")
 def test_a_checkpoint_holds_what_training_needs_and_nothing_else(whole):
-    """Variables, Adam's moments of the trained ones, three counters: no sums of gradients, no statistics of an
-    evaluation. The last two generations and the best are there, and no others."""
+    """A checkpoint has the variables, Adam's moments of the trained ones and three counters, but no gradient sums or
+    re-estimated statistics. The last two generations and the best are kept, and no others."""
     shapes = spaces.expected_variables(spaces.chosen(), runs.CHANNELS)
     want = dict(shapes, global_step=(), beta1_power=(), beta2_power=())
     for slot in ("/Adam", "/Adam_1"):
@@ -86,8 +86,7 @@ def test_a_checkpoint_holds_what_training_needs_and_nothing_else(whole):
 
 @clause("G3.42b")
 def test_an_epoch_is_committed_before_its_evaluation(whole, evaluating):
-    """Killed right after the commit of the second epoch: nothing of its evaluation was there. The resume makes it
-    up."""
+    """A run killed right after the commit of the second epoch has no evaluation of it. The resume evaluates it."""
     killed, again = runs.ends(evaluating)
     assert_equal(what="exit code", got=killed.code, want=-9)
     before = evaluating / "killed"
@@ -102,7 +101,7 @@ def test_an_epoch_is_committed_before_its_evaluation(whole, evaluating):
 
 @clause("G3.42c")
 def test_tensorboard_has_each_step_once_after_a_resume(whole, odd_ends):
-    """The resume from the generation before the damaged one repeats a step and its evaluation."""
+    """A resume from the generation before the damaged one repeats a step and its evaluation."""
     got, want = [told_to_tensorboard(folder / "tensorboard") for folder in (odd_ends / "damaged", whole)]
     assert_true(what="steps of an evaluation", ok=("eval/mean_epe_12", STEPS - 1) in want, got=sorted(want), want="all")
     assert_equal(what="scalars told twice", got=[key for key, times in got.items() if times > 1], want=[])
@@ -111,7 +110,7 @@ def test_tensorboard_has_each_step_once_after_a_resume(whole, odd_ends):
 
 
 def told_to_tensorboard(folder):
-    """How often each (tag, step) is told, by TensorBoard's rule: a START drops its step and later ones of before."""
+    """Counts each (tag, step) as TensorBoard does: a START event drops earlier records of its step and later ones."""
     from edgeflownas.tfcompat import tf
 
     kept = []
@@ -125,7 +124,7 @@ def told_to_tensorboard(folder):
 
 @clause("G3.13d")
 def test_a_resume_scores_the_pool_that_the_run_has(folders, variants):
-    """A run whose stored pool is not what its arch_seed gives, as one of an older version has it, keeps that pool."""
+    """A run keeps its stored pool, even if its arch_seed would give another one, as for runs of an older version."""
     assert_succeeded(runs.end_of(folders, FOREIGN_POOL))
     rows = runs.table(folders / FOREIGN_POOL / PER_ARCH)
     got = [[row["arch_code"] for row in rows if row["epoch"] == epoch] for epoch in ("1", "2")]
@@ -167,8 +166,8 @@ def test_allowed_keys_may_change_and_are_recorded(folders):
 
 @clause("G3.45")
 def test_the_synthetic_set_is_exact_and_repeatable(folders):
-    """Same seed, same bytes; FC2's format, by the gates' own reader; warping frame 1 back by the flow gives frame 0
-    nearly everywhere, and far better than no flow or the opposite one."""
+    """The same seed gives the same bytes, and the gates' reader reads the set. Warping frame 1 back by the flow gives
+    frame 0 nearly everywhere, and far better than no flow or the opposite flow."""
     for name in ("one", "same", "other"):
         assert_succeeded(next(done for done in runs.ends(folders) if f"--out {name}" in done.command))
     one, same, other = [contents(folders / name) for name in ("one", "same", "other")]
@@ -194,7 +193,7 @@ def test_the_synthetic_set_is_exact_and_repeatable(folders):
 
 
 def warped_back(frame, flow):
-    """`frame` [h, w, 3] at the nearest pixel to where `flow` leads, float; NaN where that is outside."""
+    """`frame` [h, w, 3] sampled at the pixel nearest to each pixel's flow target, float; NaN outside the frame."""
     y, x = np.mgrid[0 : frame.shape[0], 0 : frame.shape[1]]
     to_x, to_y = np.rint(x + flow[..., 0]).astype(int), np.rint(y + flow[..., 1]).astype(int)
     inside = (to_x >= 0) & (to_x < frame.shape[1]) & (to_y >= 0) & (to_y < frame.shape[0])

@@ -1,4 +1,4 @@
-"""Gate 3, stops and resumes: exactly where it was, whatever stopped it; what is refused; the three commands."""
+"""Gate 3, stops and resumes: exact continuation after every kind of stop; what is refused; the three commands."""
 
 import json
 import math
@@ -123,7 +123,7 @@ def test_supernet_eval_scores_the_pool_and_saves_its_table(commands):
 
 @clause("G3.29")
 def test_kill_9_costs_only_what_was_not_committed(whole, midway):
-    """The killed run had written rows beyond its checkpoint; the next one cut them back. What followed is `whole`'s."""
+    """The killed run had rows after its checkpoint, and the resume cut them back. Later rows are those of `whole`."""
     killed = midway / "killed"
     assert_equal(what="exit code", got=runs.ends(midway)[1].code, want=-9)
     committed = runs.generations(killed)[-1][0]["step"]
@@ -143,7 +143,7 @@ def test_kill_9_costs_only_what_was_not_committed(whole, midway):
 
 @clause("G3.30")
 def test_each_signal_commits_and_has_its_exit_code(midway, signalled):
-    """SIGTERM 143, SIGINT 130, SIGUSR1 138. Checkpoint, tables, counts and manifest stand at the same step."""
+    """The exit codes are 143, 130 and 138. Checkpoint, tables, counts and manifest are at the same step."""
     ends = {
         "terminated": runs.ends(midway)[2],
         "after_130": runs.ends(signalled)[1],
@@ -165,7 +165,7 @@ def test_each_signal_commits_and_has_its_exit_code(midway, signalled):
 
 
 def assert_counts(folder, cycles):
-    """fairness_counts.json of a run that stopped wherever it was."""
+    """Asserts fairness_counts.json of a run that was stopped at any step."""
     __tracebackhide__ = True
     recorded = json.loads((folder / "fairness_counts.json").read_text())
     uses = {block.name: cycles * spaces.chosen().paths // len(block.options) for block in spaces.chosen().blocks}
@@ -191,7 +191,7 @@ def test_damaged_newest_checkpoint_falls_back_with_a_warning(whole, odd_ends):
 
 @clause("G3.32a")
 def test_nothing_to_resume_from_is_an_error(odd_ends):
-    """Neither where nothing is nor where every checkpoint is damaged does a run begin afresh."""
+    """Neither with no checkpoint nor with only damaged ones does --resume start a new run."""
     assert_last_line_refuses(runs.end_of(odd_ends, "nothing"), "no checkpoint to go on from", "nothing")
     left = [path for path in (odd_ends / "nothing").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert_equal(what="files left", got=[str(path) for path in left], want=[])
@@ -229,7 +229,7 @@ def test_resuming_a_finished_run_does_no_step_and_says_so(odd_ends):
 
 @clause("G3.33")
 def test_second_run_on_a_folder_is_refused(signalled):
-    """While the first one is held in mid-run."""
+    """The second run starts while the first one is paused."""
     second = runs.ends(signalled)[0]
     assert_last_line_refuses(second, "outputs/supernet")
     steps = runs.column(signalled / "after_130" / "train_steps.csv", "step", int).tolist()
@@ -242,7 +242,7 @@ def test_second_run_on_a_folder_is_refused(signalled):
 
 @clause("G3.34a")
 def test_non_finite_loss_ends_the_run_ahead_of_the_weights(odd_ends):
-    """At a rate of 1e30 the first step is finite and the second is not."""
+    """At a learning rate of 1e30 the loss of the first step is finite, and that of the second is not."""
     done, folder = runs.end_of(odd_ends, "diverging"), odd_ends / "diverging"
     assert_equal(what="exit code", got=done.code, want=1, stderr=done.err[-300:])
     line = done.err.strip().splitlines()[-1]
@@ -260,7 +260,7 @@ def test_non_finite_loss_ends_the_run_ahead_of_the_weights(odd_ends):
 
 @clause("G3.34b")
 def test_non_finite_loss_or_gradient_leaves_every_variable(training):
-    """In the graph itself: a NaN in the flow, and a gradient sum that is infinite."""
+    """Tests the graph itself, with a NaN in the flow and with an infinite gradient sum."""
     from edgeflownas.errors import RunFailed
 
     graph, session = training.graph, training.session

@@ -30,7 +30,7 @@ def adam_of(step):
 
 @clause("G3.25a")
 def test_sequential_cycles_train_the_same(data, whole, variants):
-    """The same codes and batches as fused; each loss is NumPy's, and all of them stay close to the fused run's."""
+    """Codes and batches are those of the fused run; each loss is NumPy's, and close to the fused run's."""
     folder = variants / "sequential"
     events, fused = runs.trace(folder, "cycle"), runs.trace(whole, "cycle")[:MID_EPOCH_STEP]
     for key in ("codes", "batch", "batches_seen", "forward", "backward", "optimizer_step"):
@@ -47,7 +47,8 @@ def test_sequential_cycles_train_the_same(data, whole, variants):
 
 @clause("G3.25b")
 def test_pieces_of_a_batch_are_normalised_by_themselves(data, variants):
-    """Micro-batches of one: the loss of a path is the mean over the pieces, BN by piece; one optimizer step."""
+    """With micro-batches of one sample, a path's loss is the mean over the pieces, each with its own BN; one optimizer
+    step per cycle."""
     folder = variants / "pieces"
     for event in runs.trace(folder, "cycle"):
         passes = [event[key] for key in ("forward", "backward", "optimizer_step")]
@@ -63,7 +64,7 @@ def test_pieces_of_a_batch_are_normalised_by_themselves(data, variants):
 
 @clause("G3.25c")
 def test_one_code_alone_is_trained_by_the_same_trainer(data, samples, whole, variants):
-    """One path, its variables by the same names, the same batches as the supernet's; its own score."""
+    """A cycle has one path; variable names and batches are the supernet's; the code's own EPE is scored."""
     folder, space = variants / "alone", spaces.chosen()
     code = space.fair_codes(1)[0].tolist()
     events = runs.trace(folder, "cycle")
@@ -88,7 +89,7 @@ def test_one_code_alone_is_trained_by_the_same_trainer(data, samples, whole, var
 
 
 def _belongs(name, space, code):
-    """Whether a subnet has the variable: it is of no block's option, or of one that the code chooses."""
+    """Whether the subnet `code` has the variable: a shared one, or one of an option that the code chooses."""
     block = space.block(name.split("/")[1])
     scope = name.split("/")[2]
     if block is None or scope == "bn":
@@ -98,8 +99,8 @@ def _belongs(name, space, code):
 
 @clause("G3.26")
 def test_fast_mode_threads_and_prefetch_change_no_bit(after_three, variants):
-    """Three epochs with --fast_mode, one reader thread and one batch decoded ahead, against the plain run. And beyond
-    a hundred steps: scalars at every hundredth."""
+    """Compares three epochs with --fast_mode, one reader thread and one prefetched batch with the plain run. A longer
+    run has scalars at every hundredth step."""
     from gates.gate3_runs import assert_same_run
 
     fast = variants / "fast"
@@ -111,7 +112,7 @@ def test_fast_mode_threads_and_prefetch_change_no_bit(after_three, variants):
 
 
 def scalar_steps(folder):
-    """The steps at which TensorBoard was told the loss."""
+    """The steps for which TensorBoard's events have the loss."""
     from edgeflownas.tfcompat import tf
 
     found = set()
@@ -135,7 +136,7 @@ def other(changed):
 
 
 def held_out(folder, data, names):
-    """The validation samples that were scored, told by the zero-flow EPE; in list order."""
+    """The scored validation samples in list order, identified by the recorded zero-flow EPE."""
     recorded = runs.column(folder / HISTORY, "zero_flow_epe")[-1]
     size = CHANGED["eval.num_samples"]
     lengths = [dataset.zero_flow_epe(dataset.centre_crops(data, [name], HEIGHT, WIDTH).flow) for name in names]
@@ -155,7 +156,7 @@ def trained(folder):
 
 @clause("G3.27a")
 def test_changed_data_keys(other):
-    """Paths, lists, holdout, crop, batch: six samples train and four of the same list do not."""
+    """Checks paths, lists, holdout, crop size and batch size: six samples train, and four of the same list do not."""
     folder, data, names = other
     for event in runs.trace(folder, "cycle"):
         want = dataset.read_crops(data, event["batch"], HEIGHT, WIDTH).digest(PIECE)
@@ -172,7 +173,7 @@ def test_changed_data_keys(other):
 
 @clause("G3.27b")
 def test_changed_cycle_keys(other):
-    """Uniform paths, pieces of one, l1, another clip of the flow: losses and the slope of what Adam got are NumPy's."""
+    """With uniform paths, micro-batches of one, l1 and another flow_clip, losses and gradient slope are NumPy's."""
     folder, data, _ = other
     codes = [event["codes"] for event in runs.trace(folder, "cycle")]
     fair = [spaces.chosen().fair(one) for one in codes]
@@ -204,7 +205,8 @@ def test_changed_cycle_keys(other):
 
 @clause("G3.27c")
 def test_changed_optimisation_keys(other):
-    """Rate, length of the cosine, clip, weight decay: what Adam did between two checkpoints, and what was written."""
+    """Checks learning rate, length of the cosine, clip and weight decay by Adam's step between two checkpoints, and by
+    the tables."""
     folder, data, names = other
     epochs, total = len(runs.table(folder / HISTORY)), CHANGED["train.num_epochs"] * 2
     want = [oracles.cosine(step, CHANGED["train.lr"], total) for step in range(2 * epochs)]
@@ -219,7 +221,7 @@ def test_changed_optimisation_keys(other):
     clipped = np.minimum(norms[0], CHANGED["train.grad_clip"])
     assert_close(what="norms after the clip", got=norms[1], want=clipped, rtol=2e-5)
     assert_close(what="the last of them", got=length, want=norms[1][number], rtol=2e-5)
-    # Kernels of options that no path of the cycle took: all that Adam got for them is the decay, shortened by the clip.
+    # For kernels of options that no path of the cycle used, Adam's gradient is only the decay, scaled by the clip.
     first, kernels = runs.applied_gradient(*adam_of(step)), _kernels_without_a_path(step)
     assert_true(what="kernels that no path used", ok=len(kernels) > 2, got=kernels, want="some, with uniform paths")
     for name in kernels:
@@ -232,7 +234,7 @@ def test_changed_optimisation_keys(other):
 
 
 def _kernels_without_a_path(step):
-    """Kernels of the options that no code of the cycle chooses."""
+    """The kernels of all options that no code of the cycle chooses."""
     found = []
     for block, taken in zip(spaces.chosen().blocks, zip(*step.event["codes"])):
         for value in set(range(len(block.options))) - set(taken):
@@ -243,8 +245,8 @@ def _kernels_without_a_path(step):
 
 @clause("G3.27d")
 def test_changed_evaluation_keys(other):
-    """Six subnets, three batches of two, three samples. Which pairs made the batches is found out: of all ways to pair
-    the six training samples exactly those fit whose EPE is the one recorded."""
+    """Checks six subnets, three BN batches of two, and three samples. The gates do not know the BN batches, so one of
+    all ways to pair the six training samples must give the recorded EPEs."""
     folder, data, names = other
     size, batches = CHANGED["eval.batch_size"], CHANGED["eval.bn_recal_batches"]
     rows = [row for row in runs.table(folder / PER_ARCH) if row["epoch"] == runs.table(folder / HISTORY)[-1]["epoch"]]
@@ -270,7 +272,8 @@ def _epe(weights, code, data, batches, truth):
 
 @clause("G3.27e")
 def test_changed_early_stop_keys(other):
-    """No improvement counts: two evaluations after the first one the run ends; by the shipped values it would not."""
+    """No improvement exceeds min_delta, so the run ends two evaluations after the first. The shipped values would not
+    end it."""
     folder, _, _ = other
     curve = runs.column(folder / HISTORY, f"mean_epe_{CHANGED['eval.pool_size']}").tolist()
     want = oracles.first_stop(curve, CHANGED["eval.patience"], CHANGED["eval.min_delta"])
@@ -283,7 +286,7 @@ def test_changed_early_stop_keys(other):
 
 @clause("G3.28a")
 def test_load_checkpoint_starts_from_the_other_run_s_weights(changed):
-    """One step at a rate of 1e-30 later, every weight has the bits of the other run's last checkpoint."""
+    """After one step at a learning rate of 1e-30, every weight has the bits of the other run's last checkpoint."""
     assert_succeeded(runs.ends(changed)[1])
     parent, child = changed / CHANGED_RUN, changed / CHANGED["runtime.output_dir"] / "child"
     want, got = [runs.weights_of(runs.tensors(runs.prefix(folder, "last"))) for folder in (parent, child)]

@@ -1,5 +1,5 @@
-"""Gate 4, what a run delivers. One smoke run at full size, with the specification's own command; a small long run,
-started with --unsigned, whose copies are tampered with: `gates/gate4_runs.py`, fixtures in `gates/conftest.py`.
+"""Gate 4, the results of a run. Uses a smoke run at full size with the specification's command, and a small long run
+with --unsigned, of which tampered copies are made (`gates/gate4_runs.py`, fixtures in `gates/conftest.py`).
 """
 
 import hashlib
@@ -96,12 +96,12 @@ def test_manifest_names_the_commit(smoke, manifest):
 
 @clause("G4.3b")
 def test_config_hash_recomputes(smoke, manifest):
-    """From the manifest's own configuration, written out here; and by a dry run of the same command."""
+    """Recomputes the hash from the manifest's configuration, and compares it with a dry run of the same command."""
     flat = {
         f"{section}.{name}": value for section, values in manifest["config"].items() for name, value in values.items()
     }
     free = {name for name in flat if name.startswith("runtime.")} | {"data.base_path", "data.list_dir"}
-    # Keys that the first version did not have are left out while they say what it did.
+    # Keys that the first version did not have are left out while they have its behaviour as their value.
     younger = {"network.space": "edgeflownet_v1", "network.arch_code": ""}
     free |= {name for name, value in younger.items() if flat.get(name) == value}
     maths = {name: value for name, value in flat.items() if name not in free}
@@ -167,12 +167,12 @@ def test_check_manifest_accepts_the_run(smoke):
     assert_contains(what="verdict", got=done.out.splitlines()[-1], want="check_manifest passed")
 
 
-# ---- the content of what is left
+# ---- the content of the files
 
 
 @clause("G4.1b")
 def test_report_says_what_the_tables_say(long_run):
-    """The table of key figures, cell by cell, with the digits of the CSV files."""
+    """Compares the table of key figures cell by cell with the CSV files."""
     folder = long_run / RUN
     cells = {}
     for line in (folder / "supernet_training_report.md").read_text(encoding="utf-8").splitlines():
@@ -203,7 +203,7 @@ def test_report_says_what_the_tables_say(long_run):
 
 @clause("G4.1c")
 def test_pictures_show_something(long_run):
-    """Every picture of the report decodes; TensorBoard has the true flow and the best subnet's, which differ."""
+    """Every picture of the report decodes. TensorBoard has the true flow and the best subnet's, and they differ."""
     from edgeflownas.tfcompat import tf
 
     for path in sorted((long_run / RUN / "report").glob("*.png")):
@@ -224,7 +224,7 @@ def test_pictures_show_something(long_run):
 
 @clause("G4.1d")
 def test_samples_are_those_of_the_best_and_the_worst_subnet(long_run):
-    """Images, flow and names by the gates' own reader; the predictions are NumPy's at the last checkpoint."""
+    """Images, flow and names are those of the gates' reader; predictions are NumPy's at the last checkpoint."""
     folder = long_run / RUN
     samples = np.load(str(folder / "eval_samples.npz"), allow_pickle=False)
     rows = runs.table(folder / "eval_epe_per_arch.csv")
@@ -234,7 +234,7 @@ def test_samples_are_those_of_the_best_and_the_worst_subnet(long_run):
     codes = ["".join(map(str, code)) for code in samples["codes"].tolist()]
     assert_equal(what="codes of best and worst", got=codes, want=[row["arch_code"] for row in ends])
     data = dataset.found(long_run / "data")
-    shown = len(samples["names"])  # those of the first batch, three at most
+    shown = len(samples["names"])  # the samples of the first batch, at most three
     truth = dataset.centre_crops(data.folder, data.val[:shown])
     assert_equal(what="names", got=samples["names"].tolist(), want=data.val[: max(shown, 1)])
     assert_equal(what="images", got=samples["images"], want=truth.images)
@@ -250,7 +250,7 @@ def test_samples_are_those_of_the_best_and_the_worst_subnet(long_run):
     assert_true(what="EPE", ok=float(ends[0]["epe"]) < float(ends[1]["epe"]), got=ends, want="the best one's below")
 
 
-# ---- a small run of six epochs, and copies of it that were tampered with
+# ---- a small run of six epochs, and tampered copies of it
 
 
 @clause("G4.6a")
@@ -355,7 +355,7 @@ def test_a_truncated_checkpoint_is_refused(copies):
                 os.truncate(str(path), size - 1 if share is None else int(size * share))
 
             if pattern == "state.json" and share is None:
-                continue  # its last byte is the end of a line, which says nothing
+                continue  # its last byte is only a newline
             assert_all_refused(copies(cut), "checkpoints: last", file=pattern, left=share)
 
 

@@ -1,4 +1,4 @@
-"""Gate 4, templates, environment and the sign-off itself: scope, chain, order, attempts, and who needs one."""
+"""Gate 4, templates, environment and the sign-off: its scope, chain, order and attempts, and which runs need one."""
 
 import hashlib
 import itertools
@@ -106,7 +106,7 @@ def test_environment_record_is_true(smoke, manifest):
 
 @clause("G4.9")
 def test_require_gpu_demands_a_visible_gpu(tmp_path):
-    """Where no GPU is visible the demand is refused before any test; without it the very same run goes through."""
+    """Without a visible GPU, --require_gpu is refused before any test; the same run without it passes."""
     command = "python -m pytest {} -k [G1.6] -p no:cacheprovider".format(ROOT / "gates")
     hidden = {"CUDA_VISIBLE_DEVICES": "-1", signoff.RECORDS_VARIABLE: str(tmp_path / "records")}
     demanded = run(command + f" --require_gpu --rootdir {ROOT}", ROOT, hidden)
@@ -180,8 +180,8 @@ def test_unsigned_overrides_and_the_manifest_says_so(long_run):
 
 @clause("G4.10c")
 def test_the_rule_for_long_runs_counts_from_the_first_step(long_rule):
-    """However a run is divided: by --max_steps, --max_epochs and --resume. Four steps are an epoch; five epochs are
-    free. A refused invocation leaves the run as it was."""
+    """Divides a run by --max_steps, --max_epochs and --resume. An epoch has four steps, and five epochs are allowed. A
+    refused invocation does not change the run."""
     for (words, free), done in zip(LONG_RULE, runs.ends(long_rule)):
         if free:
             assert_equal(what="exit code", got=done.code, want=0, words=words, stderr=done.err[-300:])
@@ -208,7 +208,7 @@ def test_a_long_run_needs_the_gate_of_its_own_space(other_space):
 
 @clause("G4.11a")
 def test_every_source_file_is_signed(tmp_path):
-    """All files of the package, the gates and the configurations, by a walk of our own; a change of any is noticed."""
+    """Lists all files of the package, the gates and the configurations itself; a change of any must be noticed."""
     want = {}
     for top in ("edgeflownas", "gates", "configs"):
         for folder, folders, files in os.walk(str(ROOT / top)):
@@ -231,7 +231,7 @@ def test_every_source_file_is_signed(tmp_path):
 
 @clause("G4.11b")
 def test_records_are_a_chain(tmp_path, monkeypatch):
-    """Whatever happens to a record, those behind it hold no longer; nor does any after a change of the source."""
+    """After any change of a record, the later records are invalid; after a change of the source, all are."""
     project = mini.project(tmp_path)
     monkeypatch.delenv(signoff.RECORDS_VARIABLE, raising=False)
 
@@ -241,7 +241,7 @@ def test_records_are_a_chain(tmp_path, monkeypatch):
     numbers = itertools.count()
 
     def sign(*gates, outcome="passed"):
-        for gate in gates:  # another record each time, also within a second
+        for gate in gates:  # a different record each time, even within one second
             write_record(gate, outcome, root=project, clauses=[{"id": f"G{gate}.1", "number": next(numbers)}])
 
     sign(1, 2, 3, 4)
@@ -264,7 +264,7 @@ def test_records_are_a_chain(tmp_path, monkeypatch):
 
 @clause("G4.11c")
 def test_a_gate_is_not_run_before_the_one_ahead_of_it_passes(tmp_path):
-    """In a project of two gates of one clause each, in processes of their own, also side by side."""
+    """Uses a project with two gates of one clause each, in separate processes."""
     project = mini.project(tmp_path)
     mini.break_clause(project, 1)
     blocked = mini.pytest(project, "-m gate2")
@@ -279,7 +279,7 @@ def test_a_gate_is_not_run_before_the_one_ahead_of_it_passes(tmp_path):
 
 @clause("G4.11d")
 def test_a_gate_is_signed_by_one_attempt_at_each_clause(tmp_path):
-    """A clause that fails once and then passes, under a plugin that repeats failed tests: nothing is signed."""
+    """If a plugin repeats a clause that fails once and then passes, nothing is signed."""
     project = mini.project(tmp_path)
     mini.fail_first(project, 1)
     done = mini.pytest(project, "-m gate1 -p repeats")

@@ -1,4 +1,4 @@
-"""What first weights and single updates must be, from nothing but arrays."""
+"""The check of initial weights, on plain arrays."""
 
 from typing import Dict
 
@@ -8,10 +8,10 @@ from gates.asserts import assert_close, assert_equal, assert_le, assert_true
 
 
 def assert_glorot(first: Dict[str, np.ndarray]) -> None:
-    """Kernels are uniform within Glorot's bounds, each drawn for itself; gamma and variances are 1, the rest 0.
+    """Asserts that kernels are Glorot-uniform and drawn independently, gammas and variances 1, and the rest 0.
 
-    The largest of n values reaches the bound up to 20 / n of it, and mean and mean square lie within five standard
-    deviations (a chance of less than 1e-6 each) of those of the distribution.
+    Of n values, the largest must be within 20 / n of the bound, and mean and mean square must be within five standard
+    deviations of the distribution's; a correct kernel fails each with a chance below 1e-6.
     """
     __tracebackhide__ = True
     seen = {}

@@ -37,7 +37,7 @@ class TinyRun(NamedTuple):
 
     @property
     def flags(self):
-        """What names this run on a command line."""
+        """The command-line flags that name this run."""
         return ["--output_dir", self.folder, "--gpu_device", "-1"]
 
 
@@ -59,7 +59,7 @@ def original_run(tmp_path_factory, tiny_data):
 
 @pytest.fixture
 def tiny_run(original_run, tmp_path, monkeypatch):
-    """A copy of `original_run`, to be changed at will."""
+    """A copy of `original_run`, which tests may change."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     folder = str(tmp_path / "run")
     shutil.copytree(original_run.folder, folder, symlinks=True)

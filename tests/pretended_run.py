@@ -1,4 +1,4 @@
-"""The one maker of pretended runs: a run folder in which everything agrees, without training.
+"""Makes pretended runs: a consistent run folder without training.
 
 Built on the package's own writers, so it has whatever columns and formats a real run has. Tests of formats compare
 with a real run of the first version instead (`tests/run/test_first_version.py`).
@@ -50,7 +50,7 @@ def plateaued(fraction: float) -> float:
 
 
 def stuck(fraction: float) -> float:
-    """Plateaued only a little below zero flow."""
+    """Mean EPE that plateaus only a little below zero flow."""
     return 7.4 + 0.3 * math.exp(-12 * fraction)
 
 

@@ -1,4 +1,4 @@
-"""The configuration: every key's type, bounds and choices, YAML in all its malice, precedence, hash."""
+"""The configuration: every key's type, bounds and choices, malicious YAML, precedence, hash."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Every number of the configuration written out a second time, and what is taken for a number, to the character.
+"""Every number of the configuration written a second time, and exactly which texts are accepted as numbers.
 
 A default or a bound that changes makes old commands and stored configurations mean something else: it is to change in
 two places.

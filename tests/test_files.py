@@ -1,4 +1,4 @@
-"""The shared file helpers: atomic replacement, one-line errors."""
+"""The shared file helpers: atomic replacement and one-line errors."""
 
 import errno
 import os

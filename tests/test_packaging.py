@@ -165,7 +165,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 def test_an_unpacked_wheel_finds_its_configurations_by_name(wheel, tmp_path):
-    """Far from any checkout, by the recipe of its own help."""
+    """Runs outside any checkout, as its help describes."""
     wheel.extractall(str(tmp_path / "installed"))
     for name in sorted(
         path.stem for path in (ROOT / "configs").glob("supernet_*.yaml")
@@ -194,7 +194,7 @@ def plant_package(folder, mark):
 
 
 def test_wrapper_runs_its_own_checkout_from_any_folder(tmp_path):
-    """Not the package in the current folder, not an installed one: here both are decoys."""
+    """Neither the package in the current folder nor an installed one may be used; here both are decoys."""
     plant_package(tmp_path / "checkout", "own")
     plant_package(tmp_path / "elsewhere", "decoy")
     plant_package(tmp_path / "installed", "decoy")

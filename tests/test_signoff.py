@@ -1,4 +1,4 @@
-"""Sign-off records: what is signed, what makes a record worthless, and who is stopped by it."""
+"""Sign-off records: what is signed, what makes a record invalid, and which runs need one."""
 
 import hashlib
 import json

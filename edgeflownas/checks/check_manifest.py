@@ -1,4 +1,4 @@
-"""Checks a whole run folder, from its manifest on: every file against every other and against the specification.
+"""Checks a run folder: its manifest and its other files, against each other and against the specification.
 
     python -m edgeflownas.nas.check_manifest --path outputs/supernet/train_manifest.json
 
@@ -19,7 +19,7 @@ DEFAULT_PATH = "outputs/supernet/" + MANIFEST
 
 
 class Check(NamedTuple):
-    """A named check: `function(run)` gives what it found in words, or raises `Wrong` or `UserError`."""
+    """A named check. `function(run)` returns what it found, in words, or raises `Wrong` or `UserError`."""
 
     name: str
     function: Callable[[RunFolder], str]
@@ -64,7 +64,7 @@ CHECKS = (
 
 
 class Outcome(NamedTuple):
-    """What a check said."""
+    """The result of a check."""
 
     name: str
     passed: bool
@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
 
 
 def run_checks(manifest_path: str) -> Tuple[Outcome, ...]:
-    """Every check of the run that the manifest belongs to. UserError if the manifest cannot be read."""
+    """Runs every check on the manifest's run. UserError if the manifest cannot be read."""
     run = RunFolder(manifest_path)
     outcomes: List[Outcome] = []
     for check in CHECKS:

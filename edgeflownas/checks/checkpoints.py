@@ -1,4 +1,4 @@
-"""Checks of the checkpoints and of what else a run leaves: whole, of the right step, and found under their names."""
+"""Checks of the checkpoints and the other files of a run: intact, of the right step, and found under their names."""
 
 import os
 
@@ -7,12 +7,12 @@ from edgeflownas.checks.folder import RunFolder, Wrong, expect
 from edgeflownas.run import folder as names
 from edgeflownas.run.checkpoint import BEST, LAST, link_name
 
-# Beside the files that have checks of their own.
+# Files without a check of their own; they must exist.
 LEFT = (names.REPORT, names.LOG, names.TIMING, names.EVENTS)
 
 
 def last_checkpoint(run: RunFolder) -> str:
-    """Whole, and of the last step that the manifest names."""
+    """The last checkpoint is intact and has the manifest's last step."""
     state, generation = run.state("last"), run.generation("last")
     if run.settled:
         expect("step of the last checkpoint", state.step, run.whole("global_step"))
@@ -22,7 +22,7 @@ def last_checkpoint(run: RunFolder) -> str:
 
 
 def best_checkpoint(run: RunFolder) -> str:
-    """Whole, and of the epoch with the lowest mean EPE; before the first evaluation it is the last."""
+    """The best checkpoint is intact and of the epoch with the lowest mean EPE; before any evaluation it is the last."""
     state, generation = run.state("best"), run.generation("best")
     done = run.state("last").evaluations
     if done == 0:
@@ -38,7 +38,7 @@ def best_checkpoint(run: RunFolder) -> str:
 
 
 def prefixes(run: RunFolder) -> str:
-    """`checkpoints/supernet_{last,best}.ckpt` lead to the files of the last and of the best checkpoint."""
+    """The links `checkpoints/supernet_{last,best}.ckpt.*` lead to the files of the last and the best checkpoint."""
     for which in ("last", "best"):
         generation = run.generation(which)
         for file in generation.files:
@@ -51,10 +51,10 @@ def prefixes(run: RunFolder) -> str:
 
 
 def stored_state(run: RunFolder) -> str:
-    """The last checkpoint's own record of configuration, data, best and counts is the manifest's."""
+    """The last checkpoint records the same configuration, data and best evaluation as the manifest."""
     state, resumes = run.state("last"), run.resumes()
     stored = state.config
-    # A resume that has not committed yet is the one time at which the two may differ, in what it changed.
+    # The two may differ only after a resume that has not committed yet, and only in the keys that it changed.
     accepted = resumes[-1]["changed"] if resumes and not run.settled else []
     differing = [name for name in configuration.diff(stored, run.config) if name not in accepted]
     if differing:
@@ -69,7 +69,7 @@ def stored_state(run: RunFolder) -> str:
 
 
 def lengths(run: RunFolder) -> str:
-    """The tables are as long as the last checkpoint noted: no row was added or lost since."""
+    """The tables have the lengths that the last checkpoint noted: no row was added or lost since."""
     noted = run.state("last").lengths
     for name, want in noted.items():
         path = run.file(name)

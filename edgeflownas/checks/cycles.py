@@ -1,4 +1,4 @@
-"""Checks of the cycles: the table of the steps, the fairness counts, and the history's columns about training."""
+"""Checks of the training cycles: the table of steps, the fairness counts, and the training columns of the history."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from edgeflownas.run.folder import FAIRNESS, STEPS
 
 
 def step_rows(run: RunFolder) -> str:
-    """Steps 0, 1, 2, ..., each in its epoch; as many as the last checkpoint and the manifest know of."""
+    """The rows are steps 0, 1, 2, ..., each with its epoch, as many as the last checkpoint says."""
     rows, per_epoch = run.steps, run.whole("steps_per_epoch", 1)
     expect("steps", rows.numbers.step.tolist(), list(range(len(rows))))
     for step, epoch in enumerate(rows.numbers.epoch.tolist()):
@@ -23,20 +23,20 @@ def step_rows(run: RunFolder) -> str:
 
 
 def learning_rate(run: RunFolder) -> str:
-    """Every step's rate is on the cosine of the whole schedule."""
+    """Every step's learning rate is on the cosine of the whole schedule."""
     since = run.changed_at("train.lr", "train.num_epochs")
     lr, total = run.config.train.lr, run.whole("total_steps", 1)
     rates = run.steps.numbers.lr
     if len(rates) > total:
         raise Wrong(f"{len(rates)} steps", f"at most total_steps {total}")
     for step in range(since, len(rates)):
-        # Towards its end the cosine is a difference of nearly equal numbers: hence the small absolute part.
+        # Near its end the cosine term is a difference of nearly equal numbers, hence the small absolute tolerance.
         expect_close(f"step {step}: lr", rates[step], cosine_lr(step, lr, total), absolute=1e-12 * lr)
     return f"cosine from {lr} over {total} steps{unchecked(since)}"
 
 
 def gradient_clip(run: RunFolder) -> str:
-    """The norm after the clip is at most `grad_clip`, and is the one before where that is smaller."""
+    """The norm after the clip is the smaller of `grad_clip` and the norm before, and never above `grad_clip`."""
     since, clip = run.changed_at("train.grad_clip"), run.config.train.grad_clip
     before, after = run.steps.numbers.grad_norm_before, run.steps.numbers.grad_norm_after
     for step in range(since, len(after)):
@@ -48,7 +48,7 @@ def gradient_clip(run: RunFolder) -> str:
 
 
 def losses(run: RunFolder) -> str:
-    """Losses are finite numbers; the weight decay term is not negative."""
+    """Losses are finite, and the weight decay term is not negative."""
     loss, l2_loss = run.steps.numbers.loss, run.steps.numbers.l2_loss
     if np.any(l2_loss < 0):
         raise Wrong(f"step {np.argmin(l2_loss)}: l2_loss {l2_loss.min()}", "0 or more")
@@ -56,7 +56,7 @@ def losses(run: RunFolder) -> str:
 
 
 def epoch_summaries(run: RunFolder) -> str:
-    """What the history says of training is what the steps of that epoch give."""
+    """The training columns of the history are those computed from the steps of each epoch."""
     rows, history = run.steps.numbers, run.history
     recorded, names = history.numbers, history.names
     clip, clip_since, start = run.config.train.grad_clip, run.changed_at("train.grad_clip"), 0
@@ -80,7 +80,7 @@ def epoch_summaries(run: RunFolder) -> str:
 
 
 def fairness(run: RunFolder) -> str:
-    """The counts are those of the cycles run; in strict mode every option has its equal share of them."""
+    """The counts are those of the cycles run; in strict mode all options of a block have equal counts."""
     recorded, mode = read_fairness(run.folder), run.config.train.supernet_mode
     require_same_space(recorded.space, run.space, FAIRNESS)
     expect("supernet_mode", recorded.supernet_mode, mode)
@@ -105,7 +105,7 @@ def fairness(run: RunFolder) -> str:
 
 
 def fairness_gaps(run: RunFolder) -> str:
-    """Every evaluation found a gap of 0 (strict fairness only)."""
+    """Every evaluation recorded a fairness gap of 0 (strict fairness only)."""
     if run.config.train.supernet_mode != "strict_fairness" or run.changed_at("train.supernet_mode"):
         return f"not checked: {run.config.train.supernet_mode} mode"
     gaps = run.history.numbers.fairness_gap.tolist()
@@ -114,7 +114,7 @@ def fairness_gaps(run: RunFolder) -> str:
 
 
 def _expected_counts(mode: str, arch_seed: int, cycles: int, space: SearchSpace) -> dict:
-    """Counts after so many cycles, {block: [per option]}."""
+    """The counts after `cycles` cycles, {block: [count per option]}."""
     if mode == "strict_fairness":
         share = [cycles * space.num_paths // options for options in space.num_options]
         return {name: [each] * options for name, each, options in zip(space.names, share, space.num_options)}

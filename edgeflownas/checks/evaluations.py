@@ -1,4 +1,4 @@
-"""Checks of the evaluations: the history, the table of the subnets, the pool, and what each says of the other."""
+"""Checks of the evaluations: the history, the table of subnets and the pool, each alone and against the others."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def pool_file(run: RunFolder) -> str:
 
 
 def history_rows(run: RunFolder) -> str:
-    """One row per epoch, from 1 on, each at the end of its epoch; as many as the last checkpoint knows of."""
+    """One row per epoch from 1 on, each at its epoch's last step; as many rows as the last checkpoint says."""
     rows, per_epoch = run.history, run.whole("steps_per_epoch", 1)
     expect("epochs", rows.numbers.epoch.tolist(), list(range(1, len(rows) + 1)))
     for epoch, step in enumerate(rows.numbers.global_step.tolist(), 1):
@@ -34,7 +34,7 @@ def history_rows(run: RunFolder) -> str:
 
 
 def history_settings(run: RunFolder) -> str:
-    """Every evaluation was done as configured."""
+    """Every evaluation used the configured number of BN batches and samples."""
     config, samples = run.config, run.whole("dataset.val", 1)
     since = run.changed_at("eval.bn_recal_batches", "eval.num_samples", "data.fingerprint", "data.holdout")
     batches, scored = config.eval.bn_recal_batches, min(config.eval.num_samples or samples, samples)
@@ -51,7 +51,7 @@ def history_settings(run: RunFolder) -> str:
 
 
 def subnets(run: RunFolder) -> str:
-    """Each evaluation scored exactly the pool, in its order, and ranked it."""
+    """Each evaluation scored exactly the codes of the pool, in the pool's order, with correct ranks."""
     rows, history = run.subnets, run.history.numbers
     codes = [to_digits(code, run.space) for code in run.pool_codes()]
     size, evaluations = len(codes), len(run.history)
@@ -74,7 +74,7 @@ def subnets(run: RunFolder) -> str:
 
 
 def mean_and_std(run: RunFolder) -> str:
-    """The history's mean and standard deviation are those of the subnets' file."""
+    """The history's mean and standard deviation are those of the table of subnets."""
     history, size = run.history, run.config.eval.pool_size
     epe = run.subnets.numbers.epe
     if len(epe) != size * len(history):
@@ -82,13 +82,13 @@ def mean_and_std(run: RunFolder) -> str:
     recorded = zip(history.numbers.mean_epe, history.numbers.std_epe, epe.reshape(-1, size))
     for epoch, (mean, std, part) in enumerate(recorded, 1):
         expect_close(f"epoch {epoch}: {history.names.mean_epe}", mean, part.mean())
-        # A small spread of large values: their rounding counts, not the spread's own.
+        # The std of nearly equal values is as inexact as the values themselves, hence the absolute tolerance.
         expect_close(f"epoch {epoch}: {history.names.std_epe}", std, part.std(), absolute=REAL * part.mean())
     return f"of {len(history)} evaluations agree with {names.PER_ARCH}"
 
 
 def zero_flow(run: RunFolder) -> str:
-    """The samples are the same ones each time, so the EPE of a flow of zeros is."""
+    """The zero-flow EPE is the same at every evaluation, because the samples are."""
     since = run.changed_at(
         "data.fingerprint", "data.holdout", "eval.num_samples", "data.input_height", "data.input_width"
     )
@@ -103,7 +103,7 @@ def zero_flow(run: RunFolder) -> str:
 
 
 def best_columns(run: RunFolder) -> str:
-    """The best mean EPE is the running minimum, the best epoch where it fell; the manifest names the last of them."""
+    """The best mean EPE is the running minimum of the means and the best epoch its epoch; the manifest has the last."""
     history, columns = run.history.numbers, run.history.names
     bests, epochs = history.best_mean_epe.tolist(), history.best_epoch.tolist()
     low, where = np.inf, 0
@@ -126,7 +126,7 @@ def best_columns(run: RunFolder) -> str:
 
 
 def early_stop(run: RunFolder) -> str:
-    """`early_stop_wait`, counted again from the means; the run ended where the patience did."""
+    """`early_stop_wait` is as counted again from the means, and the run stopped early exactly if patience ran out."""
     settings, history, columns = run.config.eval, run.history.numbers, run.history.names
     if run.changed_at("eval.min_delta"):
         return "not checked: a resume changed eval.min_delta"
@@ -143,7 +143,7 @@ def early_stop(run: RunFolder) -> str:
 
 
 def epe_samples(run: RunFolder) -> str:
-    """The EPE per sample belongs to the evaluations that it names: its means are theirs."""
+    """The means of the EPE per sample are those of the evaluations that the file names."""
     stored = read_epe_samples(Path(run.folder), run.space)
     if stored is None:
         return "none: an older version wrote the run, or nothing was evaluated yet"
@@ -151,7 +151,7 @@ def epe_samples(run: RunFolder) -> str:
         return "not looked at while the run may go on"
     rows, done = run.subnets.numbers, len(run.history)
     expect("codes", stored.codes.tolist(), run.pool_codes().tolist())
-    # A run that was killed ahead of a commit, resumed, and stopped again has the next evaluation here already.
+    # If a run was killed just before a commit, resumed and stopped again, the file already has the next evaluation.
     ahead = 0 if run.field("status") == COMPLETED else 1
     if not done <= stored.last_epoch <= done + ahead:
         raise Wrong(f"epoch {stored.last_epoch}", f"{done}, the last evaluation")

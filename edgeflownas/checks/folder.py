@@ -1,4 +1,4 @@
-"""A run folder as the checks see it: every value typed, and whatever is missing or mistyped is a `Wrong`, no crash."""
+"""A run folder for the checks: typed access to its values. A missing or mistyped value raises `Wrong`."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from edgeflownas.run.pool import load_pool
 from edgeflownas.run.rows import EvaluationRow, StepRow, SubnetRow
 from edgeflownas.run.tables import Columns, WrongCell, read_table
 
-REAL = 2e-6  # relative: recorded reals are float32
+REAL = 2e-6  # relative tolerance: recorded reals are float32
 
 
 class Wrong(Exception):
-    """A check failed: what was found and what was wanted."""
+    """A failed check, with what was found and what was wanted."""
 
     def __init__(self, got: Any, want: Any) -> None:
         super().__init__(f"got {_short(got)}, want {_short(want)}")
@@ -35,13 +35,13 @@ def _short(value: Any) -> str:
 
 
 def expect(what: str, got: Any, want: Any) -> None:
-    """Raises `Wrong` unless the two are equal, in type too (True is not 1, 1 is not 1.0)."""
+    """Raises `Wrong` unless `got` equals `want`, also in type (True is not 1, 1 is not 1.0)."""
     if json.dumps(got, default=repr) != json.dumps(want, default=repr):
         raise Wrong(f"{what} {_short(got)}", want)
 
 
 def expect_close(what: str, got: float, want: float, relative: float = REAL, absolute: float = 0.0) -> None:
-    """Raises `Wrong` unless `got` is `want` within the tolerance; NaN never is."""
+    """Raises `Wrong` unless `got` is `want` within the tolerance; always for NaN."""
     if not abs(got - want) <= relative * abs(want) + absolute:
         raise Wrong(f"{what} {float(got)!r}", f"{float(want)!r}")
 
@@ -57,7 +57,7 @@ class RunFolder:
         self._generations: Dict[str, Generation] = {}
 
     def field(self, name: str, kind: Any = None) -> Any:
-        """The manifest's value at a dotted name, of exactly the type `kind`. `Wrong` if it is not there."""
+        """The manifest's value at a dotted name. `Wrong` if it is missing or not exactly of the type `kind`."""
         value: Any = self.manifest
         for key in name.split("."):
             if not isinstance(value, dict) or key not in value:
@@ -68,7 +68,7 @@ class RunFolder:
         return value
 
     def whole(self, name: str, low: int = 0) -> int:
-        """A whole number of at least `low`."""
+        """The manifest's whole number at a dotted name. `Wrong` if it is below `low`."""
         value = self.field(name, int)
         if value < low:
             raise Wrong(f"{name} {value}", f"at least {low}")
@@ -80,17 +80,17 @@ class RunFolder:
 
     @property
     def config(self) -> Config:
-        """The manifest's configuration. UserError, naming the key, if it is none."""
+        """The manifest's configuration. UserError, naming the key, if it is not valid."""
         return configuration.from_dict(self.field("config", dict), "its config")
 
     @property
     def space(self) -> SearchSpace:
-        """The run's search space, narrowed if it trained one code. UserError if there is no such space."""
+        """The run's search space, narrowed if it trained a single code. UserError if there is no such space."""
         return space_of(self.config.network)
 
     @property
     def steps(self) -> Columns:
-        """The steps, one row per cycle. UserError, as of the other tables: missing, cut, other columns."""
+        """The steps, one row per cycle. UserError (as for all tables) if it is missing, cut or has other columns."""
         return self._table(names.STEPS, StepRow)
 
     @property
@@ -115,24 +115,24 @@ class RunFolder:
         return self._generations[which]
 
     def state(self, which: str) -> RunState:
-        """What that checkpoint knows besides tensors."""
+        """The run state stored in that checkpoint."""
         generation = self.generation(which)
         return RunState.from_dict(generation.state, generation.path)
 
     def pool_codes(self) -> np.ndarray:
-        """The pool that the run scores, int32 [size, blocks]."""
+        """The evaluation pool of the run, int32 [size, blocks]."""
         size = self.config.eval.pool_size
         return load_pool(self.file(names.pool_name(size)), size, self.space)
 
     def changed_at(self, *keys: str) -> int:
         """The step of the last resume that changed one of these keys (`--allow_changed`); 0 if none did.
 
-        What was recorded before it followed other values, which nobody knows any more.
+        Rows recorded before that step followed old values, which the manifest does not have.
         """
         return max([0] + [entry["global_step"] for entry in self.resumes() if set(keys) & set(entry["changed"])])
 
     def resumes(self) -> List[Dict[str, Any]]:
-        """The entries of `resumes`, well typed."""
+        """The entries of `resumes`. `Wrong` if one is mistyped."""
         entries = self.field("resumes", list)
         for entry in entries:
             for name, kind in RESUME_FIELDS.items():
@@ -147,10 +147,10 @@ class RunFolder:
 
 
 def wrong_cell(error: WrongCell) -> Wrong:
-    """A table's wrong cell in the words of the checks."""
+    """The `Wrong` for a table's wrong cell."""
     return Wrong(f"{os.path.basename(error.path)} line {error.line}: {error.column} {error.found!r}", error.wanted)
 
 
 def unchecked(since: int) -> str:
-    """Words for the result of a check that could not look before step `since`."""
+    """A note for the result of a check that could not check steps before `since`; empty if `since` is 0."""
     return f"; not checked before step {since}, where a resume changed the settings" if since else ""

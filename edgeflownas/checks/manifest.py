@@ -1,4 +1,4 @@
-"""Checks of the manifest: complete, well typed, and in agreement with its own configuration and with the clock."""
+"""Checks of the manifest: complete, well typed, and consistent with its configuration and in its times."""
 
 import datetime
 import re
@@ -36,7 +36,7 @@ def fields(run: RunFolder) -> str:
 
 
 def _installed(run: RunFolder) -> bool:
-    """Whether an installed package trained, which has no commit but a version and a digest."""
+    """Whether the run was trained by an installed package, which has a version and a digest instead of a commit."""
     stored = run.manifest.get("installed_source")
     return isinstance(stored, dict) and bool(
         isinstance(stored.get("version"), str) and re.fullmatch("[0-9a-f]{64}", str(stored.get("digest")))
@@ -51,7 +51,7 @@ def config_hash(run: RunFolder) -> str:
 
 def config_origins(run: RunFolder) -> str:
     origins, values = run.field("config_origins", dict), configuration.flat(run.config)
-    # A run of an older version has neither value nor origin of a key that is younger.
+    # A run of an older version has neither value nor origin for keys added since.
     stored = [f"{section}.{key}" for section, keys in run.field("config").items() for key in keys]
     expect("the keys of config_origins", sorted(origins), sorted(stored))
     for name, origin in origins.items():
@@ -63,7 +63,7 @@ def config_origins(run: RunFolder) -> str:
 
 
 def agreement(run: RunFolder) -> str:
-    """The values that the manifest repeats are those of its configuration."""
+    """The values that the manifest repeats agree with its configuration."""
     data, train = run.config.data, run.config.train
     want: Dict[str, Any] = {
         "seed": train.seed,
@@ -161,7 +161,7 @@ def status(run: RunFolder) -> str:
         raise Wrong(f"status {found!r}", "one of {}".format(", ".join(STATUSES)))
     state, per_epoch = run.state("last"), run.whole("steps_per_epoch", 1)
     whole_run = state.step == run.whole("total_steps") and state.evaluations * per_epoch == state.step
-    stopped = state.early_stop.wait >= run.config.eval.patience  # an accepted change of it counts at once
+    stopped = state.early_stop.wait >= run.config.eval.patience  # a resume's new patience applies at once
     want = EARLY_STOPPED if stopped else COMPLETED if whole_run else None
     if (want or found in (EARLY_STOPPED, COMPLETED)) and found not in (want, RUNNING):
         raise Wrong(f"status {found}", want or f"a status of an unfinished run: it is at step {state.step}")
@@ -169,7 +169,7 @@ def status(run: RunFolder) -> str:
 
 
 def times(run: RunFolder) -> str:
-    """The run started, was resumed and was last brought up to date, in this order."""
+    """The times are in order: the start, the resumes, the last update."""
     marks = [("started", run.field("started", str))]
     for number, entry in enumerate(run.resumes(), 1):
         name = f"resume {number}"

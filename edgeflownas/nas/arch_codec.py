@@ -1,8 +1,8 @@
-"""Architecture codes: from any accepted spelling to a tuple of ints and back, and what a code means.
+"""Arch codes: parses every accepted spelling to a tuple of ints, formats it, and describes what a code means.
 
 An arch code has one integer per block of the search space, the index of the block's option. Accepted: a
-sequence of ints (NumPy's too), "0,1,2,0,0,1,2,1,0" and "012001210". Anything else is a ValueError of one
-short line.
+sequence of ints (NumPy's too), "0,1,2,0,0,1,2,1,0" and "012001210". Anything else raises a ValueError with a
+one-line message.
 
     python -m edgeflownas.nas.arch_codec --self_test
     python -m edgeflownas.nas.arch_codec --code 012001210
@@ -21,7 +21,7 @@ from edgeflownas.config import KEYS, NetworkConfig
 from edgeflownas.errors import UserError, run_cli
 from edgeflownas.nas.search_space import Block, SearchSpace, get_space
 
-_BYTES = (bytes, bytearray, memoryview)  # sequences of ints to Python, but never meant as a code
+_BYTES = (bytes, bytearray, memoryview)  # Python treats them as sequences of ints, but they are never codes
 _PROBLEMS_SHOWN = 10
 
 
@@ -41,12 +41,12 @@ def parse(code: Any, space: SearchSpace) -> Tuple[int, ...]:
 
 
 def to_text(code: Any, space: SearchSpace) -> str:
-    """`0,1,2,0,0,1,2,1,0`. ValueError as of `parse`."""
+    """The code with commas: `0,1,2,0,0,1,2,1,0`. Raises the ValueErrors of `parse`."""
     return ",".join(str(value) for value in parse(code, space))
 
 
 def to_digits(code: Any, space: SearchSpace) -> str:
-    """`012001210`. ValueError as of `parse`, and for a value above 9, which no digit can spell."""
+    """The code as digits: `012001210`. Raises the ValueErrors of `parse`, and one for a value above 9."""
     values = parse(code, space)
     if max(values) > 9:
         raise ValueError(f"arch code {to_text(values, space)}: a value above 9 has no digit; use the commas")
@@ -54,12 +54,12 @@ def to_digits(code: Any, space: SearchSpace) -> str:
 
 
 def describe(code: Any, space: SearchSpace) -> Dict[str, str]:
-    """What the code selects, {block name: "Deep2" or "7x7"}, in code order. ValueError as of `parse`."""
+    """The options that the code selects, {block name: "Deep2" or "7x7"}, in code order. ValueErrors of `parse`."""
     return {block.name: block.label(value) for block, value in zip(space.blocks, parse(code, space))}
 
 
 def space_of(network: NetworkConfig) -> SearchSpace:
-    """A configuration's search space, narrowed if it names a code. UserError: no such space, wrong code."""
+    """The configuration's search space, narrowed to `arch_code` if it is set. UserError: no such space, wrong code."""
     space = get_space(network.space)
     if not network.arch_code:
         return space
@@ -70,7 +70,7 @@ def space_of(network: NetworkConfig) -> SearchSpace:
 
 
 def _split(code: Any, space: SearchSpace) -> Any:
-    """The code's values in a sequence, not yet checked."""
+    """The code's values as a sequence, unchecked."""
     if isinstance(code, str):
         return code.split(",") if "," in code else code
     if isinstance(code, np.ndarray):
@@ -93,7 +93,7 @@ def _length(values: Any) -> Any:
 def _value(found: Any, position: int, space: SearchSpace, of_text: bool) -> int:
     block = space.blocks[position]
     if of_text:
-        # Looked up, not converted: int() takes " 1", "+1", "01" and the digits of other scripts as well.
+        # A lookup, because int() would also accept " 1", "+1", "01" and digits of other scripts.
         value = {str(value): value for value in block.values}.get(found)
     else:
         value = int(found) if _is_int(found) and int(found) in block.values else None
@@ -106,7 +106,7 @@ def _value(found: Any, position: int, space: SearchSpace, of_text: bool) -> int:
 
 
 def _is_int(found: Any) -> bool:
-    # A bool is an int to Python, a timedelta64 one to NumPy.
+    # bool is a subclass of int, timedelta64 one of np.integer.
     return isinstance(found, (int, np.integer)) and not isinstance(found, (bool, np.timedelta64))
 
 
@@ -115,7 +115,7 @@ def _allowed(block: Block) -> str:
 
 
 def _shown(found: Any) -> str:
-    """A short ASCII text with the type, the same under every NumPy; digits of other scripts as escapes."""
+    """A short ASCII text of the value and its type, the same on every NumPy version; other characters are escaped."""
     if _is_int(found) and abs(int(found)) >= 2**64:  # Python refuses to print an int of 5,000 digits
         return f"an int of {int(found).bit_length()} bits"
     plain = found.item() if isinstance(found, np.generic) else found
@@ -128,15 +128,15 @@ def _spelling(space: SearchSpace) -> str:
     return f'write it like "{",".join(example)}" or "{"".join(example)}", no spaces'
 
 
-# ---- self test: nothing in it is an `assert`, so `python -O` runs it in full
+# ---- self test, without `assert` statements, so that `python -O` runs it in full
 
-# What a fault in the codec may raise; reported like any other problem.
+# Exceptions that a faulty codec may raise; the self test reports them as problems.
 _FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 _Refused = Tuple[str, Any, List[str]]  # what is wrong, the spelling, phrases that the message must hold
 
 
 def self_test(space: SearchSpace) -> Tuple[str, List[str]]:
-    """Every code of the space in every spelling, and the refusals. Returns (what was checked, problems)."""
+    """Tests every code of the space in every spelling, and wrong codes. Returns (what was checked, problems)."""
     codes = list(itertools.product(*(block.values for block in space.blocks)))
     problems = [problem for code in codes for problem in _spelling_problems(code, space)]
     refused = list(_wrong_values(codes[0], space)) + list(_wrong_shapes(codes[0], space))
@@ -147,7 +147,7 @@ def self_test(space: SearchSpace) -> Tuple[str, List[str]]:
 
 
 def _spellings(code: Tuple[int, ...]) -> Dict[str, Any]:
-    # Written without the codec's own help, which is what is being judged.
+    # Does not use the codec, because that is what is tested.
     return {
         "tuple": code,
         "list": list(code),
@@ -180,7 +180,7 @@ def _spelling_problems(code: Tuple[int, ...], space: SearchSpace) -> List[str]:
 
 
 def _wrong_values(code: Tuple[int, ...], space: SearchSpace) -> Iterator[_Refused]:
-    """A good `code` with one wrong value, for every position."""
+    """Yields the good `code` with one wrong value, for every position."""
     digits = "".join(map(str, code))
     for position, block in enumerate(space.blocks):
         phrases = [f"value must be in {_allowed(block)}", f"position {position} ", block.name]
@@ -261,7 +261,7 @@ def _print_table(code: Tuple[int, ...], space: SearchSpace) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Entry point. Returns 0, or 1 if the self test fails; a wrong `--code` is a UserError."""
+    """Entry point. Returns 0, or 1 if the self test fails. A wrong `--code` is a UserError."""
     parser = Parser("python -m edgeflownas.nas.arch_codec", "Check the architecture codec, or show what a code means.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--self_test", action="store_true", help="all codes in all spellings, and the refusals")

@@ -1,8 +1,9 @@
-"""What a subnet costs: trained parameters and multiply-adds, counted from the layer table without building a graph.
+"""The cost of a subnet: trained parameters and multiply-adds, counted from the layer table without building a graph.
 
-Only convolutions count as multiply-adds: one per kernel weight and output pixel. Batch norm, which folds into them on
-a device, upsampling and additions do not. Parameters are kernels and the two affine values of each batch norm. The
-layers are handed in (`network.layer_table`); a test compares every count with the variables of the real graph.
+Only convolutions count as multiply-adds: one per kernel weight and output pixel. Upsampling and additions do not count,
+nor does batch norm, which is folded into the convolutions on a device. Parameters are kernels and the gamma and beta
+of each batch norm channel. The caller passes the layers (`network.layer_table`); a test compares every count with the
+variables of the real graph.
 """
 
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Sequence
@@ -15,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """Of one subnet or option; `multiply_adds` of one image pair of the size asked for."""
+    """The cost of one subnet or option; `multiply_adds` for one image pair of the given size."""
 
     parameters: int
     multiply_adds: int
 
 
 def subnet_cost(code: Any, layers: Sequence["Layer"], space: SearchSpace, height: int, width: int) -> Cost:
-    """What the subnet `code` costs for inputs of `height` x `width` pixels. Raises ValueError for a wrong code."""
+    """The cost of the subnet `code` for inputs of `height` x `width` pixels. Raises ValueError for a wrong code."""
     chosen = dict(zip(space.names, parse(code, space)))
     costs = [option_costs(layer, height, width)[chosen.get(layer.name, 0)] for layer in layers]
     return Cost(sum(cost.parameters for cost in costs), sum(cost.multiply_adds for cost in costs))
 
 
 def option_costs(layer: "Layer", height: int, width: int) -> Dict[int, Cost]:
-    """{value: cost} of each option that can stand at a layer, the batch norm behind it included."""
+    """{value: cost} of each option of a layer, including the batch norm that follows the layer."""
     pixels = _ceil(height, layer.place.stage) * _ceil(width, layer.place.stage)
     shared = [layer.norm] if layer.norm else []
     return {
@@ -41,7 +42,7 @@ def option_costs(layer: "Layer", height: int, width: int) -> Dict[int, Cost]:
 
 
 def supernet_parameters(layers: Sequence["Layer"]) -> int:
-    """Trained parameters of all options together."""
+    """The number of trained parameters of all options together."""
     total = 0
     for layer in layers:
         shared = [layer.norm] if layer.norm else []
@@ -54,7 +55,7 @@ def _weights(layer: "Layer", value: int) -> int:
 
 
 def _affine(layer: "Layer", norms: List[str]) -> int:
-    """Gamma and beta of these batch norms, which all have the layer's channels."""
+    """The number of gammas and betas of these batch norms; each has the layer's channels."""
     return 2 * layer.place.outputs * len(norms)
 
 

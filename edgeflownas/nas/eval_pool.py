@@ -1,9 +1,9 @@
-"""The evaluation pool: the fixed subnets that every epoch scores, chosen so that a few of them separate all blocks.
+"""The evaluation pool: the few fixed subnets that are scored after every epoch, chosen to separate the blocks' effects.
 
-The pool is a nearly orthogonal design. Every option of every block occurs equally often, no code twice, and the blocks
-are as little confounded as exchanges can make them: if two blocks always took the same pairs of options, the score of
-an option of the one would really be about the other. Confounding of two blocks is measured by Cramer's V of their
-option pairs over the pool: 0 if all pairs occur equally often, 1 if the one block's option gives away the other's.
+The pool is a nearly orthogonal design. Every option of every block occurs equally often, and no code occurs twice.
+Exchanges of options keep the confounding of the blocks low: if two blocks always had the same pairs of options, their
+effects on the EPE could not be told apart. The confounding of two blocks is Cramer's V of their option pairs over the
+pool: 0 if all pairs occur equally often, 1 if one block's option determines the other's.
 """
 
 import itertools
@@ -15,25 +15,25 @@ from edgeflownas.errors import UserError
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.rng import stream
 
-# An exchange must lower the sum by more than this, so that rounding never makes the search go round in circles.
+# An exchange must lower the sum by more than this; otherwise rounding could make the search loop forever.
 _LEAST_GAIN = 1e-9
 
 
 class Design(NamedTuple):
-    """How well a pool separates the blocks, over all pairs of blocks that have a choice."""
+    """How well a pool separates the blocks, over all pairs of blocks with more than one option."""
 
     largest_v: float  # Cramer's V of the most confounded pair
     sum_of_squared_v: float
-    option_pairs: int  # pairs of options of two blocks
-    missing_pairs: int  # those that no code of the pool has
+    option_pairs: int  # pairs of one option each from two blocks
+    missing_pairs: int  # option pairs that no code of the pool has
 
 
 def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
     """The pool of `seed`, int32 [size, blocks]: distinct codes, every option of every block equally often.
 
-    A pure function: balanced tables from the "pool" stream, in each of which entries of a column are exchanged as long
-    as the sum of squared Cramer's V falls; the end with the lowest largest V, then the lowest sum, is the pool. Raises
-    UserError if `size` is not a positive multiple of the paths of a cycle, or if no such pool exists.
+    A pure function. Draws several balanced tables from the "pool" stream. In each table, exchanges entries of a column
+    as long as the sum of squared Cramer's V falls. The result with the lowest largest V, then the lowest sum, is the
+    pool. Raises UserError if `size` is not a positive multiple of the paths of a cycle, or if no such pool is found.
     """
     paths = space.num_paths
     if space.arch_code and size > 1:
@@ -52,7 +52,7 @@ def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
             f"{space.size} subnets of {space.name}; choose a smaller pool"
         )
     pools = [np.stack([np.array(b.values)[table[:, i]] for i, b in enumerate(space.blocks)], axis=1) for table in found]
-    # Rounded, so that no last bit decides; of equal ones the first counts.
+    # Rounded, so that the last bits do not decide; of equal pools the first is taken.
     designs = [pool_design(pool, space) for pool in pools]
     order = [(round(design.largest_v, 9), round(design.sum_of_squared_v, 9)) for design in designs]
     return pools[order.index(min(order))].astype(np.int32)
@@ -70,12 +70,12 @@ def pool_design(pool: np.ndarray, space: SearchSpace) -> Design:
 
 
 def _starts(size: int) -> int:
-    """From how many tables exchanges start. A larger pool takes longer, and needs fewer: all its ends are good."""
+    """The number of tables to start from. A larger pool takes longer and needs fewer: all its results are good."""
     return min(24, max(1, 288 // size))
 
 
 def _balanced_table(seed: int, start: int, size: int, space: SearchSpace) -> np.ndarray:
-    """int64 [size, blocks] of positions among a block's values: each column a random order of a balanced one."""
+    """int64 [size, blocks] of indices into each block's values; every column is balanced and in random order."""
     rng = stream("pool", seed, start)
     return np.stack([rng.permutation(size) % options for options in space.num_options], axis=1)
 
@@ -92,7 +92,7 @@ def _exchange(table: np.ndarray, space: SearchSpace) -> np.ndarray:
 
 
 def _exchange_in(table: np.ndarray, column: int, space: SearchSpace) -> bool:
-    """Makes the best exchange of two entries of a column, if there is one."""
+    """Makes the best exchange of two entries of a column. Returns False if none improves the table."""
     gains, repeats = _gains(table, column, space), _repeats(table)
     for flat in np.argsort(gains, axis=None, kind="stable"):
         i, j = np.unravel_index(flat, gains.shape)
@@ -109,7 +109,7 @@ def _exchange_in(table: np.ndarray, column: int, space: SearchSpace) -> bool:
 
 
 def _gains(table: np.ndarray, column: int, space: SearchSpace) -> np.ndarray:
-    """[i, j]: how much the sum of squared V changes if rows i and j exchange their entries of a column."""
+    """[i, j]: the change of the sum of squared V if rows i and j exchange their entries in a column."""
     size, own = table.shape[0], table[:, column]
     total = np.zeros((size, size))
     for other in range(table.shape[1]):
@@ -119,7 +119,7 @@ def _gains(table: np.ndarray, column: int, space: SearchSpace) -> np.ndarray:
         theirs = table[:, other]
         counts = np.zeros(options, int)
         np.add.at(counts, (own, theirs), 1)
-        # With balanced columns V^2 is a sum of squared counts. Four counts change by one.
+        # With balanced columns V^2 is a sum of squared counts, up to constants. An exchange changes four counts by one.
         seen = counts[:, theirs]  # [own options, size]
         at = seen[own]  # [i, j] = counts[own of i, theirs of j]
         diagonal = np.diag(at)
@@ -131,7 +131,7 @@ def _gains(table: np.ndarray, column: int, space: SearchSpace) -> np.ndarray:
 
 
 def _contingencies(table: np.ndarray, space: SearchSpace) -> Iterator[np.ndarray]:
-    """How often each pair of options occurs, for each pair of blocks that both have a choice."""
+    """How often each pair of options occurs, for each pair of blocks with more than one option."""
     for a, b in itertools.combinations(range(table.shape[1]), 2):
         options = space.num_options[a], space.num_options[b]
         if min(options) > 1:
@@ -141,11 +141,11 @@ def _contingencies(table: np.ndarray, space: SearchSpace) -> Iterator[np.ndarray
 
 
 def _squared_v(counts: np.ndarray, size: int) -> float:
-    """Squared Cramer's V of a table of counts whose margins are balanced."""
+    """Squared Cramer's V of a table of counts with balanced margins."""
     expected = size / counts.size
     return float(np.sum((counts - expected) ** 2) / expected / size / (min(counts.shape) - 1))
 
 
 def _repeats(table: np.ndarray) -> int:
-    """Number of rows that repeat another one."""
+    """Number of rows that repeat an earlier row."""
     return len(table) - len({row.tobytes() for row in table})

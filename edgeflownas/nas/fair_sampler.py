@@ -1,8 +1,8 @@
-"""The strict-fairness sampler: which codes the paths of step `t` train, and the count of what was trained.
+"""The strict-fairness sampler: the codes that step `t` trains, and counts of how often each option was trained.
 
 A fair cycle has P = `space.num_paths` codes in which every block uses each of its options equally often; for
-a block of P options that is a uniform permutation. Everything is a pure function of (seed, t): there is no
-state to save or to lose. Source: FairNAS (Chu et al., 2019), strict fairness.
+a block of P options that is a uniform permutation. Sampling is a pure function of (seed, t), without any state.
+Source: FairNAS (Chu et al., 2019), strict fairness.
 
     python -m edgeflownas.nas.fair_sampler --cycles 300 --seed 42 --check
 """
@@ -31,11 +31,11 @@ _PROBLEMS_SHOWN = 10
 def fair_cycle(seed: int, t: int, space: SearchSpace, purpose: str = "cycle") -> np.ndarray:
     """The codes of fair cycle `t`, int32 [P, blocks]: a row per path, a column per block.
 
-    One generator per cycle, `RandomState([seed, STREAMS[purpose], t])`; from it one permutation of P per
-    block, in table order. Raises ValueError if `seed` or `t` is negative, TypeError if it is not an integer.
+    Each cycle has its own generator, `RandomState([seed, STREAMS[purpose], t])`, which draws one permutation of P
+    per block, in table order. Raises ValueError if `seed` or `t` is negative, TypeError if it is not an integer.
     """
     rng = stream(purpose, seed, t)
-    # A block with n < P options uses permutation % n: each option P/n times, in an equally random order.
+    # A block with n < P options uses permutation % n: each option occurs P/n times, in uniformly random order.
     columns = [np.array(block.values)[rng.permutation(space.num_paths) % len(block.values)] for block in space.blocks]
     return np.stack(columns, axis=1).astype(np.int32)
 
@@ -43,7 +43,7 @@ def fair_cycle(seed: int, t: int, space: SearchSpace, purpose: str = "cycle") ->
 def uniform_paths(seed: int, t: int, space: SearchSpace) -> np.ndarray:
     """P independent, uniform codes for step `t`, int32 [P, blocks]: the single-path-one-shot baseline."""
     rng = stream("uniform", seed, t)
-    # The type is named because the numbers drawn depend on it.
+    # The drawn numbers depend on the dtype, so it is given.
     draws = [rng.randint(options, size=space.num_paths, dtype=np.int32) for options in space.num_options]
     columns = [np.array(block.values, np.int32)[draw] for block, draw in zip(space.blocks, draws)]
     return np.stack(columns, axis=1)
@@ -62,10 +62,10 @@ def _digest(drawn: Iterable[np.ndarray]) -> str:
 
 
 class FairnessCounts:
-    """How often each option of each block was trained, in Python's ints, which never overflow."""
+    """Counts how often each option of each block was trained, in Python ints, which never overflow."""
 
     def __init__(self, space: SearchSpace, counts: Optional[Dict[str, List[int]]] = None) -> None:
-        """Starts from `counts` (as of `as_dict`) or from zero. ValueError if they do not fit the space."""
+        """Starts from `counts` (as `as_dict` returns them) or from zero. ValueError if they do not fit the space."""
         self._space = space
         self._counts = [[0] * options for options in space.num_options]
         if counts is not None:
@@ -77,18 +77,18 @@ class FairnessCounts:
         return cls(space, counts)
 
     def add(self, codes: Iterable[Any]) -> None:
-        """Counts every code of `codes` ([n, blocks]). ValueError for a wrong code; then none is counted."""
+        """Counts the codes [n, blocks]. ValueError for a wrong code; no code is counted then."""
         parsed = [parse(code, self._space) for code in codes]
         for code in parsed:
             for counts, block, value in zip(self._counts, self._space.blocks, code):
                 counts[block.values.index(value)] += 1
 
     def gap(self) -> int:
-        """`fairness_gap`: most minus least uses of a block's options, the largest over the blocks."""
+        """`fairness_gap`: the largest over all blocks of (most minus least used option's count)."""
         return max(max(counts) - min(counts) for counts in self._counts)
 
     def as_dict(self) -> Dict[str, List[int]]:
-        """{block name: [uses of each option]}, a copy, blocks in code order."""
+        """A copy of the counts, {block name: [uses of each option]}, in code order."""
         return {name: list(counts) for name, counts in zip(self._space.names, self._counts)}
 
 
@@ -114,7 +114,7 @@ def _is_count(value: Any) -> bool:
 
 
 def check(cycles: int, seed: int, space: SearchSpace) -> Dict[str, Any]:
-    """Are cycles 0 .. `cycles` - 1 fair and reproducible? Returns the record of the check file."""
+    """Checks that cycles 0 .. `cycles` - 1 are fair and reproducible. Returns the record for the check file."""
     drawn = [fair_cycle(seed, t, space) for t in range(cycles)]
     counts = FairnessCounts(space)
     gaps, problems = _count(drawn, counts, space)
@@ -161,7 +161,7 @@ def _count(drawn: List[np.ndarray], counts: FairnessCounts, space: SearchSpace) 
 
 
 def _digest_of_second_process(cycles: int, seed: int, space: SearchSpace) -> str:
-    """What a new interpreter with another hash seed prints, or why it printed nothing."""
+    """The digest that a new interpreter with another hash seed prints, or why it printed none."""
     package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     hash_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"

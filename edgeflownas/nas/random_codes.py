@@ -16,7 +16,7 @@ from edgeflownas.rng import stream
 def random_codes(seed: int, count: int, space: SearchSpace) -> np.ndarray:
     """`count` distinct codes, int32 [count, blocks], each uniformly drawn; a larger `count` continues a smaller one.
 
-    Raises ValueError unless 1 <= count <= the size of the space.
+    A larger `count` keeps the codes of a smaller one as its first. ValueError unless 1 <= count <= size of the space.
     """
     if not 1 <= count <= space.size:
         raise ValueError(f"random codes: count must be in 1..{space.size}, got {count}")

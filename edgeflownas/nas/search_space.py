@@ -1,8 +1,8 @@
-"""The search spaces as data: for each, one table that codec, sampler, pool, network, cost and documents read.
+"""The search spaces as data: one table per space, read by codec, sampler, pool, network, cost and documents.
 
-An arch code has one integer per block: the index of the option that the block takes. A code means one thing for ever,
-so every file that holds codes or weights also holds its space's name and digest, and a reader refuses another's. To add
-a space, add a table here: nothing else knows how many blocks there are or which options a block has.
+An arch code has one integer per block: the index of the block's option. The meaning of a code never changes, so every
+file with codes or weights also holds the name and digest of its space, and readers refuse files of another space. To
+add a space, add a table here: no other module knows the number of blocks or their options.
 Sources: the supernet training plan, section 4 (`edgeflownet_v1`).
 """
 
@@ -15,15 +15,15 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 from edgeflownas.errors import UserError
 
 DEPTH, KERNEL = "depth", "kernel"
-# A depth block's option is its number of residual blocks. A kernel block's option is the size of its convolution, or
-# several (size, dilation) in a row.
+# An option of a depth block is the number of residual blocks. An option of a kernel block is the size of its
+# convolution, or a tuple of (size, dilation) for several convolutions in a row.
 Option = Union[int, Tuple[Tuple[int, int], ...]]
 
 
 class Block(NamedTuple):
-    """One choice block. `options[i]` is what the value `i` of an arch code selects.
+    """One choice block. The value `i` of an arch code selects `options[i]`.
 
-    `only` narrows the block to one value; the values keep their meaning.
+    `only` narrows the block to one value. Values keep their meaning.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Block(NamedTuple):
 
     @property
     def values(self) -> Tuple[int, ...]:
-        """The values that a code may have here."""
+        """The values that a code may have for this block."""
         return tuple(range(len(self.options))) if self.only is None else (self.only,)
 
     def convolutions(self, value: int) -> Tuple[Tuple[int, int], ...]:
-        """(size, dilation) of each convolution of a kernel block's option."""
+        """(size, dilation) of each convolution of an option; for kernel blocks only."""
         option = self.options[value]
         return ((option, 1),) if isinstance(option, int) else option
 
@@ -70,7 +70,7 @@ class SearchSpace(NamedTuple):
 
     @property
     def num_paths(self) -> int:
-        """Paths of one fair cycle: the least number in which every block can use each of its options equally often."""
+        """Paths of one fair cycle: the least common multiple of the blocks' numbers of options."""
         paths = 1
         for options in self.num_options:
             paths = paths * options // math.gcd(paths, options)
@@ -86,7 +86,7 @@ class SearchSpace(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over names, kinds and options in order; narrowing does not change what a code means."""
+        """SHA-256 (hex) over names, kinds and options in order. Narrowing does not change it."""
         table = [[block.name, block.kind, block.options] for block in self.blocks]
         return hashlib.sha256(json.dumps(table).encode("ascii")).hexdigest()
 
@@ -97,12 +97,12 @@ class SearchSpace(NamedTuple):
 
     @property
     def arch_code(self) -> Optional[Tuple[int, ...]]:
-        """The only code of a narrowed space; None of a whole one."""
+        """The only code of a narrowed space; None for a full space."""
         narrowed = all(block.only is not None for block in self.blocks)
         return tuple(block.values[0] for block in self.blocks) if narrowed else None
 
     def narrowed(self, code: Tuple[int, ...]) -> "SearchSpace":
-        """The space of this one code (checked by `arch_codec.parse`)."""
+        """The space narrowed to this code, which `arch_codec.parse` must have checked."""
         return self._replace(blocks=tuple(block._replace(only=value) for block, value in zip(self.blocks, code)))
 
     def position(self, name: str) -> int:
@@ -110,11 +110,11 @@ class SearchSpace(NamedTuple):
         return self.names.index(name)
 
     def identity(self) -> Dict[str, str]:
-        """{"name", "digest"}: what every file with codes or weights holds."""
+        """{"name", "digest"}, as stored in every file with codes or weights."""
         return {"name": self.name, "digest": self.digest}
 
     def as_record(self) -> Dict[str, Any]:
-        """The identity and the table itself, in plain JSON, for files that people read."""
+        """The identity and the table as plain JSON, for files that people read."""
         blocks = [
             {
                 "name": block.name,
@@ -145,12 +145,12 @@ _V2 = SearchSpace(
 )
 
 SPACES: Dict[str, SearchSpace] = {space.name: space for space in (_V1, _V2)}
-# The space of files that the first version wrote, which name none. Not computed: a changed table must be noticed.
+# The space of files of the first version, which do not name it. A constant, so that a changed table is noticed.
 FIRST_VERSION = {"name": "edgeflownet_v1", "digest": "a2918d5c18716a45e4bc8affc02074b129ce2ed6abe3c05d1ed16144b14019f5"}
 
 
 def get_space(name: str) -> SearchSpace:
-    """The space of that name. UserError, with the nearest name, if there is none."""
+    """The space of that name. UserError with the nearest name if there is none."""
     if name not in SPACES:
         nearest = difflib.get_close_matches(name, list(SPACES), n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"choose one of {', '.join(SPACES)}"
@@ -164,7 +164,7 @@ def label_of(identity: Dict[str, str]) -> str:
 
 
 def require_same_space(stored: Any, space: SearchSpace, what: str) -> None:
-    """UserError that names both spaces unless `stored` (an identity, or None in a first version's file) is `space`."""
+    """UserError, naming both spaces, unless `stored` is the identity of `space` (None: of `FIRST_VERSION`)."""
     found = FIRST_VERSION if stored is None else stored
     if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in FIRST_VERSION):
         raise UserError(f"{what}: expected the name and digest of a search space, found {str(stored)[:80]}")

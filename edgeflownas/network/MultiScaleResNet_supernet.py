@@ -1,12 +1,12 @@
-"""The supernet: EdgeFlowNet-bilinear, in which the search space's choice blocks take the place of layers.
+"""The supernet: EdgeFlowNet-bilinear in which choice blocks of the search space replace some layers.
 
     images [B, H, W, 6] -> E0 /2 -> E1 /4 -> EB0 -> Down1 /8 -> EB1 -> Down2 /16 -> DB0 -> Up1 /8 -> DB1 -> Up2 /4
     Up2 -> H0Out                 out_0 [B, H/4, W/4, 4]
     Up2 -> up -> H1 -> H1Out     out_1 [B, H/2, W/2, 4]
     H1  -> up -> H2 -> H2Out     out_2 [B, H,   W,   4]
 
-Channels 0 and 1 are flow (x, y, full-resolution pixels), 2 and 3 their uncertainty. Sizes are rounded up at each
-stride; every upsampling returns to exactly its encoder stage's size. `layer_table` has kernels and widths. Variable
+Channels 0 and 1 are flow (x, y, full-resolution pixels), 2 and 3 their uncertainty. Each stride rounds sizes up;
+every upsampling returns to exactly the size of its encoder stage. Kernels and widths are in `layer_table`. Variable
 names do not depend on the code: `supernet/EB0/deep2/block1/conv1/kernel`. Built on `layers` and `routing`.
 Source: EdgeFlowNet (Pinnamaraju Raju et al., 2024), and the supernet training plan, section 4.
 """
@@ -22,7 +22,7 @@ from edgeflownas.tfcompat import tf
 
 
 def stage_sizes(height: int, width: int) -> List[Tuple[int, int]]:
-    """Sizes of the input and of the four encoder stages, /1 to /16, rounded up."""
+    """Sizes (height, width) of the input and of the four encoder stages, /1 to /16, rounded up."""
     sizes = [(height, width)]
     for _ in range(4):
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
@@ -36,7 +36,7 @@ class SupernetGraph:
     """
 
     def __init__(self, init_channels: int, space: SearchSpace) -> None:
-        """UserError if space and network do not name the same blocks."""
+        """Creates the variables. UserError if the space does not fit the network (`layer_table`)."""
         self.space = space
         self.layers = layer_table(init_channels, space)
         convolutions = [conv for layer in self.layers for value in layer.values for conv in layer.convolutions(value)]
@@ -47,9 +47,9 @@ class SupernetGraph:
         self.variables = Variables(convolutions, norms)
 
     def forward(self, images: tf.Tensor, route: Union[FairPaths, SinglePath], norm: Norm) -> List[List[tf.Tensor]]:
-        """`images` [B, H, W, 6] in [-1, 1]; H and W static, 64 or more.
+        """The outputs for `images` [B, H, W, 6] in [-1, 1], with static H and W of 64 or more.
 
-        Returns, per scale from coarse to fine (H/4, H/2, H), one tensor [B, h, w, 4] per path, in path order.
+        Returns for each scale, from coarse to fine (H/4, H/2, H), one tensor [B, h, w, 4] per path, in path order.
         """
         height, width, channels = images.shape.as_list()[1:]
         if height is None or width is None or min(height, width) < SMALLEST or channels != IMAGE_CHANNELS:
@@ -67,7 +67,7 @@ class SupernetGraph:
         return [route.in_path_order(results[name]) for name in OUTPUTS]
 
     def _normed(self, layer: Layer, paths: Paths, route: Union[FairPaths, SinglePath], norm: Norm) -> Paths:
-        """Batch norm and ReLU. Ahead of them the paths get the order of the choice block that reads them next."""
+        """Applies batch norm and ReLU, after reordering the paths for the choice block that reads them next."""
         following = [other.name for other in self.layers if other.block and other.place.source == layer.name]
         if following and not paths.shared:
             paths = route.towards(following[0], paths)
@@ -85,7 +85,7 @@ class SupernetGraph:
             return x
 
         def convolutions(value: int, x: tf.Tensor, norm: Norm) -> tf.Tensor:
-            if layer.upsampled:  # here, behind the reordering of the paths: a quarter of the copying
+            if layer.upsampled:  # after the paths are reordered: a quarter of the copying
                 x = upsample(x, *size)
             first, *others = layer.convolutions(value)
             x = conv2d(x, kernels[f"{first.name}/kernel"], layer.stride, first.dilation)

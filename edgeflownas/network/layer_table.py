@@ -1,7 +1,7 @@
-"""The network's layers as data: this one table drives the variables, the forward pass and the cost of a subnet.
+"""The network's layers as data: one table for the variables, the forward pass and the cost of a subnet.
 
-A layer reads the result of another one. Where the search space has a block of the layer's name, the block's options
-stand there; otherwise the layer is fixed. Built on the search space. No TensorFlow.
+Each layer reads the result of another layer. If the search space has a block with the layer's name, the layer has that
+block's options; otherwise it is fixed. Built on the search space, without TensorFlow.
 """
 
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -12,7 +12,7 @@ from edgeflownas.nas.search_space import DEPTH, KERNEL, Block, SearchSpace
 SCOPE = "supernet"
 IMAGES = "images"
 IMAGE_CHANNELS, OUT_CHANNELS = 6, 4
-SMALLEST = 64  # pixels, of either side of an image
+SMALLEST = 64  # pixels, smallest height and width of an image
 RESIDUAL_KERNEL = 3  # both convolutions of a residual block
 
 
@@ -27,11 +27,11 @@ class Conv(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A row of the table: a layer that works at 1/2**`stage` of the input's size and has `outputs` channels.
+    """A row of the table: a layer whose result has 1/2**`stage` of the input's size and `outputs` channels.
 
-    It reads the result of `source`; the difference of their stages says whether it strides, upsamples or does neither.
-    `kernel` is its size where the space has no block of that name; None: the space must have one. `kind` is that of a
-    block that can stand there.
+    It reads the result of `source`; if their stages differ, it has stride 2 or upsamples. `kernel` is its kernel size
+    if the space has no block of that name; None: the space must have one. `kind` is the kind that such a block must
+    have.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A place in the network of one space, with the block that stands there, if any."""
+    """A place in the network for one space, with its choice block, or None if the layer is fixed."""
 
     place: Place
     inputs: int
@@ -56,7 +56,7 @@ class Layer(NamedTuple):
 
     @property
     def values(self) -> Tuple[int, ...]:
-        """The values of a code that select an option here; a fixed layer has one option."""
+        """The values of a code that select this layer's options; (0,) for a fixed layer."""
         return self.block.values if self.block else (0,)
 
     @property
@@ -69,7 +69,7 @@ class Layer(NamedTuple):
 
     @property
     def norm(self) -> str:
-        """Scope of the batch norm that follows, shared by all options, with a ReLU; empty if there is none."""
+        """Scope of the batch norm that follows the layer and is shared by its options; empty if there is none."""
         follows = self.place.kind == KERNEL and self.name not in OUTPUTS
         return f"{SCOPE}/{self.name}/bn" if follows else ""
 
@@ -90,7 +90,7 @@ class Layer(NamedTuple):
         ]
 
     def norms(self, value: int) -> List[str]:
-        """Scopes of the batch norms inside an option: behind each convolution but, in a kernel block, the last."""
+        """Scopes of the batch norms inside an option: after each convolution, except after a kernel block's last."""
         scopes = [conv.name.replace("/conv", "/bn") for conv in self.convolutions(value)]
         return scopes if self.place.kind == DEPTH else scopes[:-1]
 
@@ -105,7 +105,7 @@ class Layer(NamedTuple):
 
 
 def places(c: int) -> Tuple[Place, ...]:
-    """The table; `c` is `network.init_channels`, from which all widths follow. Source: EdgeFlowNet-bilinear."""
+    """The table for `c` = `network.init_channels`; all widths are multiples of it. Source: EdgeFlowNet-bilinear."""
     return (
         Place("E0", IMAGES, 1, c, KERNEL, 7),
         Place("E1", "E0", 2, 2 * c, KERNEL, 5),
@@ -129,10 +129,10 @@ OUTPUTS = ("H0Out", "H1Out", "H2Out")  # from coarse to fine
 
 
 def layer_table(init_channels: int, space: SearchSpace) -> Tuple[Layer, ...]:
-    """Every layer of the network on this space, in the order in which they run.
+    """All layers of the network for this space, in execution order.
 
-    UserError: the space has a block that the network never visits, lacks one that it needs, or has one that cannot
-    stand where its name says or whose options are not distinct.
+    UserError if the space has a block that the network does not have, lacks a block that it needs, or has a block with
+    the wrong kind, the name of another block, no options or the same option twice.
     """
     table = places(init_channels)
     _check_blocks(space, [place.name for place in table])
@@ -154,7 +154,7 @@ def layer_table(init_channels: int, space: SearchSpace) -> Tuple[Layer, ...]:
 
 
 def _check_blocks(space: SearchSpace, visited: List[str]) -> None:
-    """UserError: a block of no place, two of one name, no options, or two options that would share their weights."""
+    """UserError for an unknown block, two blocks of one name, no options, or two options that would share weights."""
     where = f"search space {space.name}"
     for block in space.blocks:
         labels = [block.label(value) for value in range(len(block.options))]

@@ -1,6 +1,6 @@
-"""The few operations the supernet is made of: variables by name, convolution, batch norm, bilinear x2 upsampling.
+"""The operations of the supernet: variables by name, convolution, batch norm, bilinear x2 upsampling.
 
-Dimension letters: B samples, H and W pixels, C channels, P paths, all tensors NHWC float32.
+Dimension letters: B samples, H and W pixels, C channels, P paths. All tensors are NHWC float32.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ BN_EPSILON = 1e-5
 
 
 class Variables:
-    """Every variable of a network, made once and looked up by name; none of them depends on the code chosen.
+    """All variables of a network by name; they do not depend on the code chosen.
 
-    `kernels`, `affine` (gamma and beta) are trained; `moving` are the moving averages of batch norm.
+    `trained` are kernels, gammas and betas; `kernels` lists the kernels; `moving` are batch norm's moving averages.
     """
 
     def __init__(self, convs: List[Conv], norms: "OrderedDict[str, int]") -> None:
@@ -33,7 +33,7 @@ class Variables:
             shape = (conv.kernel, conv.kernel, conv.inputs, conv.outputs)
             name = conv.name + "/kernel"
             self._glorot[name] = shape
-            # Glorot weights come from NumPy (see `initial_values`): the same bits on every TensorFlow.
+            # Initial kernels come from NumPy (see `initial_values`), to have the same bits on every TensorFlow.
             self.trained[name] = tf.Variable(tf.placeholder(tf.float32, shape), name=name, use_resource=True)
             self.kernels.append(self.trained[name])
         for norm, channels in norms.items():
@@ -49,7 +49,7 @@ class Variables:
                 )
 
     def initial_values(self, seed: int) -> Dict[str, np.ndarray]:
-        """Glorot-uniform kernels by name, each from its own stream, so that adding a layer changes no other."""
+        """Glorot-uniform kernels by name, each from its own stream, so that a new layer changes no other's kernel."""
         values = {}
         for name, (height, width, inputs, outputs) in self._glorot.items():
             limit = np.sqrt(6.0 / (height * width * (inputs + outputs)))
@@ -58,7 +58,7 @@ class Variables:
         return values
 
     def initialize(self, session: tf.Session, seed: int) -> None:
-        """Gives every variable its first value."""
+        """Sets every variable to its initial value."""
         values = self.initial_values(seed)
         feed = {self.trained[name].initial_value: value for name, value in values.items()}
         session.run([variable.initializer for variable in self.all()], feed)
@@ -74,7 +74,7 @@ class Variables:
 
 
 def conv2d(x: tf.Tensor, kernel: tf.Variable, stride: int = 1, dilation: int = 1) -> tf.Tensor:
-    """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), outputs], SAME padding. Dilation goes with stride 1."""
+    """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), outputs], SAME padding. Dilation needs stride 1."""
     if dilation > 1:
         return _dilated(x, kernel, dilation)
     return _convolve(x, kernel, stride, "SAME")
@@ -86,7 +86,8 @@ def _convolve(x: tf.Tensor, kernel: tf.Variable, stride: int, padding: str) -> t
 
 
 def _dilated(x: tf.Tensor, kernel: tf.Variable, rate: int) -> tf.Tensor:
-    """A dilated convolution as a plain one on every `rate`-th pixel; TensorFlow has no gradient of its own on a CPU."""
+    """A dilated convolution by a plain one on every `rate`-th pixel, because TensorFlow has no gradient of the dilated
+    one on a CPU."""
     height, width = x.shape.as_list()[1:3]
     margin = rate * (kernel.shape.as_list()[0] - 1) // 2
     surplus = [-(size + 2 * margin) % rate for size in (height, width)]
@@ -100,11 +101,10 @@ def _prefers_eigen() -> bool:
 
 @contextlib.contextmanager
 def eigen_kernels() -> Iterator[None]:
-    """On TensorFlow 1.15 without a GPU, gradients of convolutions that are made in here run Eigen's kernels.
+    """Within this context, gradients of convolutions use Eigen's kernels, on TensorFlow 1.15 without a GPU only.
 
-    The default ones first write out every patch, which on large images with few channels takes 4 to 9 times as long,
-    and
-    as much memory as all that is kept for the gradients.
+    The default kernels first write out every patch. On large images with few channels that takes 4 to 9 times as long,
+    and as much memory as everything kept for the gradients.
     """
     kinds = ("Conv2DBackpropInput", "Conv2DBackpropFilter") if _prefers_eigen() else ()
     with tf.get_default_graph()._kernel_label_map(dict.fromkeys(kinds, "eigen_tensor")):
@@ -113,8 +113,7 @@ def eigen_kernels() -> Iterator[None]:
 
 @tf.RegisterGradient("EigenConv2D")
 def _eigen_gradient(op: tf.Operation, dy: tf.Tensor) -> List[tf.Tensor]:
-    # The kernels are chosen here and not around `tf.gradients`, because a branch of a conditional is a graph of its
-    # own.
+    # The kernels are chosen here, not around `tf.gradients`, because a branch of a conditional has its own graph.
     x, kernel = op.inputs
     same = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding")}
     with eigen_kernels():
@@ -125,9 +124,10 @@ def _eigen_gradient(op: tf.Operation, dy: tf.Tensor) -> List[tf.Tensor]:
 
 
 def upsample(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Bilinear x2, then the surplus bottom row or right column is cropped: [B, h, w, C] -> [B, height, width, C].
+    """Bilinear x2, cropped at the bottom and right: [B, h, w, C] -> [B, height, width, C].
 
-    `align_corners` and `half_pixel_centers` are off, the form that edge NPUs run natively; `height` is 2h or 2h-1.
+    `align_corners` and `half_pixel_centers` are off, the form that edge NPUs run natively. `height` is 2h or 2h-1,
+    `width` 2w or 2w-1, else ValueError.
     """
     h, w = x.shape.as_list()[1:3]
     if not (2 * h - 1 <= height <= 2 * h and 2 * w - 1 <= width <= 2 * w):
@@ -146,10 +146,9 @@ def upsample(x: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def _halve(dy: tf.Tensor, axis: int) -> tf.Tensor:
-    """The gradient of linear x2 along an axis: length 2n -> n. (TensorFlow's own, of both axes, is a loop on one
-    thread.)
+    """The gradient of linear x2 along one axis, length 2n -> n; TensorFlow's own gradient is a loop on one thread.
 
-    y[2i] = x[i] and y[2i+1] = (x[i] + x[i+1]) / 2, with x[n-1] again in the place of x[n].
+    Forward: y[2i] = x[i] and y[2i+1] = (x[i] + x[i+1]) / 2, with x[n-1] in place of x[n].
     """
     shape = dy.shape.as_list()
     n = shape[axis] // 2
@@ -161,10 +160,10 @@ def _halve(dy: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 class BatchStatistics:
-    """Batch norm by the statistics of the batch at hand. Notes them, in the order in which layers are applied.
+    """Batch norm by the current batch's statistics. Notes the statistics in the order in which layers are applied.
 
-    `noted[name]` lists (mean [C], variance [C], used) for each application of the layer; variance is the plain (biased)
-    one, `used` is 1.0 where the layer was run, 0.0 where a code left it out.
+    `noted[name]` lists (mean [C], variance [C], used) for each application of the layer. The variance is the biased
+    one; `used` is 1.0 if the layer ran, 0.0 if the code skipped it.
     """
 
     def __init__(self, variables: Variables) -> None:
@@ -173,37 +172,37 @@ class BatchStatistics:
 
     def __call__(self, name: str, x: tf.Tensor) -> tf.Tensor:
         gamma, beta = self.variables.trained[name + "/gamma"], self.variables.trained[name + "/beta"]
-        # The raw operation, because its wrapper raises an epsilon of 1e-5 to 1.001e-5.
+        # The raw operation, because its wrapper changes an epsilon of 1e-5 to 1.001e-5.
         out = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=BN_EPSILON, is_training=True
         )
-        # The operation returns n/(n-1) times the variance by which it normalised.
+        # The operation returns n/(n-1) times the variance that it normalised with.
         count = tf.cast(tf.size(x), tf.float32) / self.variables.norms[name]
         self.note(name, out.batch_mean, out.batch_variance * ((count - 1.0) / count), tf.ones([]))
         return out.y
 
     def note(self, name: str, mean: tf.Tensor, variance: tf.Tensor, used: tf.Tensor) -> None:
-        """Adds one application of a layer."""
+        """Notes one application of a layer."""
         self.noted.setdefault(name, []).append((mean, variance, used))
 
     def unused(self, name: str) -> Tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """What is noted of a layer that a code leaves out."""
+        """The entry to note for a layer that the code skipped."""
         zeros = tf.zeros([self.variables.norms[name]])
         return zeros, zeros, tf.zeros([])
 
     def flat(self) -> tf.Tensor:
-        """All means and variances of all applications as one vector, which `StoredStatistics` takes apart again."""
+        """All means and variances of all applications as one vector, for `StoredStatistics`."""
         return tf.concat(
             [part for uses in self.noted.values() for mean, variance, _ in uses for part in (mean, variance)], axis=0
         )
 
     def applications(self) -> "OrderedDict[str, int]":
-        """How often each layer is applied, the layout of `flat`."""
+        """How often each layer is applied; the layout of `flat`."""
         return OrderedDict((name, len(uses)) for name, uses in self.noted.items())
 
 
 class StoredStatistics:
-    """Batch norm by given statistics: a vector as `BatchStatistics.flat` makes it, for the same paths."""
+    """Batch norm by given statistics, a vector in the layout of `BatchStatistics.flat` for the same paths."""
 
     def __init__(self, variables: Variables, vector: tf.Tensor, applications: "OrderedDict[str, int]") -> None:
         self.variables = variables

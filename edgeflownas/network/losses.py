@@ -1,4 +1,4 @@
-"""Training loss and EPE. Letters: B samples, h and w pixels of a scale, values in full-resolution pixels, x before y.
+"""Training loss and EPE. Letters: B samples, h and w: size of a scale. Flow is (x, y) in full-resolution pixels.
 
 Source: the LinearSoftplus multiscale loss of EdgeFlowNet (Pinnamaraju Raju et al., 2024).
 """
@@ -13,8 +13,8 @@ _SIGMA_FLOOR = 1e-3
 
 
 def target_pyramid(flow: tf.Tensor, sizes: Sequence[Sequence[int]], flow_clip: float) -> List[tf.Tensor]:
-    """T_s: `flow` [B, H, W, 2] clipped to +-`flow_clip` pixels (0: not at all), resized to each size, values
-    unscaled."""
+    """T_s: `flow` [B, H, W, 2], clipped to +-`flow_clip` pixels (0: no clipping) and resized to each size; values are
+    not scaled."""
     if flow_clip > 0:
         flow = tf.clip_by_value(flow, -flow_clip, flow_clip)
     full = tuple(flow.shape.as_list()[1:3])
@@ -22,7 +22,7 @@ def target_pyramid(flow: tf.Tensor, sizes: Sequence[Sequence[int]], flow_clip: f
 
 
 def accumulate_residuals(outputs: Sequence[tf.Tensor]) -> List[tf.Tensor]:
-    """out_s [B, h, w, 4] per scale -> sums over the coarser ones: F_s in channels 0 and 1, U_s in 2 and 3."""
+    """Adds to each out_s [B, h, w, 4] the upsampled sum of the coarser ones: F_s in channels 0, 1 and U_s in 2, 3."""
     sums = [outputs[0]]
     for out in outputs[1:]:
         sums.append(upsample(sums[-1], *out.shape.as_list()[1:3]) + out)
@@ -30,7 +30,7 @@ def accumulate_residuals(outputs: Sequence[tf.Tensor]) -> List[tf.Tensor]:
 
 
 def multiscale_loss(outputs: Sequence[tf.Tensor], targets: Sequence[tf.Tensor], kind: str) -> tf.Tensor:
-    """L of one path, a scalar; `outputs` [B, h, w, 4] and `targets` [B, h, w, 2] from coarse to fine.
+    """The loss L of one path, a scalar; `outputs` [B, h, w, 4] and `targets` [B, h, w, 2] from coarse to fine.
 
     L = sum_s w_s (mean|F_s - T_s| + mean(|F_s - T_s| / sigma_s) + mean softplus(U_s)),
     sigma_s = max(softplus(U_s + 1e-3), 1e-3); `kind` "l1" keeps the first term only.
@@ -48,5 +48,5 @@ def multiscale_loss(outputs: Sequence[tf.Tensor], targets: Sequence[tf.Tensor], 
 
 
 def end_point_error(prediction: tf.Tensor, flow: tf.Tensor) -> tf.Tensor:
-    """Mean over the pixels of each sample of sqrt(du^2 + dv^2): two [B, H, W, 2] -> [B]."""
+    """EPE of each sample, the mean of sqrt(du^2 + dv^2) over its pixels: two [B, H, W, 2] -> [B]."""
     return tf.reduce_mean(tf.sqrt(tf.reduce_sum(tf.squared_difference(prediction, flow), axis=3)), axis=[1, 2])

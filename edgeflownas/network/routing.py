@@ -1,9 +1,9 @@
-"""How the paths of several codes go through one network without computing anything twice.
+"""Routes the paths of several codes through one network without computing anything twice.
 
-A fair cycle uses every option of a choice block equally often, so it is a permutation: before each choice block the
-paths are put into slots such that slot `o` holds the path that chose option `o`; then option `o` is applied to slot
-`o`. Nothing is masked and nothing is left out. `FairPaths` does that for P codes at once; `SinglePath` runs one
-arbitrary code, of which only the chosen branches are executed.
+A fair cycle uses every option of a choice block equally often, so it is a permutation. Before each choice block the
+paths are reordered into slots such that slot `o` holds the path that chose option `o`; then option `o` is applied to
+slot `o`. No result is masked or thrown away. `FairPaths` does this for P codes at once. `SinglePath` runs one arbitrary
+code and executes only the chosen branches.
 """
 
 from typing import Callable, List, NamedTuple, Optional, Sequence, Union
@@ -17,9 +17,9 @@ Option = Callable[[int, tf.Tensor, Norm], tf.Tensor]
 
 
 class Paths(NamedTuple):
-    """One tensor per path, in the slot order of choice block `block`; before the first choice one tensor for all.
+    """One tensor per path, in the slot order of choice block `block`; before the first choice one tensor for all paths.
 
-    `shared`: several paths may still be one tensor, as they are up to the second choice.
+    `shared`: paths may share tensors, which is so up to the second choice.
     """
 
     tensors: List[tf.Tensor]
@@ -28,8 +28,8 @@ class Paths(NamedTuple):
 
 
 def on_each_path(paths: Paths, function: Callable[[tf.Tensor], tf.Tensor]) -> Paths:
-    """Applies a shared layer to every path; paths that still are the same tensor are computed once."""
-    done = {}  # name of a tensor -> result
+    """Applies a shared layer to every path; computes paths that share a tensor only once."""
+    done = {}  # tensor name -> result
     for tensor in paths.tensors:
         if tensor.name not in done:
             done[tensor.name] = function(tensor)
@@ -45,19 +45,19 @@ class FairPaths:
     def __init__(self, codes: tf.Tensor, space: SearchSpace) -> None:
         self.space = space
         self.num_paths = codes.shape.as_list()[0]
-        # path_in[b][slot]: which path block b's slot holds; slot_of[b][path]: the inverse.
+        # path_in[b][slot]: the path in that slot of block b; slot_of[b][path]: the inverse.
         self._path_in = [tf.argsort(codes[:, b], stable=True) for b in range(len(space.blocks))]
         self._slot_of = [tf.math.invert_permutation(order) for order in self._path_in]
 
     def choose(self, name: str, paths: Paths, option: Option, norm: Norm, inside: Sequence[str]) -> Paths:
         """Applies `option(value, x, norm)` of block `name` to each path according to its code.
 
-        `inside` names the batch norms that belong to the block's options.
+        `inside` names the batch norms inside the block's options.
         """
         block = self.space.position(name)
         values = self.space.blocks[block].values
         repeats = self.num_paths // len(values)
-        if paths.block is None:  # one input for all paths: each option is computed once, however many paths chose it
+        if paths.block is None:  # one input for all paths: each option is computed once for all paths that chose it
             x = paths.tensors[0]
             results = [option(value, x, norm) for value in values]
             return Paths([result for result in results for _ in range(repeats)], block, shared=True)
@@ -65,11 +65,11 @@ class FairPaths:
         return Paths([option(values[slot // repeats], x, norm) for slot, x in enumerate(slots)], block, shared=False)
 
     def towards(self, name: str, paths: Paths) -> Paths:
-        """The paths in the slot order of block `name`, which `choose` then finds as they are.
+        """Reorders the paths to the slot order of block `name`, so that `choose` need not reorder them.
 
-        To be called ahead of a batch norm: its gradient keeps its input anyway, so the copy that this makes takes the
-        place of the tensor it was made from. Behind the batch norm both would be kept. (Not while paths share tensors:
-        the batch norm would then be computed for each.)
+        Call it before a batch norm, to save memory. The batch norm's gradient keeps its input, so the reordered copy is
+        kept in place of the original; after the batch norm, both would be kept. Do not call it while paths share
+        tensors: the batch norm would then be computed for each path.
         """
         block = self.space.position(name)
         if paths.block == block:
@@ -81,20 +81,20 @@ class FairPaths:
         return self._arrange(paths, tf.range(self.num_paths))
 
     def _arrange(self, paths: Paths, path_in: tf.Tensor) -> List[tf.Tensor]:
-        """The tensors such that place `i` holds path `path_in[i]`."""
+        """The tensors in the order in which place `i` holds path `path_in[i]`."""
         if self.num_paths == 1:
             return paths.tensors
         return _reorder(paths.tensors, tf.gather(self._slot_of[paths.block], path_in))
 
 
 def _reorder(tensors: Sequence[tf.Tensor], source: tf.Tensor) -> List[tf.Tensor]:
-    """Place `i` of the result is `tensors[source[i]]`; `source` is a permutation.
+    """Permutes tensors: place `i` of the result is `tensors[source[i]]`.
 
-    The gradient is the inverse permutation. (That of `tf.gather` would add slices into zeros.)
+    The gradient is the inverse permutation, because the gradient of `tf.gather` (adding slices to zeros) is slower.
     """
 
     def rows(values: Sequence[tf.Tensor], order: tf.Tensor) -> List[tf.Tensor]:
-        stacked = tf.stack(values)  # the one copy: a row of a stacked tensor shares its memory
+        stacked = tf.stack(values)  # the only copy: rows of a stacked tensor share its memory
         return [stacked[order[i]] for i in range(len(values))]
 
     @tf.custom_gradient
@@ -125,7 +125,7 @@ class SinglePath:
         def branch(value: int) -> List[tf.Tensor]:
             if not isinstance(norm, BatchStatistics):
                 return [option(value, x, norm)]
-            # What is made in a branch must leave it as a result, statistics too: every branch returns the same list.
+            # A branch must return its statistics as results, and all branches must return lists of the same form.
             noted = BatchStatistics(norm.variables)
             outputs = [option(value, x, noted)]
             for layer in inside:
@@ -141,9 +141,9 @@ class SinglePath:
         return Paths([results[0]], block, shared=False)
 
     def towards(self, name: str, paths: Paths) -> Paths:
-        """There is only one order."""
+        """The paths as they are: one path has only one order."""
         return paths
 
     def in_path_order(self, paths: Paths) -> List[tf.Tensor]:
-        """The one path."""
+        """The tensor of the only path, as a list."""
         return paths.tensors

@@ -2,7 +2,7 @@
 
     python -m edgeflownas.nas.model_shape_check --h 180 --w 240 --batch 2 --samples 20
 
-One graph with untrained weights; the code is fed, so only the chosen branches run.
+Builds one graph with untrained weights and feeds each code, so that only the chosen branches run.
 """
 
 import argparse
@@ -24,12 +24,12 @@ SCALES = (4, 2, 1)  # of the three outputs, from coarse to fine
 
 
 def expected_shapes(batch: int, height: int, width: int) -> List[Tuple[int, int, int, int]]:
-    """[B, H/4, W/4, 4], [B, H/2, W/2, 4], [B, H, W, 4], rounded up."""
+    """The shapes of the outputs: [B, H/4, W/4, 4], [B, H/2, W/2, 4], [B, H, W, 4], rounded up."""
     return [(batch, -(-height // scale), -(-width // scale), OUT_CHANNELS) for scale in SCALES]
 
 
 def problems(outputs: List[np.ndarray], want: List[Tuple[int, int, int, int]]) -> List[str]:
-    """What is wrong with the outputs of one code; empty if nothing is."""
+    """The faults of one code's outputs, in words; empty if there are none."""
     found = [f"{len(outputs)} outputs, want {len(want)}"] if len(outputs) != len(want) else []
     for number, (output, shape) in enumerate(zip(outputs, want)):
         if output.shape != shape:
@@ -42,7 +42,7 @@ def problems(outputs: List[np.ndarray], want: List[Tuple[int, int, int, int]]) -
 def forward(
     codes: np.ndarray, space: SearchSpace, batch: int, height: int, width: int, seed: int, channels: int
 ) -> Any:
-    """Yields the three outputs of each code, for one random batch and random weights of `seed`."""
+    """Yields the three outputs of each code, for one random batch and random weights from `seed`."""
     from edgeflownas.network.layers import BatchStatistics
     from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
     from edgeflownas.network.routing import SinglePath

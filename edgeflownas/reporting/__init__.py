@@ -1,2 +1,1 @@
-"""The report on a run, made from the files of its folder alone: reader, verdict, plots, document. No
-TensorFlow."""
+"""The report on a run, made only from the files of its folder, without TensorFlow: verdict, plots, document."""

@@ -1,6 +1,6 @@
-"""What all plots share: matplotlib without pyplot and without a display, one look, colours that colour-blind
-readers can tell apart (Okabe and Ito 2008; viridis). matplotlib is imported when the first plot is made, so
-that `--help` stays quick."""
+"""The shared parts of all plots: matplotlib without pyplot or display, one style, and colours that colour-blind
+readers can distinguish (Okabe and Ito 2008; viridis). matplotlib is imported with the first plot, so that `--help`
+stays quick."""
 
 import io
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E0
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
 WIDTH, DPI = 10.0, 110  # inches, pixels per inch
 
-SINGLE_POINTS = 25  # a curve of no more points than this shows each of them
+SINGLE_POINTS = 25  # a curve of at most so many points marks each point
 
 _LOOK: Dict[str, Any] = {
     "font.size": 10.5,
@@ -39,7 +39,7 @@ _LOOK: Dict[str, Any] = {
 }
 
 
-# A name may be Chinese: one of these draws it, where it is installed and matplotlib can fall back (3.6 and later).
+# Fonts for Chinese names, used if one is installed and matplotlib supports fallback fonts (3.6 and later).
 _WIDE_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -53,7 +53,7 @@ _WIDE_FONTS = (
 
 
 def _families() -> List[str]:
-    """matplotlib's own font, and the first of the wide ones that is there."""
+    """matplotlib's own font, and the first installed one of `_WIDE_FONTS`."""
     from matplotlib import font_manager
 
     found = {font.name for font in font_manager.fontManager.ttflist}
@@ -62,9 +62,9 @@ def _families() -> List[str]:
 
 
 def label(name: str, otherwise: str) -> str:
-    """A run's name as a picture can show it, letter by letter; `otherwise` if no installed font has its letters.
+    """A run's name, escaped for matplotlib and shortened; `otherwise` if no installed font has its letters.
 
-    By itself matplotlib reads a pair of $ as mathematics, and leaves what begins with _ out of the legend.
+    Without escaping, matplotlib reads text between two $ as mathematics and omits names with a leading _ from legends.
     """
     from matplotlib import font_manager
 
@@ -78,8 +78,7 @@ def label(name: str, otherwise: str) -> str:
 
 @contextmanager
 def look() -> Iterator[None]:
-    """The settings every plot is made and drawn under; the caller's own matplotlib settings are left
-    alone."""
+    """A context with the matplotlib settings of all plots; the caller's settings are restored afterwards."""
     matplotlib = import_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -90,7 +89,7 @@ def look() -> Iterator[None]:
 
 
 def panels(rows: int, columns: int, height: float, **options: Any) -> Tuple[Any, List[Any]]:
-    """A new figure of `height` inches and its axes, row by row. Options go to `Figure.subplots`."""
+    """A new figure of `height` inches and its axes, row by row. `options` are passed to `Figure.subplots`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -108,7 +107,7 @@ def png(figure: Any) -> bytes:
 
 
 def epoch_axis(axes: Any, first: float, last: float) -> None:
-    """An x axis of epochs with whole numbers as ticks and a little room at either end."""
+    """Makes an x axis of epochs, with whole numbers as ticks and a margin at either end."""
     from matplotlib.ticker import MaxNLocator
 
     if first == last:
@@ -121,10 +120,9 @@ def epoch_axis(axes: Any, first: float, last: float) -> None:
 
 
 def block_axis(axes: Any, blocks: Dict[str, List[str]], names_at: float) -> Dict[Tuple[str, str], float]:
-    """An x axis of blocks and, in each, its options; every other block is shaded. Gives the place of each (block,
-    option).
+    """Makes an x axis of blocks with their options; shades every other block. Returns the x of each (block, option).
 
-    `names_at`: where the names of the blocks stand, below the axes, as a share of their height.
+    `names_at`: the y position of the blocks' names, below the axes, as a share of the axes' height.
     """
     places: Dict[Tuple[str, str], float] = {}
     at = 0.0
@@ -142,7 +140,7 @@ def block_axis(axes: Any, blocks: Dict[str, List[str]], names_at: float) -> Dict
 
 
 def viridis(count: int) -> List[Any]:
-    """`count` colours from dark to light; the lightest end, too pale on white, is left out."""
+    """`count` colours from dark to light, without the lightest end, which is too pale on white."""
     import matplotlib
 
     colours = matplotlib.colormaps["viridis"]
@@ -150,12 +148,12 @@ def viridis(count: int) -> List[Any]:
 
 
 def dots(at: Any) -> Optional[str]:
-    """A dot for each point of a curve that has few."""
+    """The marker for a curve's points: a dot if there are few, else None."""
     return "o" if len(at) <= SINGLE_POINTS else None
 
 
 def gaps(values: np.ndarray) -> np.ndarray:
-    """The values with a gap (NaN) where one is not finite, which no axis could show."""
+    """The values with NaN (a gap in the curve) in place of infinities, which no axis can show."""
     return np.where(np.isfinite(values), values, np.nan)
 
 

@@ -1,5 +1,4 @@
-"""Several runs side by side as a document: what differs in their configuration, key figures, curves, options,
-ranking."""
+"""The comparison of several runs as a document: configuration differences, key figures, curves, options, rankings."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -13,7 +12,7 @@ _ABSENT = "(no such key)"
 
 
 def build(runs: Sequence[Run]) -> Tuple[str, List[Part]]:
-    """(title, parts) of the comparison. Runs of one name are told apart by a number."""
+    """(title, parts) of the comparison. Runs with the same name get a number."""
     names = unique_names(runs)
     parts: List[Part] = [
         _headlines(runs, names),
@@ -35,7 +34,7 @@ def build(runs: Sequence[Run]) -> Tuple[str, List[Part]]:
 
 
 def unique_names(runs: Sequence[Run]) -> List[str]:
-    """The runs' names; a name that occurs more than once gets the number of its run."""
+    """The runs' names; adds the run's number to names that occur more than once."""
     names = [run_name(run) for run in runs]
     return [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
@@ -68,12 +67,12 @@ def _headlines(runs: Sequence[Run], names: Sequence[str]) -> VerdictBox:
 
 
 def percent_of_zero(run: Run) -> str:
-    """`~29.0% of zero flow`: what can be compared between runs that were scored on different samples."""
+    """`~29.0% of zero flow`, for comparing runs that were scored on different samples."""
     return percent(facts.best_ratio(run)) + " of zero flow"
 
 
 def flat_config(run: Run) -> Dict[str, Any]:
-    """{"section.key": value} of the manifest's configuration."""
+    """The manifest's configuration as {"section.key": value}."""
     return {
         f"{section}.{key}": value for section, entries in run.get("config").items() for key, value in entries.items()
     }
@@ -157,8 +156,7 @@ def _options(runs: Sequence[Tuple[str, Run]]) -> List[Part]:
 
 
 def common_tau(a: Run, b: Run) -> Tuple[int, float]:
-    """(number, Kendall's tau) over the subnets that are in both pools, by their EPE at each run's last
-    evaluation."""
+    """(number, Kendall's tau) of the subnets that are in both pools, by their EPE at each run's last evaluation."""
     assert a.subnets is not None and b.subnets is not None
     scores_a, scores_b = (dict(zip(run.codes, run.epe[-1].tolist())) for run in (a.subnets, b.subnets))
     common = [code for code in a.subnets.codes if code in scores_b]

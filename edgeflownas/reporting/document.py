@@ -1,7 +1,6 @@
-"""A small document that is written twice: as Markdown with linked images and as one HTML file with the images
-inside.
+"""A small document model with two outputs: Markdown with linked images, and one HTML file with embedded images.
 
-Text may hold `code` and **bold**; everything else in it is literal.
+Text may contain `code` and **bold**; everything else is literal.
 """
 
 import base64
@@ -34,17 +33,17 @@ class VerdictBox(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """A table; cells of the columns named in `plain` are text, all others numbers, right-aligned."""
+    """A table. Columns whose index is in `plain` are text; all others are numbers, right-aligned."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     plain: Sequence[int] = (0,)
-    folded: str = ""  # a summary: the HTML shows the table only when it is clicked
-    pairs: bool = False  # its columns are two pairs of name and value, which a narrow page shows one below the other
+    folded: str = ""  # a summary line; if given, the HTML shows the table only after a click on it
+    pairs: bool = False  # the columns are two pairs of name and value; a narrow page stacks the pairs
 
 
 class Figure(NamedTuple):
-    """A PNG image `name`.png with what it shows in words (`alt`) and how to read it (`caption`)."""
+    """A PNG image `name`.png. `alt` says what it shows, `caption` how to read it."""
 
     name: str
     png: bytes
@@ -79,14 +78,14 @@ def to_markdown(title: str, parts: Sequence[Part], image_folder: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """Text whose `code` and **bold** are Markdown's and nothing else is: a run may be called `_a_`, `<b>` or `$x$`."""
+    """Escapes all Markdown except `code` and **bold**, because a run may be called `_a_`, `<b>` or `$x$`."""
     parts = re.split(r"(`[^`]+`)", text)
     return "".join(part if number % 2 else _escaped(part) for number, part in enumerate(parts))
 
 
 def _escaped(text: str) -> str:
     text = re.sub(r"([\\<\[\]$])", r"\\\1", text)
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # within a word it is literal already
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\_", text)  # inside a word _ is literal already
     return re.sub(r"(?<!\*)\*(?!\*)", r"\*", text)
 
 
@@ -99,7 +98,7 @@ def _markdown_grid(grid: Grid) -> str:
 
 
 def to_html(title: str, parts: Sequence[Part]) -> str:
-    """One HTML file that needs nothing else: style and images are inside, no script."""
+    """One self-contained HTML file: style and images are embedded, and there are no scripts."""
     body = "\n".join(_html_part(part) for part in parts)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

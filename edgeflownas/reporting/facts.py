@@ -1,7 +1,6 @@
-"""What the report says in words: the verdict's lines and the key figures of one run.
+"""The verdict's lines and other facts about one run, in words.
 
-Recorded reals are shown exactly as their file has them; what is computed here is rounded and marked with a
-tilde (~).
+Recorded reals are shown exactly as in their file; computed ones are rounded and marked with a tilde (~).
 """
 
 import datetime
@@ -22,13 +21,14 @@ from edgeflownas.run.read import Run
 from edgeflownas.statistics.stability import LR_SHARE
 
 Item = Tuple[str, str, str]  # (tone, name, text)
-STALE_EPOCHS = 3  # a running run that has not moved for so many epochs' time, and at least
-STALE_SECONDS = 1800.0  # so long, is probably dead
+# A running run is probably dead if its manifest is older than both of these:
+STALE_EPOCHS = 3  # times the duration of an epoch
+STALE_SECONDS = 1800.0
 SIGNING_GATE = 3  # a long run needs a sign-off of this gate
 
 
 def level_and_trend(run: Run) -> Tuple[str, str]:
-    """The two halves of the verdict, from the recorded history; see `verdict`."""
+    """(level, trend) of the recorded history, the two parts of the verdict; see `learning` and `verdict`."""
     means = run.numbers.mean_epe.tolist()
     wait = int(run.last.early_stop_wait) if run.history else 0
     return (
@@ -38,7 +38,7 @@ def level_and_trend(run: Run) -> Tuple[str, str]:
 
 
 def headline(run: Run) -> verdict.Headline:
-    """The verdict in a few words; a failed run says so first."""
+    """The verdict in a few words; for a failed run it begins with "Failed"."""
     result = verdict.headline(*level_and_trend(run))
     if run.get("status") == FAILED:
         return verdict.Headline("Failed. Until then: " + result.word[0].lower() + result.word[1:], "bad")
@@ -81,7 +81,7 @@ def _movement(run: Run) -> str:
 
 
 def best_ratio(run: Run) -> float:
-    """Lowest mean EPE as a share of the zero-flow EPE of the same evaluation."""
+    """The lowest ratio of mean EPE to zero-flow EPE of any evaluation."""
     return min(learning.ratio(mean, zero) for mean, zero in zip(run.numbers.mean_epe, run.numbers.zero_flow_epe))
 
 
@@ -111,7 +111,7 @@ def _status(run: Run, now: datetime.datetime) -> List[Item]:
             (
                 "bad",
                 "Next",
-                f"read the last lines of `{names.LOG}`, mend the cause; "
+                f"read the last lines of `{names.LOG}`, fix the cause; "
                 + (_start(run) or "the last checkpoint is good: " + again),
             ),
         ]
@@ -140,7 +140,7 @@ def _finished_next(run: Run) -> Item:
 
 
 def _advice(run: Run) -> str:
-    """What to do when the accuracy is bad; empty if it is not."""
+    """Advice if the accuracy is bad, else an empty text."""
     level, trend = level_and_trend(run)
     if level in (learning.COLLAPSED, learning.COLLAPSED_LATE):
         best = " (`supernet_best` is still good)" if level == learning.COLLAPSED_LATE else ""
@@ -154,7 +154,7 @@ def _advice(run: Run) -> str:
 
 
 def _start(run: Run) -> str:
-    """What to do where there is nothing to resume; empty if there is."""
+    """Advice if there is no checkpoint to resume from, else an empty text."""
     begun = CheckpointStore(str(run.folder / names.CHECKPOINTS)).committed
     return "" if begun else f"there is no checkpoint yet, start it again: `{run.get('command')}`"
 
@@ -171,7 +171,8 @@ LONGER = (
 
 
 def resume_command(run: Run) -> str:
-    """What goes on with the run to its end: from the manifest, or what started it, without what stopped it early."""
+    """The command that continues the run to its end: the manifest's, or the first command with --resume and without
+    --max_epochs and --max_steps."""
     recorded = run.manifest.get("resume_command")
     if recorded:
         return str(recorded)
@@ -180,7 +181,7 @@ def resume_command(run: Run) -> str:
 
 
 def progress(run: Run) -> str:
-    """`step 5550 of 111000 (epoch 10 of 200)`: what train_steps.csv has."""
+    """`step 5550 of 111000 (10 of 200 epochs)`, from train_steps.csv."""
     steps = len(run.steps) if run.steps else 0
     return "step {} of {} ({} of {} epochs)".format(
         steps, run.get("total_steps"), steps // int(run.get("steps_per_epoch")), run.get("num_epochs")
@@ -188,7 +189,7 @@ def progress(run: Run) -> str:
 
 
 def epoch_seconds(run: Run) -> Optional[float]:
-    """Seconds of an epoch with its evaluation: the median of the last five; None before the first."""
+    """Seconds per epoch including its evaluation, the median of the last five; None before the first."""
     if run.timing is None:
         return None
     return float(np.median((run.timing.numbers.train_seconds + run.timing.numbers.eval_seconds)[-5:]))
@@ -216,7 +217,7 @@ def _clip(run: Run) -> Item:
 
 
 def clip_share(run: Run) -> Optional[float]:
-    """Share of the recorded steps whose gradient was longer than the clip."""
+    """The share of recorded steps whose gradient norm was above the clip; None before the first step."""
     if run.steps is None:
         return None
     return float(np.mean(run.steps.numbers.grad_norm_before > float(run.get("grad_clip"))))
@@ -236,7 +237,7 @@ def _fairness(run: Run) -> Item:
 
 
 def taus(run: Run) -> List[float]:
-    """Kendall's tau of the subnets' ranks between each evaluation and the one before; one fewer than
+    """Kendall's tau of the subnets' ranks between each evaluation and the one before; one value fewer than
     evaluations."""
     if run.subnets is None:
         return []
@@ -262,7 +263,7 @@ def _ranking(run: Run) -> List[Item]:
 
 
 def data_source(run: Run) -> str:
-    """What the EPE was measured on, in words."""
+    """The samples that the EPE was measured on, in words."""
     count = run.last.num_samples if run.history else run.get("dataset.val")
     if int(run.get("config.data.holdout")):
         return f"{count} samples held out of the training list"
@@ -304,12 +305,12 @@ def _input(run: Run) -> List[Item]:
 
 
 def gate_words(run: Run) -> Dict[str, str]:
-    """{gate: state in a word} when the run was started or last resumed, from the manifest."""
+    """{gate: its state} when the run was started or last resumed, from the manifest."""
     return {str(gate): show(state) for gate, state in run.get("gates").items() if gate != UNSIGNED}
 
 
 def unsigned(run: Run) -> bool:
-    """True unless the gate that guards long runs was valid then."""
+    """True unless the gate that long runs need was valid then."""
     return gate_words(run).get(f"gate{SIGNING_GATE}") != "valid"
 
 

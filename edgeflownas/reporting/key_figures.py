@@ -1,4 +1,4 @@
-"""The table of key figures of one run. Recorded reals are the file's text; what is computed is rounded and marked ~."""
+"""The table of key figures of one run. Recorded reals have the file's text; computed ones are rounded and marked ~."""
 
 from typing import List, Sequence, Tuple
 
@@ -10,7 +10,7 @@ from edgeflownas.run.read import Run
 
 
 def measured(run: Run) -> List[Tuple[str, str]]:
-    """(name, value) of what came out."""
+    """(name, value) of the results."""
     if run.history is None or run.subnets is None:
         return [("Evaluations", "0")]
     order = np.argsort(run.subnets.rank[-1], kind="stable")
@@ -41,7 +41,7 @@ def measured(run: Run) -> List[Tuple[str, str]]:
 
 
 def setting(run: Run) -> List[Tuple[str, str]]:
-    """(name, value) of how far the run is and of how it was made."""
+    """(name, value) of the run's progress, settings and environment."""
     seconds = epoch_seconds(run)
     return [
         ("Status", str(run.get("status")).replace("_", " ")),

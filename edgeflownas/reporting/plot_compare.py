@@ -1,5 +1,4 @@
-"""The plots of the comparison: mean EPE and option scores of several runs. Each function returns the bytes of
-a PNG."""
+"""The plots of the comparison: mean EPE and option scores of several runs. Each function returns a PNG file's bytes."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -7,7 +6,7 @@ from edgeflownas.reporting.canvas import BLACK, SERIES, block_axis, epoch_axis, 
 from edgeflownas.reporting.verdict import OptionScore
 from edgeflownas.run.read import Run
 
-_DASHES = ("-", "--", ":", "-.")  # when the colours are used up
+_DASHES = ("-", "--", ":", "-.")  # the next one when all colours are used
 _SYMBOLS = ("o", "s", "D", "^", "v", "P", "X")
 
 
@@ -16,7 +15,7 @@ def _line(number: int) -> Any:
 
 
 def _below(runs: Sequence[Any]) -> float:
-    """Room below the axes for a legend of four names a row, as a share of the figure's height."""
+    """Space below the axes for a legend with four names per row, as a share of the figure's height."""
     return 0.16 + 0.06 * -(-len(runs) // 4)
 
 
@@ -51,7 +50,7 @@ def accuracy(runs: Sequence[Tuple[str, Run]]) -> bytes:
 
 
 def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
-    """Mean EPE per option minus the mean of the run's options, one symbol per run, block by block."""
+    """Mean EPE per option minus the pool's mean, one symbol per run, block by block."""
     blocks: Dict[str, List[str]] = {}
     for score in (score for _, scores in runs for score in scores):
         labels = blocks.setdefault(score.block, [])
@@ -81,7 +80,7 @@ def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
 
 
 def _distances(scores: Sequence[OptionScore]) -> List[float]:
-    """Mean of each option minus the mean of the pool; each subnet is counted once per block."""
+    """The mean of each option minus the pool's mean, which is the user-weighted mean over the block's options."""
     users: Dict[str, int] = {}
     sums: Dict[str, float] = {}
     for score in scores:

@@ -1,5 +1,4 @@
-"""The strip of validation samples: both frames, ground truth, and the flow and error of the best and the worst
-subnet."""
+"""The figure of validation samples: frames, ground truth, and the flow and error of the best and the worst subnet."""
 
 from typing import Any, List, NamedTuple
 
@@ -10,26 +9,25 @@ from edgeflownas.reporting.canvas import BLACK, DPI, WIDTH, look, png
 from edgeflownas.run.samples import Samples
 
 SHOWN = 4  # more samples than this do not fit
-COLUMNS = 7  # two frames, ground truth, flow and error of two subnets; of one alone the last two stay empty
+COLUMNS = 7  # two frames, ground truth, flow and error of two subnets; with one subnet the last two stay empty
 _LEFT, _TOP, _BOTTOM, _GAP = 0.95, 0.5, 0.75, 0.05  # inches
 
 
 def flow_scales(samples: Samples) -> List[float]:
-    """For each sample shown, the flow in whole pixels that is drawn at full saturation: 98% of its true
-    vectors are shorter."""
+    """For each sample shown, the flow length drawn at full saturation: the 98th percentile of its true vectors, rounded
+    up to whole pixels."""
     lengths = np.hypot(samples.flow[:SHOWN, ..., 0], samples.flow[:SHOWN, ..., 1])
     return [max(1.0, float(np.ceil(np.percentile(length, 98)))) for length in lengths]
 
 
 def errors(samples: Samples) -> np.ndarray:
-    """Endpoint error in pixels, float [2, K, H, W]; subnet 0 is the best, 1 the worst."""
+    """The end-point error in pixels, float [2, K, H, W]; subnet 0 is the best, 1 the worst."""
     difference = samples.prediction[:, :SHOWN] - samples.flow[None, :SHOWN]
     return np.hypot(difference[..., 0], difference[..., 1])
 
 
 def error_scales(error: np.ndarray) -> List[float]:
-    """For each sample the error in pixels at the bright end of both its maps: 98% of its errors are
-    smaller."""
+    """For each sample, the error in pixels at the bright end of both its maps: the 98th percentile of its errors."""
     scales = []
     for sample in range(error.shape[1]):
         finite = error[:, sample][np.isfinite(error[:, sample])]
@@ -38,7 +36,7 @@ def error_scales(error: np.ndarray) -> List[float]:
 
 
 class _Layout(NamedTuple):
-    """Where the images lie; lengths in inches, origin at the bottom left."""
+    """The positions of the images; lengths in inches, origin at the bottom left."""
 
     figure: Any
     cell: float  # width of an image
@@ -62,7 +60,7 @@ class _Layout(NamedTuple):
         axis = self.axes(self.left(column), self.bottom(row), self.cell, self.tall)
         axis.set(xticks=[], yticks=[])
         axis.imshow(pixels, **options)
-        for spine in axis.spines.values():  # a frame, else a flow near zero is white on white
+        for spine in axis.spines.values():  # a frame, because flow near zero is white on white
             spine.set(visible=True, color="#c3c7cd", linewidth=0.6)
         return axis
 
@@ -108,7 +106,7 @@ def _row(layout: _Layout, samples: Samples, row: int, scale: float, error: np.nd
 
 
 def _subnets(samples: Samples) -> List[str]:
-    """Titles of the subnets that are shown: the best and the worst, or the only one."""
+    """Titles of the subnets shown: the best and the worst, or the only one."""
     best, worst = ("".join(str(digit) for digit in code) for code in samples.codes)
     return [f"Subnet\n{best}"] if best == worst else [f"Best subnet\n{best}", f"Worst subnet\n{worst}"]
 

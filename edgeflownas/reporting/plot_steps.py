@@ -1,4 +1,4 @@
-"""The plots of the training steps: loss, learning rate, gradient and clip, throughput. PNG bytes each."""
+"""The plots of the training steps: loss, learning rate, gradient, throughput. Each returns a PNG file's bytes."""
 
 import functools
 from typing import Any, List, NamedTuple, Optional
@@ -8,12 +8,11 @@ import numpy as np
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREEN, ORANGE, RED, SKY, dots, epoch_axis, look, panels, png, top
 from edgeflownas.run.read import Run
 
-POINTS = 200  # a curve of training steps is drawn with about so many points
+POINTS = 200  # about so many points per curve of training steps
 
 
 class StepCurves(NamedTuple):
-    """Training steps in groups of equal length: `at` in epochs (end of the group), each other array one value
-    per group."""
+    """Training steps in groups: `at` is the end of each group in epochs; each other array has one value per group."""
 
     at: np.ndarray
     lr: np.ndarray
@@ -21,13 +20,12 @@ class StepCurves(NamedTuple):
     loss_band: np.ndarray  # [2, groups], 5% and 95%
     before: np.ndarray  # median gradient norm before the clip
     before_band: np.ndarray
-    after: np.ndarray  # median after it
+    after: np.ndarray  # median gradient norm after the clip
     clip_share: np.ndarray  # share of steps above the clip
 
 
 def step_curves(run: Run) -> StepCurves:
-    """The steps of `train_steps.csv` in whole epochs, or in equal parts of an epoch as long as there are
-    few."""
+    """The steps of `train_steps.csv`, grouped by epoch, or by equal parts of an epoch while there are few epochs."""
     assert run.steps is not None
     per_epoch, numbers = int(run.get("steps_per_epoch")), run.steps.numbers
     epochs = -(-len(run.steps) // per_epoch)
@@ -117,8 +115,8 @@ def gradient(run: Run, curves: StepCurves) -> bytes:
 
 
 def throughput(run: Run) -> bytes:
-    """Cycles per second, seconds per epoch for training and evaluation, share of the training time spent
-    waiting for data."""
+    """Cycles per second, seconds per epoch for training and evaluation, and the share of training time spent waiting
+    for data."""
     assert run.timing is not None
     numbers = run.timing.numbers
     epochs = numbers.epoch
@@ -142,8 +140,8 @@ def throughput(run: Run) -> bytes:
 
 
 def _if_drawn(text: str, band: np.ndarray) -> Optional[str]:
-    """The name of a band for the legend, unless it has no width anywhere: one step per point."""
-    with np.errstate(invalid="ignore"):  # a gap is no width
+    """The legend's text for a band, or None if the band has no width anywhere (one step per point)."""
+    with np.errstate(invalid="ignore"):  # NaN, a gap, counts as no width
         return text if np.any(band[1] > band[0]) else None
 
 

@@ -1,5 +1,4 @@
-"""The curves of one run: accuracy, subnets, options, optimisation, throughput. Each function returns the
-bytes of a PNG."""
+"""The plots of one run's evaluations: accuracy, subnets, ranks, options. Each function returns a PNG file's bytes."""
 
 from typing import Any, Dict, List
 
@@ -24,13 +23,12 @@ from edgeflownas.reporting.canvas import (
 from edgeflownas.reporting.verdict import STABLE_TAU, OptionScore
 from edgeflownas.run.read import Run
 
-RANK_POINTS = 14  # more evaluations than this are thinned in the plot of ranks, else the lines are a thicket
-MARKED = 3  # so many at either end are drawn strongly
+RANK_POINTS = 14  # the plot of ranks shows about so many evaluations at most, to stay readable
+MARKED = 3  # so many best and worst subnets are drawn strongly
 
 
 def accuracy(run: Run) -> bytes:
-    """Mean EPE of the pool with its spread, against the all-zero flow; beside it the second half of the run,
-    enlarged."""
+    """Mean EPE of the pool with its spread and the zero-flow EPE; beside it the second half of the run, enlarged."""
     assert run.subnets is not None
     epochs, epe = run.numbers.epoch, gaps(run.subnets.epe)
     mean, std = gaps(run.numbers.mean_epe), gaps(run.numbers.std_epe)
@@ -53,7 +51,7 @@ def accuracy(run: Run) -> bytes:
             axes[0].axhline(zero[0], color=BLACK, linestyle="--", label="all-zero flow")
         else:
             axes[0].plot(epochs, zero, color=BLACK, linestyle="--", label="all-zero flow")
-        for axis, start in list(zip(axes, halves))[1:]:  # where it lies far off, the curves keep the room
+        for axis, start in list(zip(axes, halves))[1:]:  # keep the limits of the curves if the zero flow is far off
             limits = axis.get_ylim()
             axis.plot(epochs[start:], zero[start:], color=BLACK, linestyle="--")
             axis.set_ylim(limits)
@@ -102,8 +100,8 @@ def _best(axis: Any, run: Run, part: slice) -> None:
 
 
 def ranks(run: Run, taus: List[float]) -> bytes:
-    """Rank of every subnet over the evaluations, coloured by its last rank; below it Kendall's tau between
-    neighbours."""
+    """Rank of every subnet over the evaluations, coloured by its last rank; below, Kendall's tau between consecutive
+    evaluations."""
     assert run.subnets is not None
     epochs, rank = run.numbers.epoch, run.subnets.rank
     every = -(-len(epochs) // RANK_POINTS)
@@ -170,8 +168,7 @@ def _tau(axis: Any, epochs: Any, taus: List[float]) -> None:
 
 
 def subnet_curves(run: Run) -> bytes:
-    """EPE of every subnet over the evaluations, and its distance from the pool's mean; coloured by its last
-    rank."""
+    """EPE of every subnet over the evaluations, and its difference from the pool's mean; coloured by its last rank."""
     assert run.subnets is not None
     epochs, epe = run.numbers.epoch, gaps(run.subnets.epe)
     order, colours = np.argsort(run.subnets.rank[-1], kind="stable"), viridis(epe.shape[1])
@@ -191,7 +188,7 @@ def subnet_curves(run: Run) -> bytes:
                 )
             axis.set_xlabel("epoch")
             epoch_axis(axis, min(1, epochs[0]), epochs[-1])
-            if len(epochs) >= 10:  # the first epochs would squeeze what comes later into one line
+            if len(epochs) >= 10:  # scaled to the first epochs, the later curves would be one line
                 _fit(axis, values[len(epochs) // 2 :])
         axes[0].set_title("EPE, px" + (" (axis: the second half)" if len(epochs) >= 10 else ""))
         axes[1].set_title("minus the pool's mean, px")
@@ -206,7 +203,7 @@ def subnet_curves(run: Run) -> bytes:
 
 
 def _fit(axis: Any, values: Any) -> None:
-    """A y axis that holds these values with a little room."""
+    """Scales the y axis to these values, with a margin."""
     finite = values[np.isfinite(values)]
     if finite.size:
         room = 0.08 * (finite.max() - finite.min()) or 0.01
@@ -214,7 +211,7 @@ def _fit(axis: Any, values: Any) -> None:
 
 
 def options(scores: List[OptionScore]) -> bytes:
-    """Mean EPE and range of the pool's subnets that use an option, block by block."""
+    """Mean and range of the EPE of the pool's subnets that use an option, block by block."""
     blocks: Dict[str, List[str]] = {}
     for score in scores:
         blocks.setdefault(score.block, []).append(score.label)

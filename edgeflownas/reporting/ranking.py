@@ -1,5 +1,5 @@
-"""What the ranking of a run's pool is worth, without a study: against its costs, against the noise of its samples, and
-from one evaluation to the next. Built on `edgeflownas.statistics`."""
+"""The section on how far to trust the ranking of a run's pool: compared with the subnets' costs, the noise of the
+samples, and the ranking at the evaluation before. Built on `edgeflownas.statistics`."""
 
 from typing import Dict, List, Optional, Sequence
 
@@ -18,11 +18,11 @@ from edgeflownas.statistics.paired import behind_best, separated_pairs
 from edgeflownas.statistics.ranks import kendall_tau_b
 from edgeflownas.statistics.stability import LR_SHARE, Stability, ranking_stability
 
-SHOWN = 12  # codes that are named
+SHOWN = 12  # at most so many codes are listed
 
 
 def parts(run: Run) -> List[Part]:
-    """A section of the report; nothing for a pool of fewer than three subnets or with an EPE that is not finite."""
+    """The section's parts; none for a pool of fewer than three subnets or if an EPE is not finite."""
     if run.subnets is None or len(run.subnets.codes) < 3 or not np.isfinite(run.subnets.epe).all():
         return []
     options = options_in_words(run.subnets.codes, run.subnets.epe[-1], run.space)
@@ -35,7 +35,7 @@ def parts(run: Run) -> List[Part]:
 
 
 def stability(run: Run) -> Stability:
-    """Of the evaluations while the learning rate was above 5% of its start."""
+    """The stability over the evaluations at which the learning rate was above 5% of its start."""
     assert run.subnets is not None
     start = float(run.get("config.train.lr"))
     return ranking_stability(run.subnets.epe, run.numbers.lr, start, int(run.get("arch_seed")))
@@ -59,13 +59,13 @@ def _against_costs(run: Run) -> List[str]:
         dearest = -np.array(values, np.float64)
         found.append(f"{name} {_tau(float(kendall_tau_b(dearest, epe)), tau_over_codes(dearest, epe, seed))}")
     return [
-        f"Kendall's tau of the last ranking with a ranking by cost alone, the dearest first: {', '.join(found)}. Near "
-        "1 or -1, the supernet has ranked costs."
+        f"Kendall's tau between the last ranking and a ranking by cost alone, the most expensive first: "
+        f"{', '.join(found)}. If it is near 1 or -1, the supernet has only ranked costs."
     ]
 
 
 def _last_samples(run: Run) -> Optional[EpeSamples]:
-    """EPE per sample of the last evaluation; None if the run has none of it."""
+    """EPE per sample of the last evaluation; None if the run has not recorded it."""
     stored = read_epe_samples(run.folder, run.space)
     return stored if stored is not None and stored.last_epoch == int(run.last.epoch) else None
 
@@ -98,7 +98,7 @@ def _separation(run: Run) -> List[str]:
     best = (
         "The best one is ahead of every other by more than that."
         if len(codes) == 1
-        else f"Not to be told from the best one: {', '.join(f'`{code}`' for code in codes[:SHOWN])}{more} "
+        else f"Not significantly different from the best one: {', '.join(f'`{code}`' for code in codes[:SHOWN])}{more} "
         "(itself included)."
     )
     return [
@@ -114,12 +114,12 @@ def _over_time(run: Run) -> List[str]:
     return [
         f"From one evaluation to the next, tau is {_tau(found.mean, found.interval)} on average over the "
         f"{int(found.counted.sum())} evaluations while the learning rate was above {100 * LR_SHARE:.0f}% of its start. "
-        "Later the weights stand still, and so does any ranking."
+        "Later the weights hardly change, and neither does any ranking."
     ]
 
 
 def options_in_words(codes: Sequence[str], epe: np.ndarray, space: SearchSpace) -> str:
-    """The options that beat every other one of their block outside the error; `epe` [codes], three codes or more."""
+    """A sentence on the options significantly better than all others of their block; `epe` [codes], at least three."""
     fit = block_effects(np.array([parse(code, space) for code in codes]), epe)
     better = [
         f"{block.name} {block.label(option)}" for block, option in zip(space.blocks, fit.better) if option is not None

@@ -1,4 +1,4 @@
-"""The report on one run as a document: verdict, key figures, plots, tables, how to read them."""
+"""The report on one run as a document: verdict, key figures, plots and tables, with captions that explain them."""
 
 import datetime
 from itertools import zip_longest
@@ -16,7 +16,7 @@ from edgeflownas.run.read import Run, run_name
 from edgeflownas.run.rows import EvaluationRow
 from edgeflownas.statistics.stability import LR_SHARE
 
-SHOWN_ROWS = 12  # newest evaluations that are tabulated; the CSV file has all
+SHOWN_ROWS = 12  # the table has so many of the newest evaluations; the CSV file has all
 
 
 def _tabulated(row: EvaluationRow) -> List[str]:
@@ -42,16 +42,15 @@ def _tabulated(row: EvaluationRow) -> List[str]:
 
 
 def build(run: Run, now: datetime.datetime) -> Tuple[str, List[Part]]:
-    """(title, parts) of the report. `now` is only compared with the manifest's `updated`, to notice a dead
-    run."""
+    """(title, parts) of the report. `now` is compared with the manifest's `updated`, to notice a dead run."""
     headline = facts.headline(run)
     parts: List[Part] = [
         VerdictBox(headline.tone, headline.word, facts.verdict_items(run, now)),
         Paragraph(
-            "From the files of `{}`; started {}, manifest last updated {}. A number as the run recorded it "
-            "has all its "
-            "digits; ~ marks one that is computed or rounded "
-            "here.".format(run.folder, run.get("started"), run.get("updated"))
+            "From the files of `{}`; started {}, manifest last updated {}. Recorded numbers have all their digits; "
+            "~ marks numbers that were computed or rounded for this report.".format(
+                run.folder, run.get("started"), run.get("updated")
+            )
         ),
     ]
     parts += [Bullets(run.notes)] if run.notes else []
@@ -83,7 +82,7 @@ def _accuracy(run: Run) -> List[Part]:
 
 
 def _subnet(run: Run) -> List[Part]:
-    """What the one code of a narrowed space selects."""
+    """The options that the only code of a narrowed space selects."""
     assert run.space.arch_code is not None
     blocks = zip(run.space.blocks, run.space.arch_code)
     rows = [(block.name, block.kind, str(value), block.label(value)) for block, value in blocks]
@@ -122,19 +121,16 @@ def _over_epochs(run: Run) -> List[Part]:
             "subnets",
             plots.subnet_curves(run),
             "EPE of each subnet over the epochs",
-            "Every line is a subnet, coloured by its rank at the last evaluation (dark: best). Right: how "
-            "far each is from the "
-            "mean of the pool; below is better.",
+            "Every line is a subnet, coloured by its rank at the last evaluation (dark: best). Right: the difference "
+            "from the mean of the pool; lower is better.",
         ),
         Figure(
             "ranks",
             plots.ranks(run, facts.taus(run)),
             "Rank of each subnet over the epochs",
-            "Lines that cross much: the pool does not separate these subnets yet. Kendall's tau is 1 if two "
-            "consecutive "
-            "evaluations order all subnets alike and 0 if their orders are unrelated. It measures stability, "
-            "not whether "
-            "the order is right.",
+            "If lines cross often, the evaluations do not separate these subnets yet. Kendall's tau is 1 if two "
+            "consecutive evaluations order all subnets alike and 0 if their orders are unrelated. It measures "
+            "stability, not whether the order is right.",
         ),
     ]
 
@@ -150,9 +146,8 @@ def _options(run: Run) -> List[Part]:
             "options",
             plots.options(scores),
             "Mean EPE and range of the subnets that use each option",
-            "Last evaluation. The subnets that share one option differ in all other blocks, and there are "
-            "only {} of them: "
-            "a difference well inside the ranges says nothing.".format(
+            "Last evaluation. The subnets that share an option differ in all other blocks, and there are only {} of "
+            "them: a difference much smaller than the ranges says nothing.".format(
                 " to ".join(sorted({str(score.users) for score in scores}))
             ),
         ),
@@ -182,11 +177,9 @@ def _samples(run: Run) -> List[Part]:
             plot_samples.strip(samples),
             "Validation samples: frame, true flow, predicted flow and its error",
             f"{shown} of the validation samples after epoch {samples.epoch}: {best}{worst}. "
-            "Flow in the Middlebury colour code. Left of each row: the length "
-            "of flow "
-            "at the wheel's rim and the error at the bright end of the error maps, each above 98% of the "
-            "row's "
-            "(flow: of the true vectors). The number in an error map is its mean.",
+            "Flow in the Middlebury colour code. Left of each row: the flow length at the wheel's rim and the error at "
+            "the bright end of the error maps; each is above 98% of the row's values (for flow, of the true vectors). "
+            "The number in an error map is its mean.",
             wide=True,
         ),
     ]
@@ -211,9 +204,8 @@ def _optimisation(run: Run) -> List[Part]:
             "gradient",
             plot_steps.gradient(run, curves),
             "Gradient norm before and after the clip; share of clipped steps",
-            "Global norm of a cycle's averaged gradient. A clip that touches all steps fixes the length of "
-            "the gradient: "
-            "Adam then sees only its direction. Last recorded step: {} before the clip, {} after.".format(
+            "Global norm of a cycle's averaged gradient. If the clip touches all steps, the gradient always has the "
+            "same norm, and Adam sees only its direction. Last recorded step: {} before the clip, {} after.".format(
                 last.grad_norm_before, last.grad_norm_after
             ),
         ),
@@ -238,8 +230,7 @@ def _fairness(run: Run) -> List[Part]:
     return [
         Heading("Fairness"),
         Paragraph(
-            "How often each option of each block was trained in {} cycles, mode `{}`; recorded fairness gap "
-            "{}, "
+            "How often each option of each block was trained in {} cycles, mode `{}`; recorded fairness gap {}, "
             "largest at any evaluation {}.".format(
                 run.fairness.cycles, run.fairness.supernet_mode, run.fairness.fairness_gap, facts.largest_gap(run)
             )
@@ -341,11 +332,10 @@ def _rules() -> List[Part]:
             [
                 f"learned: the best mean EPE is at most {learning.LEARNED_RATIO:g} of the zero-flow EPE; "
                 f"collapsed: after at least {learning.MIN_EVALUATIONS} evaluations it is not below "
-                f"{learning.COLLAPSED_RATIO:g} of it, or each of the last {learning.LAST_EVALUATIONS} "
-                "evaluations is back there",
+                f"{learning.COLLAPSED_RATIO:g} of it, or none of the last {learning.LAST_EVALUATIONS} evaluations is",
                 "plateaued: two thirds of early stop's patience are used, or the line through the last "
                 f"{verdict.TREND_WINDOW} evaluations falls by no more "
-                f"than `eval.min_delta` from one to the next; at least {learning.MIN_EVALUATIONS} evaluations",
+                f"than `eval.min_delta` from one to the next; needs at least {learning.MIN_EVALUATIONS} evaluations",
                 f"clip saturated: it touched at least {verdict.SATURATED_SHARE:g} of all steps; heavy: at "
                 f"least {verdict.HEAVY_SHARE:g}",
                 "ranking stable: Kendall's tau between consecutive evaluations is at least "

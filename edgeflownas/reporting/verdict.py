@@ -1,7 +1,7 @@
-"""The rules of the verdict: small pure functions over the recorded numbers, each with its threshold beside it.
+"""The rules of the verdict: small pure functions of the recorded numbers, and their thresholds.
 
-`learning.level` says how far the supernet got against an all-zero flow, `trend` whether it still moves; `headline`
-joins the two.
+`learning.level` compares the supernet with an all-zero flow, `trend` tells whether it still improves, and `headline`
+combines the two.
 """
 
 import math
@@ -11,10 +11,10 @@ from edgeflownas.engine.learning import COLLAPSED, COLLAPSED_LATE, MIN_EVALUATIO
 from edgeflownas.nas.search_space import SearchSpace
 
 TREND_WINDOW = 8  # evaluations to which the trend line is fitted
-PATIENCE_SHARE = 2 / 3  # early stop's patience used to this share: levelled off
-SATURATED_SHARE = 0.99  # gradient clipped in this share of the steps: the clip sets the step, not the gradient
-HEAVY_SHARE = 0.5
-INPUT_WAIT_SHARE = 0.2  # of the training time spent waiting for data: the readers are too slow
+PATIENCE_SHARE = 2 / 3  # plateaued if this share of early stop's patience is used
+SATURATED_SHARE = 0.99  # saturated if the gradient is clipped in this share of the steps
+HEAVY_SHARE = 0.5  # heavy likewise
+INPUT_WAIT_SHARE = 0.2  # above this share of the training time spent waiting for data, the readers are too slow
 STABLE_TAU = 0.7  # rank correlation of consecutive evaluations above which the ranking is called stable
 
 IMPROVING, PLATEAUED = "improving", "plateaued"
@@ -28,7 +28,7 @@ class Headline(NamedTuple):
 
 
 def slope(values: Sequence[float]) -> float:
-    """Least-squares change of the values from one to the next; NaN if one of them is not finite."""
+    """The least-squares slope: the change from one value to the next. NaN if a value is not finite."""
     middle, mean = (len(values) - 1) / 2, sum(values) / len(values)
     return sum((i - middle) * (value - mean) for i, value in enumerate(values)) / sum(
         (i - middle) ** 2 for i in range(len(values))
@@ -36,8 +36,8 @@ def slope(values: Sequence[float]) -> float:
 
 
 def trend(mean_epe: Sequence[float], wait: int, patience: int, min_delta: float) -> str:
-    """Plateaued if early stop's patience is mostly used, or if the line through the last evaluations falls by
-    no more than `min_delta` from one to the next."""
+    """PLATEAUED if early stop's patience is mostly used, or if the line through the last evaluations falls by at most
+    `min_delta` per evaluation; else IMPROVING. UNKNOWN for fewer than `MIN_EVALUATIONS`."""
     if len(mean_epe) < MIN_EVALUATIONS:
         return UNKNOWN
     if wait >= PATIENCE_SHARE * patience or not -slope(mean_epe[-TREND_WINDOW:]) > min_delta:
@@ -65,7 +65,7 @@ def headline(level_: str, trend_: str) -> Headline:
 
 
 def clipping(share: float) -> Tuple[str, str]:
-    """(word, tone) for the share of steps whose gradient the clip shortened."""
+    """(word, tone) for the share of steps whose gradient was clipped."""
     if share >= SATURATED_SHARE:
         return "saturated", "fair"
     if share >= HEAVY_SHARE:
@@ -74,7 +74,7 @@ def clipping(share: float) -> Tuple[str, str]:
 
 
 def fairness(mode: str, largest_gap: int) -> Tuple[str, str]:
-    """(sentence, tone) for the largest gap between the option counts of a block, over all evaluations."""
+    """(sentence, tone) for the largest fairness gap over all evaluations."""
     if mode != "strict_fairness":
         return (f"mode `{mode}`: options are drawn independently, a gap is expected (largest {largest_gap})", "fair")
     if largest_gap == 0:
@@ -83,8 +83,7 @@ def fairness(mode: str, largest_gap: int) -> Tuple[str, str]:
 
 
 def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
-    """Kendall's tau-a between two scores of the same items: (concordant - discordant) / pairs. NaN below two
-    items."""
+    """Kendall's tau-a of two scores of the same items: (concordant - discordant) / pairs. NaN for fewer than two."""
     pairs = [(i, j) for i in range(len(a)) for j in range(i)]
     if not pairs:
         return math.nan
@@ -96,8 +95,7 @@ def _sign(value: float) -> int:
 
 
 class OptionScore(NamedTuple):
-    """Over the pool's subnets that use one option: `mean` EPE, `texts` recorded EPE of its best and worst
-    subnet."""
+    """EPE of the pool's subnets that use one option: mean, lowest, highest; `texts`: the latter two as recorded."""
 
     block: str
     label: str
@@ -111,8 +109,7 @@ class OptionScore(NamedTuple):
 def option_scores(
     space: SearchSpace, codes: Sequence[str], epe: Sequence[float], texts: Sequence[str]
 ) -> List[OptionScore]:
-    """One score per block and option that occurs in the pool, in code order. `epe` in pixels, one per
-    code."""
+    """One score for each option that occurs in the pool, in code order. `epe` in pixels, one per code."""
     scores = []
     for position, block in enumerate(space.blocks):
         for value in block.values:

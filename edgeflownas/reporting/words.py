@@ -1,4 +1,4 @@
-"""Numbers and values in words: shares, durations, ages, manifest values."""
+"""Texts for shares, durations, ages and manifest values."""
 
 import datetime
 import json
@@ -28,7 +28,7 @@ def time_span(seconds: float) -> str:
 
 
 def age_seconds(stamp: str, now: datetime.datetime) -> Optional[float]:
-    """Seconds from an ISO time of the manifest (UTC if it names no zone) to `now`; None if it is not such a time."""
+    """Seconds from an ISO time of the manifest (UTC if it has no zone) to `now`; None if it is not an ISO time."""
     try:
         time = datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00"))
     except ValueError:
@@ -39,7 +39,7 @@ def age_seconds(stamp: str, now: datetime.datetime) -> Optional[float]:
 
 
 def show(value: Any) -> str:
-    """A manifest value in one line."""
+    """A manifest value as one line of text."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {show(inner)}" for key, inner in value.items())
     if isinstance(value, list):

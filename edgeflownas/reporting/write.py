@@ -1,5 +1,5 @@
-"""Writes reports: `supernet_training_report.md` and `.html` of one run, `supernet_comparison.md` and `.html`
-of several."""
+"""Writes the reports: `supernet_training_report.md` and `.html` of one run, `supernet_comparison.md` and `.html` of
+several."""
 
 import datetime
 import os
@@ -17,13 +17,11 @@ Folder = Union[str, Path]
 
 
 def write_report(run_folder: Folder, output: Optional[Folder] = None, now: Optional[datetime.datetime] = None) -> Path:
-    """Writes the report on a run, as far as it has got, into its folder (or `output`); returns the Markdown
-    file's path.
+    """Writes the report on a run, finished or not, into its folder (or `output`). Returns the Markdown file's path.
 
-    UserError or DataError, naming the file, if something in the folder is missing or damaged; an older report
-    then stays.
+    UserError or DataError, naming the file, if a file of the folder is missing or damaged; an older report then stays.
     """
-    from edgeflownas.reporting.run_report import build  # pulls in the plots
+    from edgeflownas.reporting.run_report import build  # imports the plots
 
     run = read_run(Path(run_folder))
     title, parts = build(run, now or datetime.datetime.now(datetime.timezone.utc))
@@ -31,8 +29,8 @@ def write_report(run_folder: Folder, output: Optional[Folder] = None, now: Optio
 
 
 def write_comparison(run_folders: Sequence[Folder], output: Folder) -> Path:
-    """Writes the comparison of two runs or more into `output`; returns the Markdown file's path. Errors as
-    `write_report`."""
+    """Writes the comparison of two or more runs into `output`. Returns the Markdown file's path. Errors as for
+    `write_report`; UserError for a run named twice or runs of different search spaces."""
     from edgeflownas.reporting.compare import build
 
     folders = [Path(folder) for folder in run_folders]
@@ -52,13 +50,13 @@ def write_comparison(run_folders: Sequence[Folder], output: Folder) -> Path:
 
 
 def write_document(folder: Path, name: str, title: str, parts: List[Part]) -> Path:
-    """Writes `name` (.md), the same as .html, and the images; returns the Markdown file's path."""
+    """Writes `name` (.md), the same as .html, and the images. Returns the Markdown file's path."""
     images = folder / REPORT_IMAGES
     with os_errors(f"write the plots into {images}"):
         images.mkdir(parents=True, exist_ok=True)
         for part in parts:
             if isinstance(part, Figure):
-                # Atomic, but not flushed to the disk one by one: a plot lost in a power cut is drawn again.
+                # Atomic, but without fsync: a plot lost in a power cut is drawn again.
                 temporary = images / f".{part.name}.tmp-{os.getpid()}"
                 temporary.write_bytes(part.png)
                 os.replace(str(temporary), str(images / (part.name + ".png")))

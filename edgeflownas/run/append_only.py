@@ -1,4 +1,4 @@
-"""Files that only grow while a run goes on, by whole lines; a resume cuts them back to what its checkpoint noted.
+"""Append-only files of a run. They grow by whole lines; a resume cuts them back to the length in its checkpoint.
 
 Built on `rows`: a table's columns are the fields of its row type.
 """
@@ -17,23 +17,23 @@ from edgeflownas.run.rows import ADDED, cells, columns, csv_line, first_version
 
 
 class AppendOnlyFile:
-    """A text file that grows by lines. It starts with one of `headers`, a new one with the first of them."""
+    """A text file that grows by lines. It starts with one of `headers`; a new file gets the first of them."""
 
     def __init__(self, path: str, headers: Sequence[str]) -> None:
         self.path = path
         self._headers = [header.encode("utf-8") for header in headers]
         self._handle: Optional[io.FileIO] = None
-        self._header = self._headers[0]  # what the file on the disk has, once it is open
+        self._header = self._headers[0]  # replaced by the header on the disk when the file is opened
 
     def length(self) -> int:
-        """Its length in bytes, once all of that is on the disk: what a checkpoint may rely on."""
+        """Flushes the file to the disk and returns its length in bytes, for a checkpoint to note."""
         with os_errors(f"write {self.path}"):
             handle = self._open()
             os.fsync(handle.fileno())
             return os.fstat(handle.fileno()).st_size
 
     def cut_back(self, length: int) -> None:
-        """Removes what was written after `length()` gave `length`. UserError if it cannot be that file."""
+        """Truncates the file to a `length` that `length()` returned earlier. UserError if it cannot be that file."""
         self.close()
         with os_errors(f"resume {self.path}"), open(self.path, "r+b") as handle:
             size = handle.seek(0, os.SEEK_END)
@@ -70,7 +70,7 @@ class AppendOnlyFile:
         return self._handle
 
     def _check(self, handle: Union[BinaryIO, io.FileIO], length: int) -> None:
-        """The first `length` bytes start with a known header and end with a line's end."""
+        """UserError unless the first `length` bytes start with a known header and end with a newline."""
         handle.seek(0)
         start = handle.read(max(map(len, self._headers))) or b""
         known = [header for header in self._headers if start.startswith(header)]
@@ -84,10 +84,10 @@ class AppendOnlyFile:
 
 
 def _write_line(handle: io.FileIO, line: bytes) -> None:
-    """Hands a line to the system, the whole of it or nothing."""
+    """Writes a whole line, or leaves the file as it was and raises."""
     before = os.fstat(handle.fileno()).st_size
     try:
-        while line:  # once, except on a disk that is nearly full: the second call says so
+        while line:  # a nearly full disk takes a part first; the next call then raises the error
             line = line[handle.write(line) or 0 :]
     except BaseException:
         os.ftruncate(handle.fileno(), before)
@@ -95,9 +95,9 @@ def _write_line(handle: io.FileIO, line: bytes) -> None:
 
 
 class TableWriter(AppendOnlyFile):
-    """An append-only CSV of rows of one type. The file appears with the first row or `length()`.
+    """An append-only CSV file of rows of one type. The first `append` or `length` creates the file.
 
-    A file that the first version began keeps its header, without the columns that were added since.
+    A file begun by the first version keeps its header, without the columns added since.
     """
 
     def __init__(self, path: str, row_type: Type[Any], pool_size: int = 0) -> None:
@@ -107,7 +107,7 @@ class TableWriter(AppendOnlyFile):
         self._row_type = row_type
 
     def append(self, row: Any) -> None:
-        """Writes one row and hands it to the system; reals as `rows.real` has them. UserError: disk full."""
+        """Writes one row, without fsync; reals are formatted by `rows.real`. UserError if the disk is full."""
         if type(row) is not self._row_type:
             raise ValueError(f"{self.path}: got a {type(row).__name__}, want a {self._row_type.__name__}")
         line = csv_line(cells(row))
@@ -136,5 +136,5 @@ class JsonLines(AppendOnlyFile):
         super().__init__(path, [""])
 
     def append(self, line: Dict[str, Any]) -> None:
-        """Writes one line and hands it to the system. UserError if the disk is full."""
+        """Writes one line, without fsync. UserError if the disk is full."""
         self._append(json.dumps(line) + "\n")

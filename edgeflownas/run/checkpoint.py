@@ -1,14 +1,14 @@
-"""Checkpoints that are whole at every instant: a folder per generation, one symbolic link whose swap commits.
+"""Crash-safe checkpoints: one folder per generation; the atomic swap of one symbolic link commits a new one.
 
     checkpoints/
       generations/gen-<step>-<serial>/model.ckpt.{index,data-00000-of-00001}, state.json
                                       best -> . or ../gen-<step>-<serial>    best as of this generation
-      last -> generations/gen-<step>-<serial>                THE commit point, for last and best together
-      supernet_last.ckpt.index -> last/model.ckpt.index      fixed, as are the next ones
+      last -> generations/gen-<step>-<serial>                the commit point, for last and best together
+      supernet_last.ckpt.index -> last/model.ckpt.index      this link and the next ones never change
       supernet_best.ckpt.index -> last/best/model.ckpt.index (likewise the data files)
 
-A plain `tf.train.Saver` restores the prefixes `supernet_last.ckpt` and `supernet_best.ckpt`. TensorFlow is
-not imported here: `commit` is handed a function that writes the model's files.
+A plain `tf.train.Saver` can restore the prefixes `supernet_last.ckpt` and `supernet_best.ckpt`. This module does not
+import TensorFlow: the caller passes `commit` a function that writes the model's files.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _TEMPORARY = ".tmp-"
 
 
 class Damaged(UserError):
-    """A generation that must not be used. Its text names the file and what is wrong with it."""
+    """A generation is damaged and must not be used. The message names the file and the damage."""
 
 
 class Generation(NamedTuple):
     """One committed checkpoint."""
 
     path: str  # its folder
-    state: Dict[str, Any]  # what `commit` was given, through JSON
-    best: Optional[str]  # name of the generation that is best so far; None: nothing evaluated yet
+    state: Dict[str, Any]  # the state given to `commit`, after a round trip through JSON
+    best: Optional[str]  # name of the best generation so far; None: nothing evaluated yet
     files: Dict[str, Any]  # file name -> {"size": bytes, "sha256": hex}
 
     @property
@@ -53,7 +53,7 @@ class Generation(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """What `tf.train.Saver.restore` wants."""
+        """The path prefix for `tf.train.Saver.restore`."""
         return os.path.join(self.path, MODEL)
 
 
@@ -67,20 +67,20 @@ def _digest(record: Dict[str, Any]) -> str:
 
 
 def link_name(which: str, file: str) -> str:
-    """The name in `checkpoints/` that leads to a file of the "last" or the "best" model."""
+    """The name of the link in `checkpoints/` to a file of the "last" or the "best" model."""
     return {"last": LAST, "best": BEST}[which] + file[len(MODEL) :]
 
 
 def has_checkpoint(run_folder: str) -> bool:
-    """Whether the run in that folder has committed anything, damaged or not."""
+    """Whether the run in that folder has committed a checkpoint, damaged or not."""
     return os.path.lexists(os.path.join(run_folder, CHECKPOINTS, _NEWEST))
 
 
 class CheckpointStore:
-    """The folder `checkpoints/` of one run, for one writer (`folder.RunLock`). Opening it touches nothing.
+    """The folder `checkpoints/` of one run, for one writer (`folder.RunLock`). The constructor changes nothing on disk.
 
-    `warn` gets one line for the user when a damaged generation is passed over. `write_errors`: the exceptions
-    beside `OSError` by which the writer given to `commit` reports a full disk (`tf.errors.OpError`).
+    `warn` gets one line for the user when a damaged generation is skipped. `write_errors`: the exceptions besides
+    `OSError` with which the writer given to `commit` reports a full disk (`tf.errors.OpError`).
     """
 
     def __init__(
@@ -98,18 +98,18 @@ class CheckpointStore:
 
     @property
     def committed(self) -> bool:
-        """Whether there is a last generation, sound or not."""
+        """Whether there is a last generation, damaged or not."""
         return os.path.islink(self._last)
 
     # -- writing --
 
     def commit(self, write_model: Callable[[str], None], state: Dict[str, Any], is_best: bool) -> Generation:
-        """Makes a new generation the last one, and the best if `is_best`; then removes what nobody needs.
+        """Writes a new generation and makes it the last one, and the best if `is_best`; then removes old ones.
 
         `write_model(prefix)` writes the model's files, in any number of shards. `state` is strict JSON with
-        an int "step". UserError if the disk will not take it: then nothing has changed.
+        an int "step". UserError if it cannot be written to the disk; nothing has changed then.
         """
-        state = json.loads(json.dumps(state, allow_nan=False))  # as `load` will give it; not JSON: raise now
+        state = json.loads(json.dumps(state, allow_nan=False))  # as `load` will return it; fails early if not JSON
         doing = "save the checkpoint of step {} in {} (the one before is intact)"
         with os_errors(doing.format(state["step"], self.folder), self._write_errors):
             if self._current is None and self._names():
@@ -122,13 +122,13 @@ class CheckpointStore:
                 self._point_to(generation)
             except BaseException:
                 self._discard(name)
-                self._current = None  # whatever the disk says now
+                self._current = None  # the next commit reads it from the disk again
                 raise
         self._collect(generation)
         return generation
 
     def adopt(self, generation: Generation) -> None:
-        """Makes what `newest_valid` found the last one, mends the links, removes newer ones and leftovers."""
+        """Makes the result of `newest_valid` the last generation. Repairs links; removes newer ones and leftovers."""
         with os_errors(f"repair the checkpoints in {self.folder}"):
             self._link_best(generation.path, generation.best)
             self._point_to(generation)
@@ -154,7 +154,7 @@ class CheckpointStore:
         for file in generation.files:
             for which, folder in (("last", "last"), ("best", "last/best")):
                 self._keep_link(f"{folder}/{file}", os.path.join(self.folder, link_name(which, file)))
-        # For tf.train.latest_checkpoint; like the links it never changes.
+        # For tf.train.latest_checkpoint. Like the links, this file never changes.
         listing = os.path.join(self.folder, "checkpoint")
         text = f'model_checkpoint_path: "{LAST}"\n'
         if not os.path.isfile(listing) or os.path.getsize(listing) != len(text):
@@ -172,16 +172,17 @@ class CheckpointStore:
             swap_link(target, link)
 
     def _discard(self, name: str) -> None:
-        """Removes what a failed commit left, unless it got as far as becoming the last one."""
+        """Removes what a failed commit left behind, unless `last` already points to the new generation."""
         if os.path.islink(self._last) and os.path.basename(os.readlink(self._last)) == name:
             return
         for leftover in (_TEMPORARY + name, name):
             shutil.rmtree(os.path.join(self._generations, leftover), ignore_errors=True)
 
     def _collect(self, current: Generation) -> None:
-        """Keeps `current`, the one of another step before it, and what either calls best. Failing costs space only.
+        """Removes all generations but `current`, the newest of an earlier step, and the best ones of these two.
 
-        An epoch is committed as soon as it is trained and again when it is evaluated: the same tensors twice.
+        "Of an earlier step" because an epoch is committed twice, after training and after its evaluation, with the same
+        tensors. If a removal fails, only disk space is lost.
         """
         keep = {current.name, current.best}
         try:
@@ -189,7 +190,7 @@ class CheckpointStore:
             older = [name for name in self._names() if _serial(name) < _serial(current.name)]
             older = [name for name in older if name.rsplit("-", 1)[0] != step][:1]
             for name in older:
-                with contextlib.suppress(Damaged):  # then nobody can fall back to it, and it needs no best
+                with contextlib.suppress(Damaged):  # a damaged one is no fallback, so its best need not be kept
                     keep.add(self._read(name).best)
             keep.update(older)
             for name in os.listdir(self._generations):
@@ -201,7 +202,7 @@ class CheckpointStore:
     # -- reading --
 
     def load(self, which: str) -> Generation:
-        """The "last" or "best" generation, verified. UserError if it is missing or damaged: no fallback."""
+        """The "last" or "best" generation, verified. UserError if it is missing or damaged; there is no fallback."""
         if which not in ("last", "best"):
             raise ValueError(f"which must be 'last' or 'best', got {which!r}")
         if not self._names():
@@ -216,15 +217,16 @@ class CheckpointStore:
             ) from error
 
     def newest_valid(self, advice: str = "start afresh without --resume") -> Generation:
-        """The last generation if it is whole, else the one before it, with one warning of what was wrong.
+        """The last generation if it is intact, else another intact one, older ones first; warns once of any damage.
 
-        Changes nothing on the disk: `adopt` does, once the resume is decided. UserError with `advice` if none is whole.
+        Changes nothing on the disk; `adopt` does that once the resume is certain. UserError with `advice` if no
+        generation is intact.
         """
         problems: List[str] = []
         names = self._names()
         try:
             last = self._linked()
-            # A newer one than `last` was never committed: it comes after the older ones.
+            # A generation newer than `last` was never committed, so it is tried after the older ones.
             names.sort(key=lambda name: (_serial(name) > _serial(last), -_serial(name)))
             names = names if last in names else [last] + names
         except Damaged as error:
@@ -271,7 +273,7 @@ class CheckpointStore:
         return name
 
     def _read(self, name: str) -> Generation:
-        """A generation as its state file describes it; the model's files are not looked at."""
+        """A generation as its state file describes it; does not check the model's files."""
         folder = os.path.join(self._generations, name)
         path = os.path.join(folder, STATE)
         if not os.path.isdir(folder):
@@ -290,7 +292,7 @@ class CheckpointStore:
         return Generation(folder, record["state"], record["best"], record["files"])
 
     def _verified(self, name: str) -> Generation:
-        """A generation whose files have the sizes and checksums that its state file gives."""
+        """Reads a generation and checks the sizes and checksums of its files. Raises `Damaged`."""
         generation = self._read(name)
         for file, want in generation.files.items():
             path = os.path.join(generation.path, file)
@@ -305,17 +307,17 @@ class CheckpointStore:
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """A file that cannot be read is damaged, unless it is only forbidden: that is for the user to mend."""
+    """Turns a read error into `Damaged`, but missing permission into a UserError, because the user can fix that."""
     try:
         yield
     except PermissionError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
+        raise UserError(f"cannot read {path}: {error.strerror}; fix its permissions") from error
     except OSError as error:
         raise Damaged(f"{path}: {error.strerror}") from error
 
 
 def _take_stock(folder: str) -> Dict[str, Any]:
-    """Flushes the model's files to the disk, gives sizes and checksums, removes anything else left there."""
+    """Flushes the model's files to the disk, removes all other files, and returns sizes and checksums."""
     files = {}
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)

@@ -1,5 +1,5 @@
-"""eval_epe_samples.npz: the EPE of every subnet of the pool on every validation sample, of the last and the best
-evaluation. With it each difference of two subnets has a paired error."""
+"""eval_epe_samples.npz: the EPE of every subnet of the pool on every validation sample, at the last and at the best
+evaluation. The report computes paired errors between subnets from it."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ from edgeflownas.run.npz_file import read_npz, unreadable, write_npz
 
 
 class EpeSamples(NamedTuple):
-    """`last` and `best` are float32 [subnets, samples] in px. `best_epoch` is 0, and `best` has no row, if the best
-    evaluation is older than this file: it was lost with a run's end between this file and its checkpoint."""
+    """`last` and `best` are float32 [subnets, samples] in px. If the best evaluation is not in the file, `best_epoch`
+    is 0 and `best` has no rows. That happens if a run ended after writing this file but before its checkpoint."""
 
     codes: np.ndarray  # int32 [subnets, blocks]
     last: np.ndarray
@@ -30,9 +30,9 @@ class EpeSamples(NamedTuple):
 def write_epe_samples(
     folder: str, epoch: int, best_epoch: int, codes: np.ndarray, epe: np.ndarray, names: List[str], space: SearchSpace
 ) -> None:
-    """Replaces the file with the evaluation of `epoch`, which is the best one if `best_epoch` says so.
+    """Replaces the file with the evaluation of `epoch`. Keeps the best one of the old file if `epoch` is not the best.
 
-    Else the best one is kept from the file that stands there. UserError if the disk refuses: then the old one stays.
+    UserError if the file cannot be written; the old one then stays.
     """
     best = epe if best_epoch == epoch else _kept_best(Path(folder), best_epoch, epe.shape, space)
     values = EpeSamples(codes, epe, epoch, best, best_epoch if len(best) else 0, names, space.identity())
@@ -42,14 +42,14 @@ def write_epe_samples(
 def _kept_best(folder: Path, best_epoch: int, shape: Any, space: SearchSpace) -> np.ndarray:
     try:
         found = read_epe_samples(folder, space)
-    except DataError:  # damaged: it is about to be replaced, and the best evaluation is gone
+    except DataError:  # damaged: the best evaluation is lost, and the file is replaced anyway
         found = None
     fits = found is not None and found.best_epoch == best_epoch and found.best.shape == shape
     return found.best if found is not None and fits else np.zeros((0, shape[1]), np.float32)
 
 
 def read_epe_samples(folder: Path, space: SearchSpace) -> Optional[EpeSamples]:
-    """The file of a run folder; None if it has none (an older version wrote no such file), DataError if damaged."""
+    """Reads the file of a run folder. None if there is none (older versions wrote none), DataError if damaged."""
     path = folder / EPE_SAMPLES
     if not path.exists():
         return None
@@ -69,7 +69,7 @@ def read_epe_samples(folder: Path, space: SearchSpace) -> Optional[EpeSamples]:
 
 
 def _check(path: Path, found: Any, blocks: int) -> None:
-    """DataError unless every array has its shape and kind."""
+    """DataError unless every array has the expected shape and kind."""
     subnets, samples = found.last.shape if found.last.ndim == 2 else (0, 0)
     wanted = (
         ("codes", (subnets, blocks), "i"),

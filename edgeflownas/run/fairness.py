@@ -22,12 +22,12 @@ class FairnessRecord(NamedTuple):
 
 
 def write_fairness(folder: str, record: FairnessRecord) -> None:
-    """Writes the file, atomically. UserError if the disk refuses."""
+    """Writes the file atomically. UserError if it cannot be written."""
     atomic_write_json(os.path.join(folder, FAIRNESS), dict(record._asdict()))
 
 
 def read_fairness(folder: Union[str, Path]) -> FairnessRecord:
-    """The file's fields as they are. DataError: missing, damaged, or without one of them."""
+    """Reads the file's fields. DataError if it is missing, damaged or incomplete. Does not check the numbers."""
     path = os.path.join(str(folder), FAIRNESS)
     stored = dict({"space": FIRST_VERSION}, **read_json(path))
     missing = [name for name in FairnessRecord._fields if name not in stored]

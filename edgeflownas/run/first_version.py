@@ -1,4 +1,4 @@
-"""The search space in the files of the first version, which named none and wrote out its table instead."""
+"""The search space in files of the first version. They have no name or digest of it, only its table."""
 
 import hashlib
 import json
@@ -8,5 +8,5 @@ from edgeflownas.nas.search_space import FIRST_VERSION
 
 
 def identity_of(table: List[List[Any]]) -> Dict[str, str]:
-    """The first version's space with the digest of this table, [[name, kind, options], ...] in code order."""
+    """The first version's space name and the digest of `table`, [[name, kind, options], ...] in code order."""
     return dict(FIRST_VERSION, digest=hashlib.sha256(json.dumps(table).encode("utf-8")).hexdigest())

@@ -1,4 +1,4 @@
-"""The run folder: the names of its files, its lock, and the archive of the run that stood there before.
+"""The run folder: the names of its files, its lock, and the archiving of an earlier run in the same folder.
 
 No other package knows these names (`tests/run/test_one_place.py`).
 """
@@ -51,7 +51,7 @@ def log_name(rank: object) -> str:
 
 
 def pool_name(size: object) -> str:
-    """The file of an evaluation pool of `size` subnets."""
+    """The file name of an evaluation pool of `size` subnets."""
     return f"eval_pool_{size}.json"
 
 
@@ -92,7 +92,7 @@ def utc_now() -> str:
 
 
 def run_folder(config: Config) -> str:
-    """Where a run keeps its files. UserError for a name that an unnamed run beside it uses for a file of its own."""
+    """The folder of a run. UserError if the experiment's name is also the name of a file that a run writes."""
     name = config.runtime.experiment_name
     if name == PREVIOUS or any(fnmatch.fnmatch(name, pattern) for pattern in RUN_FILES):
         raise UserError(f"--experiment_name {name!r} is the name of something that a run writes; choose another")
@@ -100,7 +100,7 @@ def run_folder(config: Config) -> str:
 
 
 def find_run(name: str) -> str:
-    """The folder of a run that is named by it, by its manifest, or by the experiment's name. UserError if none is."""
+    """The run folder for a folder, a manifest's path or an experiment's name. UserError if there is none."""
     if os.path.basename(name) == MANIFEST:
         return os.path.dirname(name) or "."
     runs = RuntimeConfig().output_dir
@@ -117,10 +117,10 @@ def find_run(name: str) -> str:
 
 
 class RunLock:
-    """Holds a run's folder: `with RunLock(folder):`. The system frees it when the process dies, in any way.
+    """Locks a run's folder: `with RunLock(folder):`. The system releases the lock whenever the process ends.
 
-    UserError, before anything is touched, if another run holds the folder or it cannot be written. A folder that was
-    made for the lock and holds nothing else at the end goes away with it.
+    UserError, before any file is changed, if another run holds the lock or the folder is not writable. A folder that
+    was created for the lock and is otherwise empty at the end is removed with it.
     """
 
     def __init__(self, folder: str) -> None:
@@ -149,10 +149,10 @@ class RunLock:
     def release(self) -> None:
         if not self._lock.is_locked:
             return
-        with contextlib.suppress(OSError):  # it is only there to be read
+        with contextlib.suppress(OSError):  # the file is only information
             os.unlink(os.path.join(self.folder, HOLDER))
         if self._made and os.listdir(self.folder) == [LOCK]:
-            with contextlib.suppress(OSError):  # while the lock is held; who comes now finds no folder, and says so
+            with contextlib.suppress(OSError):  # still locked; a process that starts now finds no folder
                 os.unlink(os.path.join(self.folder, LOCK))
                 for folder in self._made:
                     os.rmdir(folder)
@@ -163,7 +163,7 @@ class RunLock:
             with open(os.path.join(self.folder, HOLDER), "rb") as handle:
                 return " (process {pid} on {host}, since {since})".format(**parse_object(handle.read()))
         except (OSError, ValueError, KeyError):
-            return ""  # it has not written it yet
+            return ""  # the other run has not written the file yet
 
     def __enter__(self) -> "RunLock":
         self.acquire()
@@ -174,9 +174,9 @@ class RunLock:
 
 
 def archive_previous(folder: str) -> Optional[str]:
-    """Moves what a run made (`RUN_FILES`) to `previous/<UTC time>/`; gives that path, None if nothing.
+    """Moves the files of a run (`RUN_FILES`) to `previous/<UTC time>/`. Returns that path, None if there are none.
 
-    Whatever else is in the folder, other experiments included, stays. UserError: then nothing was moved.
+    Everything else in the folder stays, also other experiments. If it raises UserError, nothing was moved.
     """
     names = [name for pattern in RUN_FILES for name in fnmatch.filter(sorted(_list(folder)), pattern)]
     if not names:
@@ -199,7 +199,7 @@ def archive_previous(folder: str) -> Optional[str]:
 
 
 def _missing(folder: str) -> List[str]:
-    """The folders that `os.makedirs` would make, the deepest first."""
+    """The folders that `os.makedirs` would create, the deepest first."""
     missing, path = [], os.path.abspath(folder)
     while not os.path.isdir(path):
         missing.append(path)
@@ -212,7 +212,7 @@ def _list(folder: str) -> List[str]:
 
 
 def _new_folder(parent: str) -> str:
-    """A new folder named by the time; -2, -3... if this second has one."""
+    """Creates a folder named by the UTC time, with -2, -3... appended if that name is taken. Returns its path."""
     os.makedirs(parent, exist_ok=True)
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     number = 1

@@ -1,4 +1,4 @@
-"""The one reader of the JSON files of a run folder. As strict as their writer (`files.atomic_write_json`)."""
+"""Reads the JSON files of a run folder, as strictly as `files.atomic_write_json` writes them."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from edgeflownas.errors import DataError
 
 
 def parse_object(content: bytes) -> Dict[str, Any]:
-    """A JSON object in UTF-8. ValueError for anything else; NaN and Infinity are no JSON."""
+    """Parses a JSON object in UTF-8. ValueError for anything else, also for NaN and Infinity."""
     try:
         value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError:
@@ -19,11 +19,11 @@ def parse_object(content: bytes) -> Dict[str, Any]:
 
 
 class NotAnObject(ValueError):
-    """Sound JSON, but not an object."""
+    """Valid JSON, but not an object."""
 
 
 def read_json(path: Union[str, Path], hint: str = "") -> Dict[str, Any]:
-    """The object in a JSON file. DataError that names the file and ends with `hint`, what the user can do."""
+    """Reads the object in a JSON file. DataError names the file and ends with `hint`, the advice to the user."""
     advice = f"; {hint}" if hint else ""
     try:
         return parse_object(Path(path).read_bytes())

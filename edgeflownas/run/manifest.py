@@ -19,8 +19,8 @@ RUNNING, COMPLETED, EARLY_STOPPED, INTERRUPTED, FAILED = STATUSES = (
     "interrupted",
     "failed",
 )
-# Statuses after which the last checkpoint and every file agree. A run that goes on, or that died, may have
-# rows beyond its last checkpoint: a resume cuts them back.
+# With these statuses the last checkpoint and every file agree. A run that is running, failed or was killed may have
+# rows after its last checkpoint; a resume cuts them back.
 SETTLED = (COMPLETED, EARLY_STOPPED, INTERRUPTED)
 
 # The specification's fields first (execution gates, section 6), then the rest, each with its JSON type.
@@ -55,7 +55,7 @@ FIELDS: Dict[str, type] = {
     "gates": dict,
     "command": str,
 }
-# Null at times: `best` before the first evaluation. The others only some runs have.
+# `best` is null before the first evaluation. Only some runs have the fields of OPTIONAL.
 BEST = "best"
 OPTIONAL = (
     "initial_weights",
@@ -72,7 +72,7 @@ OPTIONAL = (
 DATASET_FIELDS = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}
 VERSION_NAMES = ("edgeflownas", "python", "numpy", "tensorflow", "platform")
 RESUME_FIELDS = {"time": str, "status_before": str, "global_step": int, "changed": list, "command": str, "gates": dict}
-UNSIGNED = "unsigned"  # beside the gates in `gates`: whether --unsigned was given
+UNSIGNED = "unsigned"  # key in `gates` beside the gates' states: whether --unsigned was given
 
 
 class Manifest:
@@ -84,14 +84,14 @@ class Manifest:
 
     @classmethod
     def create(cls, folder: str, **fields: Any) -> Manifest:
-        """A new run: status `running`, no resumes."""
+        """Writes the manifest of a new run: status `running`, no resumes."""
         manifest = cls(folder, {})
         manifest.update(**dict(fields, status=RUNNING, started=utc_now(), resumes=[]))
         return manifest
 
     @classmethod
     def open(cls, folder: str) -> Manifest:
-        """An existing run. UserError if the file is missing or damaged."""
+        """Reads the manifest of an existing run. UserError if the file is missing or damaged."""
         path = os.path.join(folder, MANIFEST)
         fields = read_json(path)
         if not {"status", "resumes"} <= set(fields):
@@ -103,7 +103,7 @@ class Manifest:
         return os.path.exists(os.path.join(folder, MANIFEST))
 
     def update(self, **fields: Any) -> None:
-        """Sets fields. Only a running run can end; `resumed` makes it run again. ValueError for an unknown field."""
+        """Sets fields. Only a running run can change its status. ValueError for an unknown field or wrong status."""
         status, before = fields.get("status"), self.fields.get("status", RUNNING)
         if status is not None and (status not in STATUSES or before not in (RUNNING, status)):
             raise ValueError(f"status cannot go from {before!r} to {status!r}")
@@ -113,10 +113,10 @@ class Manifest:
         self._write(dict(self.fields, **fields))
 
     def resumed(self, invocation: Dict[str, Any], **fields: Any) -> None:
-        """Adds an entry to `resumes` (with its time) and sets the status back to `running`.
+        """Adds an entry with time and `invocation` to `resumes` and sets the status back to `running`.
 
-        The entry has the resuming `invocation`. Beside it `command` stays the first one, an override stays on record
-        for the whole run, and the rest is the present one's.
+        Of the manifest's own fields, `command` stays the first one; `device` and `gates` become those of `invocation`;
+        an override (unsigned, unsupported GPU) stays recorded for the whole run.
         """
         entry = dict(invocation, **fields, time=utc_now(), status_before=self.fields["status"])
         present = dict(self.fields, device=invocation["device"], gates=dict(invocation["gates"]))
@@ -124,7 +124,7 @@ class Manifest:
         present["unsupported_gpu_allowed"] = bool(
             invocation["unsupported_gpu_allowed"] or self.fields.get("unsupported_gpu_allowed")
         )
-        present.pop("error", None)  # of the invocation before, whose status the entry has
+        present.pop("error", None)  # it belongs to the invocation before, whose status is in the entry
         self._write(dict(present, status=RUNNING, resumes=self.fields["resumes"] + [entry]))
 
     def _write(self, fields: Dict[str, Any]) -> None:
@@ -134,7 +134,8 @@ class Manifest:
 
 
 def stored_space(search_space: Any) -> Any:
-    """The identity in the field `search_space`. The first version recorded {block: {kind, options}}, in code order."""
+    """The identity of the space in the field `search_space`; computed from {block: {kind, options}}, in code order, if
+    the first version wrote the manifest."""
     if not isinstance(search_space, dict) or "digest" in search_space:
         return search_space
     try:
@@ -144,7 +145,7 @@ def stored_space(search_space: Any) -> Any:
 
 
 def value_at(path: Union[str, Path], fields: Dict[str, Any], name: str) -> Any:
-    """The value at a dotted name; DataError names the file and the key that is missing."""
+    """The value at a dotted name. DataError names the file and the missing key."""
     value: Any = fields
     for key in name.split("."):
         if not isinstance(value, dict) or key not in value:

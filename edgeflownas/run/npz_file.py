@@ -1,4 +1,4 @@
-"""The run folder's NumPy archives: replaced whole or not at all, read without pickle. Built on NumPy's npz format."""
+"""Writes the run folder's NumPy archives (npz) atomically and reads them without pickle."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from edgeflownas.errors import DataError, UserError
 
 
 def write_npz(folder: str, name: str, values: Dict[str, Any]) -> None:
-    """Replaces the archive `name` in `folder`. UserError if the disk refuses: then the old one stays."""
+    """Replaces the archive `name` in `folder`. UserError if it cannot be written; the old one then stays."""
     path, temporary = os.path.join(folder, name), os.path.join(folder, f".{name}.tmp.npz")
     try:
         np.savez_compressed(temporary, **values)
@@ -25,9 +25,9 @@ def write_npz(folder: str, name: str, values: Dict[str, Any]) -> None:
 
 
 def read_npz(path: Path, names: Sequence[str], absent: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-    """The arrays of these names; `absent`: what older files lack. DataError if the file is damaged or lacks one."""
+    """Reads the arrays of these names. `absent` gives those that older files lack. DataError: damaged or incomplete."""
     try:
-        with zipfile.ZipFile(str(path)):  # fails cleanly, where NumPy 1.18 leaves a half-made object behind
+        with zipfile.ZipFile(str(path)):  # fails cleanly; np.load of NumPy 1.18 leaves a half-made object behind
             pass
         with np.load(str(path), allow_pickle=False) as archive:
             stored = dict(absent or {}, **archive)
@@ -37,5 +37,5 @@ def read_npz(path: Path, names: Sequence[str], absent: Optional[Dict[str, Any]] 
 
 
 def unreadable(path: Path, error: Exception) -> DataError:
-    """The error of an archive that cannot be read."""
+    """The error to raise for an archive that cannot be read."""
     return DataError(f"{path}: cannot be read: {str(error)[:160]}; it is written anew at the next evaluation")

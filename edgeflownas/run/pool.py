@@ -1,6 +1,7 @@
-"""The file of the evaluation pool, `eval_pool_12.json`: which codes a run scores, whatever later versions would choose.
+"""The file of the evaluation pool, `eval_pool_12.json`: the codes that a run scores.
 
-A resume reads the pool from here. The file holds the search space and a digest of itself. Built on the codec.
+A resume reads the pool from here, so a later version that would choose another pool changes nothing. The file holds the
+search space and a digest of its content. Built on the codec.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ _ADVICE = "put the run's own file back, or start a new run"
 
 
 def save_pool(path: str, pool: np.ndarray, seed: int, space: SearchSpace) -> None:
-    """Writes a pool as JSON, atomically. ValueError for a wrong code, UserError if the disk refuses."""
+    """Writes a pool as JSON, atomically. ValueError for a wrong code, UserError if it cannot be written."""
     codes = [to_text(code, space) for code in pool]
     document = {
         "format": _FORMAT,
@@ -38,9 +39,10 @@ def save_pool(path: str, pool: np.ndarray, seed: int, space: SearchSpace) -> Non
 
 
 def load_pool(path: str, size: int, space: SearchSpace) -> np.ndarray:
-    """The pool in `path`, int32 [size, blocks], also one that the first version wrote.
+    """Reads the pool in `path`, int32 [size, blocks]; accepts files of the first version too.
 
-    UserError: missing, damaged, changed, of another space or size, or with options that do not occur equally often.
+    UserError if the file is missing, damaged or edited, is of another space or size, has a code twice, or does not use
+    a block's options equally often.
     """
     stored = read_json(path, _ADVICE)
     if set(stored) not in (set(_KEYS), set(_FIRST_KEYS)):
@@ -69,7 +71,7 @@ def _check_balance(path: str, pool: np.ndarray, space: SearchSpace) -> None:
 
 
 def _identity(stored: Dict[str, Any]) -> Any:
-    """The stored search space; of a first version's file, which names none, its name and the digest of its table."""
+    """The stored search space. For a file of the first version: that version's space and the digest of its table."""
     if "space" in stored:
         return stored["space"]
     try:

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: configuration, commit, machine, and the versions of everything below it."""
+"""What the manifest records about a run's origin: configuration, commit, machine and versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeflownas.run.folder import CONFIG
 
 
 def write_config(folder: str, config: Config) -> str:
-    """Writes the configuration, every key of it, as a file that `--config` accepts; gives its path."""
+    """Writes every configuration key to a file that `--config` accepts. Returns its path."""
     path = os.path.join(folder, CONFIG)
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=1000)
     atomic_write_text(path, "# The whole configuration of the run in this folder, for --config.\n" + text)
@@ -27,7 +27,7 @@ def write_config(folder: str, config: Config) -> str:
 
 
 def machine() -> Dict[str, Any]:
-    """The host, and the SLURM job (with its task in an array) or None."""
+    """The host's name, and the SLURM job (with its array task) or None."""
     job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return {
         "host": socket.gethostname(),
@@ -36,9 +36,9 @@ def machine() -> Dict[str, Any]:
 
 
 def source() -> Tuple[Dict[str, Any], str]:
-    """(manifest fields of the source that trains, a warning or nothing).
+    """(manifest fields that identify the source code, a warning or "").
 
-    A checkout has a commit. An installed package has none: then its version and the digest of its files are recorded.
+    A checkout has a commit. For an installed package the version and the digest of its files are recorded instead.
     """
     root = str(signoff.project_root())
     commit, dirty = git_state(root)
@@ -56,7 +56,7 @@ def source() -> Tuple[Dict[str, Any], str]:
 
 
 def _why_not(root: str) -> str:
-    """What git says, and what to do about it."""
+    """Git's error message, and the remedy if it is known."""
     try:
         _git(root, "rev-parse", "HEAD")
     except FileNotFoundError:
@@ -71,13 +71,13 @@ def _why_not(root: str) -> str:
 
 
 def git_state(root: str) -> Tuple[str, Optional[bool]]:
-    """The commit that holds `root` and whether files under it differ from it (untracked ones count).
+    """The commit checked out at `root`, and whether files under `root` differ from it (untracked files count).
 
-    ("unknown", None) where that cannot be said: no git, no commit, or `root` is not under version control.
+    ("unknown", None) if there is no git, no commit, or `root` is not under version control.
     """
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        tracked = _git(root, "ls-files", "--", ".")  # installed, it may lie in another's checkout
+        tracked = _git(root, "ls-files", "--", ".")  # empty if the package is installed inside another checkout
         dirty = bool(_git(root, "status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
         return "unknown", None
@@ -85,7 +85,7 @@ def git_state(root: str) -> Tuple[str, Optional[bool]]:
 
 
 def _git(root: str, *arguments: str) -> str:
-    # GIT_DIR and its like are set inside git's own hooks and would name another repository.
+    # Inside git hooks, GIT_DIR and similar variables are set and would name another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     done = subprocess.run(
         ["git", "-C", root] + list(arguments),
@@ -99,7 +99,7 @@ def _git(root: str, *arguments: str) -> str:
 
 
 def versions(tensorflow: str) -> Dict[str, str]:
-    """Versions for the manifest; TensorFlow's is handed in, because this module does not import it."""
+    """Versions for the manifest. The caller passes TensorFlow's, because this module does not import it."""
     return {
         "edgeflownas": edgeflownas.__version__,
         "python": platform.python_version(),

@@ -1,8 +1,7 @@
-"""Reader of a run folder: manifest, histories, fairness counts and samples, checked against each other.
+"""Reads a run folder: manifest, histories, fairness counts and samples, checked against each other.
 
-Files that a run writes only at its first evaluation may be absent before it; a file that should be there and
-is not, or that is damaged, is a `DataError` that names it. What a killed writer left unfinished at the very
-end is left out and noted.
+Files that a run writes only at its first evaluation may be absent before it. A file that is missing or damaged raises
+a `DataError` that names it. An unfinished last line or last evaluation is left out and noted.
 """
 
 from pathlib import Path
@@ -25,8 +24,8 @@ from edgeflownas.run.tables import Columns, check_rising, read_table
 
 
 class Subnets(NamedTuple):
-    """The pool over E evaluations: `codes` P texts of digits; `epe` float64 [E, P] and `texts` [E][P] as recorded;
-    `rank` int64 [E, P], 1 = best."""
+    """The pool of P subnets over E evaluations: `codes` P strings of digits; `epe` float64 [E, P], `texts` [E][P] the
+    same as recorded; `rank` int64 [E, P], 1 = best."""
 
     codes: List[str]
     epe: np.ndarray
@@ -35,7 +34,7 @@ class Subnets(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Everything the report needs. Tables are None before their first row; `notes` says what was left out and why."""
+    """All data of a run folder. Tables are None before their first row. `notes`: what was left out, and why."""
 
     folder: Path
     manifest: Dict[str, Any]
@@ -49,12 +48,12 @@ class Run(NamedTuple):
     notes: Tuple[str, ...]
 
     def get(self, path: str) -> Any:
-        """A value of the manifest by its dotted path, `config.train.lr` say."""
+        """A value of the manifest by its dotted path, for example `config.train.lr`."""
         return value_at(self.folder / names.MANIFEST, self.manifest, path)
 
     @property
     def alone(self) -> bool:
-        """Whether the run trains one subnet and no supernet."""
+        """Whether the run trains a single subnet instead of a supernet."""
         return self.space.arch_code is not None
 
     @property
@@ -63,7 +62,7 @@ class Run(NamedTuple):
 
     @property
     def last(self) -> EvaluationRow:
-        """The last evaluation, every cell exactly as the CSV file has it."""
+        """The last evaluation, with the exact texts of the CSV file."""
         assert self.history is not None
         return self.history.row(-1)
 
@@ -76,7 +75,7 @@ class Run(NamedTuple):
 
 
 def read_run(folder: Path) -> Run:
-    """Reads and checks a run folder. UserError or DataError, which name the file, as the module says."""
+    """Reads and checks a run folder. UserError or DataError name the file (see the module's docstring)."""
     if not folder.is_dir():
         raise UserError(
             "{}: expected a run folder, found {}".format(folder, "a file" if folder.exists() else "nothing")
@@ -108,7 +107,7 @@ def read_run(folder: Path) -> Run:
 def _optional(
     path: Path, row_type: Type[Any], notes: List[str], needed: bool = False, pool_size: int = 0
 ) -> Optional[Columns]:
-    """A table, every number of it checked; None before its first row. What a stopped writer left is noted."""
+    """Reads a table and checks its numbers. None before its first row. An unfinished last line is added to `notes`."""
     if not path.exists() and not needed:
         return None
     table = read_table(path, row_type, pool_size, finite=False, allow_cut=True).check()
@@ -123,7 +122,7 @@ def _optional(
 
 
 def _common(history: Columns, subnets: Columns, pool: int, notes: List[str]) -> Tuple[Optional[Columns], Columns]:
-    """Both tables cut to the evaluations that both have in full; only the newest one may be half written."""
+    """Both tables, cut to the evaluations that are complete in both. Only the newest one may be incomplete."""
     evaluations, rows = len(history), len(subnets)
     full = min(evaluations, rows // pool)
     if evaluations - full > 1 or rows - full * pool > pool:
@@ -153,7 +152,7 @@ def _subnets(run: Run, history: Columns, rows: Optional[Columns]) -> Subnets:
     if other:
         raise DataError(f"{path}: expected codes of the search space {run.space.label}, found {other.pop()}")
     codes = np.array(rows.texts.arch_code).reshape(shape)
-    order = np.argsort(codes, axis=1)  # the pool never changes, its order in the file may
+    order = np.argsort(codes, axis=1)  # the pool is the same in every evaluation, but its order may differ
     codes = np.take_along_axis(codes, order, 1)
     if (codes != codes[0]).any() or len(set(codes[0])) != shape[1]:
         raise DataError(f"{path}: expected the same {shape[1]} different subnets in each evaluation")
@@ -196,7 +195,7 @@ def _read_steps(folder: Path, history: Optional[Columns], notes: List[str]) -> O
 
 
 def _space(folder: Path, manifest: Dict[str, Any]) -> SearchSpace:
-    """The space the run was trained on. UserError if it is not one of today's."""
+    """The search space of the run. UserError if this version has no such space."""
     path = folder / names.MANIFEST
     config = configuration.from_dict(value_at(path, manifest, "config"), str(path))
     space = space_of(config.network)
@@ -220,5 +219,5 @@ def _read_fairness(folder: Path, space: SearchSpace, needed: bool) -> Optional[F
 
 
 def run_name(run: Run) -> str:
-    """The experiment's name, or the folder's."""
+    """The experiment's name, or the folder's name if it has none."""
     return str(run.get("config.runtime.experiment_name") or run.folder.resolve().name)

@@ -1,7 +1,7 @@
-"""The rows of a run's tables: one typed tuple per table, whose field names are the columns.
+"""The rows of a run's tables: one typed tuple per table; its field names are the columns.
 
-Readers and writers reach a column as an attribute of these, so a column's name stands here and nowhere else. EPE is
-in pixels. Reals are recorded as float32.
+Readers and writers access columns as attributes, so column names are written only here. EPE is in pixels. Reals are
+recorded as float32.
 """
 
 from typing import Any, NamedTuple, Sequence, Tuple, Type, Union
@@ -19,12 +19,12 @@ class StepRow(NamedTuple):
     lr: float
     loss: float  # mean of the paths, without weight decay
     l2_loss: float
-    grad_norm_before: float  # the clip
+    grad_norm_before: float  # before the clip
     grad_norm_after: float
 
 
 class EvaluationRow(NamedTuple):
-    """eval_epe_history.csv: one evaluation of the pool, and the training since the one before."""
+    """eval_epe_history.csv: one evaluation of the pool, and the training since the previous one."""
 
     epoch: int
     global_step: int
@@ -90,14 +90,14 @@ class Best(NamedTuple):
     mean_epe: float
 
 
-# Columns whose written name ends in the size of the pool: `mean_epe_12`.
+# Columns whose name in the file ends in the pool size: `mean_epe_12`.
 _POOL_SIZED = frozenset(["mean_epe", "std_epe", "best_mean_epe"])
-# Columns that files of the first version lack, always the last ones, and what every row of those files has in them.
+# Columns that files of the first version lack, and their value for every row of such a file. Always the last columns.
 ADDED = {"space": label_of(FIRST_VERSION)}
 
 
 def columns(row_type: Type[Any], pool_size: int = 0) -> Tuple[str, ...]:
-    """The header of a table. `pool_size` is wanted for `EvaluationRow` only."""
+    """The header of a table. Only `EvaluationRow` needs `pool_size`."""
     if row_type is not EvaluationRow:
         return tuple(row_type._fields)
     if pool_size < 1:
@@ -111,17 +111,17 @@ def kinds(row_type: Type[Any]) -> Tuple[type, ...]:
 
 
 def first_version(names: Sequence[str]) -> Tuple[str, ...]:
-    """The header that the first version wrote."""
+    """The header of the first version: `names` without the columns added since."""
     return tuple(name for name in names if name not in ADDED)
 
 
 def real(value: Union[float, np.floating]) -> str:
-    """How every recorded real is written: the shortest text of the float32, so that all files agree."""
+    """The text of a recorded real: the shortest text of its float32, the same in all files."""
     return str(np.float32(value))
 
 
 def cells(row: Any) -> Tuple[str, ...]:
-    """The texts of a row. ValueError for a value of another kind than its column."""
+    """The texts of a row's cells. ValueError for a value of the wrong type for its column."""
     return tuple(_cell(value, kind) for value, kind in zip(row, kinds(type(row))))
 
 
@@ -135,7 +135,7 @@ def _cell(value: Any, kind: type) -> str:
 
 
 def csv_line(texts: Sequence[str]) -> str:
-    """One line of a table. ValueError for a text that would not read back as one cell."""
+    """One line of a table. ValueError for a text that would not be read back as one cell."""
     line = ",".join(texts)
     if line.count(",") != len(texts) - 1 or set(line) & set('"\r\n\0') or not all(ord(letter) < 128 for letter in line):
         raise ValueError(f"a cell must be plain ASCII without a comma, a quote or a line's end: {texts!r}")

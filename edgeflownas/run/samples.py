@@ -1,4 +1,4 @@
-"""eval_samples.npz: what the best and the worst subnet of the last evaluation saw and predicted."""
+"""eval_samples.npz: inputs and predictions of the best and the worst subnet at the last evaluation."""
 
 import json
 from pathlib import Path
@@ -27,12 +27,12 @@ class Samples(NamedTuple):
 
 
 def write_samples(folder: str, samples: Samples) -> None:
-    """Replaces the file. UserError if the disk refuses: then the old one stays."""
+    """Replaces the file. UserError if it cannot be written; the old one then stays."""
     write_npz(folder, SAMPLES, dict(samples._asdict(), space=json.dumps(samples.space)))
 
 
 def read_samples(folder: Path, space: SearchSpace) -> Optional[Samples]:
-    """The samples of a run folder; None if it has no such file, DataError if the file is damaged."""
+    """Reads the samples of a run folder. None if there is no such file, DataError if it is damaged."""
     path = folder / SAMPLES
     if not path.exists():
         return None
@@ -52,7 +52,7 @@ def _parse_space(path: Path, text: str) -> Dict[str, Any]:
 
 
 def _check(path: Path, found: Any, blocks: int) -> None:
-    """DataError unless every array of `Samples`, in its order, has its shape and kind."""
+    """DataError unless every array has the expected shape and kind."""
     count, height, width = found.flow.shape[:3] if found.flow.ndim == 4 else (0, 0, 0)
     wanted = (
         ((count, height, width, 6), "u"),

@@ -27,11 +27,10 @@ ADVICE = "name another file with --output, or move this one and its .json away"
 
 
 class ScoreTable:
-    """`with ScoreTable(path, belongs_to, space) as table:`; holds the file for one process and knows its rows.
+    """Locks the table for this process and holds its rows: `with ScoreTable(path, belongs_to, space) as table:`.
 
     `belongs_to` is plain JSON: checkpoint, settings and data. `space` is the search space of the codes.
-    UserError if the file exists and its rows belong to something else, if it is not such a table, or if another
-    process holds it.
+    UserError if the file exists but is no such table or has another `belongs_to`, or if another process holds it.
     """
 
     def __init__(self, path: str, belongs_to: Dict[str, Any], space: SearchSpace) -> None:
@@ -99,7 +98,7 @@ class ScoreTable:
     def _lines(self) -> Iterator[str]:
         yield csv_line(self._columns)
         for row in self.rows:
-            yield csv_line(cells(row)[: len(self._columns)])  # what the first version's header lacks comes last
+            yield csv_line(cells(row)[: len(self._columns)])  # columns that the first version lacks are the last ones
 
     def _open(self) -> None:
         if os.path.lexists(self.sidecar):
@@ -158,14 +157,14 @@ class ScoreTable:
             raise UserError(f"{self.sidecar} was not written by supernet_eval; {ADVICE}")
         there, now = _flat(found), _flat(self._belongs_to)
         differing = [key for key in sorted(set(there) | set(now)) if there.get(key) != now.get(key)]
-        # The step says more than a checksum, if it differs at all.
+        # A differing step tells more than a checksum, so checksums are shown only if nothing else differs.
         shown = [key for key in differing if "sha256" not in key] or differing
         words = "; ".join(f"{key} {there.get(key)} there, {now.get(key)} now" for key in shown)
         raise UserError(f"the rows of {self.path} belong to something else: {words}; {ADVICE}")
 
 
 def _flat(value: Any, name: str = "") -> Dict[str, Any]:
-    """{"checkpoint.epoch": 3, ...}"""
+    """Flattens nested dicts: {"checkpoint.epoch": 3, ...}."""
     if not isinstance(value, dict):
         return {name: value}
     parts = [_flat(inner, f"{name}.{key}" if name else key) for key, inner in value.items()]

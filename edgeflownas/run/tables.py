@@ -1,6 +1,6 @@
-"""The one reader of the CSV files of a run folder: recorded text and checked numbers, column by column.
+"""Reads the CSV files of a run folder, column by column: recorded texts and checked numbers.
 
-Built on `rows`: a column is an attribute, named like the field of the table's row type.
+Built on `rows`: each column is an attribute, named after a field of the table's row type.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 from edgeflownas.errors import DataError
 from edgeflownas.run.rows import ADDED, columns, first_version, kinds
 
-_REFUSED = '"\r\0'  # no writer makes them
+_REFUSED = '"\r\0'  # `rows.csv_line` never writes these
 
 
 class WrongCell(DataError):
-    """A cell that is not of its column's kind. `line` counts from 1, the header."""
+    """A cell has the wrong type for its column. `line` counts from 1, the header."""
 
     def __init__(self, path: str, line: int, column: str, found: str, wanted: str) -> None:
         super().__init__(f"{path}: line {line}: column {column}: expected {wanted}, found {found[:80]!r}")
@@ -25,12 +25,12 @@ class WrongCell(DataError):
 
 
 class Columns:
-    """A table that was read.
+    """A table read from a file, column by column.
 
-    header          the columns that the file itself has
-    names, texts    rows of the table's type that hold each column's name in the file, and its texts as recorded
-    numbers         each column of numbers as an int64 or float64 array, checked when it is first asked for
-    cut             the file ended in the middle of a line; that line, which its writer never finished, is left out
+    header          the column names in the file
+    names, texts    of the table's row type: each field holds the name of its column in the file, or its texts
+    numbers         each column of numbers as an int64 or float64 array, checked on first access
+    cut             True if the file ended in the middle of a line; that line is left out
     """
 
     def __init__(self, path: str, header: Sequence[str], names: Any, texts: Any, finite: bool, cut: bool) -> None:
@@ -46,7 +46,7 @@ class Columns:
         return self.texts._make(column[number] for column in self.texts)
 
     def values(self) -> List[Any]:
-        """The rows with numbers where they are numbers."""
+        """The rows, with numbers as Python numbers."""
         parsed = [
             texts if kind is str else getattr(self.numbers, name).tolist()
             for name, texts, kind in zip(self.texts._fields, self.texts, kinds(type(self.texts)))
@@ -59,7 +59,7 @@ class Columns:
         return Columns(self.path, self.header, self.names, texts, self._finite, self.cut)
 
     def check(self) -> Columns:
-        """Checks every number now. WrongCell for the first that is none."""
+        """Checks every number now. WrongCell for the first cell that is not one."""
         for field, kind in zip(self.texts._fields, kinds(type(self.texts))):
             if kind is not str:
                 getattr(self.numbers, field)
@@ -89,7 +89,7 @@ class Columns:
 
 
 class _Numbers:
-    """The columns of numbers, each parsed when it is first asked for."""
+    """The columns of numbers, each parsed on first access."""
 
     def __init__(self, table: Columns) -> None:
         self._table = table
@@ -105,11 +105,11 @@ class _Numbers:
 def read_table(
     path: Union[str, Path], row_type: Type[Any], pool_size: int = 0, finite: bool = True, allow_cut: bool = False
 ) -> Columns:
-    """A table of `row_type`; columns that the first version did not write are filled in.
+    """Reads a table of `row_type`; fills in the columns that the first version did not write.
 
-    DataError: missing, not plain text, another header, a line with a cell too many or too few. Numbers are checked
-    later, by `Columns.numbers`; NaN and infinities are refused if `finite`. A half-written last line is an error
-    unless `allow_cut`.
+    DataError if the file is missing, is not plain ASCII, has another header, or has a line with too many or too few
+    cells. Numbers are checked later, on access to `Columns.numbers`; NaN and infinities are errors if `finite`. An
+    unfinished last line is an error unless `allow_cut`.
     """
     names = columns(row_type, pool_size)
     lines, cut = _lines(Path(path))
@@ -139,7 +139,7 @@ def check_rising(path: Union[str, Path], column: str, values: np.ndarray) -> Non
 
 
 def _lines(path: Path) -> Tuple[Sequence[str], bool]:
-    """(lines, whether the last one was cut and left out). A header alone is never left out."""
+    """(lines, whether the last line is unfinished). An unfinished line is left out, unless it is the header."""
     try:
         text = path.read_bytes().decode("ascii")
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Statistics of rankings and of EPE per sample. NumPy and scipy; knows nothing of networks, runs or files."""
+"""Statistics of rankings and of EPE per sample. Built on NumPy and scipy; independent of networks, runs and files."""

@@ -1,8 +1,8 @@
-"""Which option of a block is better: linear models of EPE over the options of the blocks, with intervals.
+"""Effects of a block's options on EPE: linear models over the options of the blocks, with confidence intervals.
 
-With enough codes, all blocks are in one least-squares model, so that an option's effect is free of the other blocks'.
-Twelve codes are too few for that (nine blocks of three options have 19 coefficients): then each block has a model of
-its own, in which the other blocks are part of the error. Its intervals are wide, and honestly so.
+With enough codes, one least-squares model has all blocks, which separates an option's effect from those of the other
+blocks. Twelve codes are too few for that (nine blocks of three options have 19 coefficients): then each block has its
+own model, in which the other blocks are part of the error, and the intervals are wide.
 """
 
 from typing import List, NamedTuple, Optional, Sequence
@@ -15,7 +15,7 @@ MIN_RESIDUALS = 8  # degrees of freedom that the joint model must leave for its 
 
 
 class Effect(NamedTuple):
-    """Options `a` and `b` of one block: EPE of `a` minus EPE of `b` in pixels, and its interval."""
+    """The difference of options `a` and `b` of one block: EPE of `a` minus EPE of `b` in pixels, and its interval."""
 
     block: int
     a: int
@@ -26,9 +26,9 @@ class Effect(NamedTuple):
 
 
 class BlockEffects(NamedTuple):
-    """`joint`: all blocks were in one model. `effects` has every pair of options of every block that has a choice.
+    """`joint`: whether one model has all blocks. `effects`: every pair of options of every block that has a choice.
 
-    `better[block]` is the option that beats every other one of its block outside the error; None if there is none.
+    `better[block]` is the option significantly better than every other one of its block; None if there is none.
     """
 
     joint: bool
@@ -37,7 +37,7 @@ class BlockEffects(NamedTuple):
 
 
 def block_effects(codes: np.ndarray, epe: np.ndarray) -> BlockEffects:
-    """The model of `epe` [N] over the options in `codes` int [N, blocks]. Only options that occur are compared.
+    """Fits `epe` [N] in pixels over the options in `codes` int [N, blocks]. Compares only options that occur.
 
     ValueError if there are fewer than three codes.
     """
@@ -58,7 +58,7 @@ def _options(codes: np.ndarray, block: int) -> np.ndarray:
 
 
 def _design(codes: np.ndarray, blocks: Sequence[int]) -> np.ndarray:
-    """A column of ones, and for each block a column for every option but the first."""
+    """The design matrix: a column of ones, and for each block a column for every option but the first."""
     columns = [np.ones(len(codes))]
     for block in blocks:
         columns += [(codes[:, block] == option).astype(np.float64) for option in _options(codes, block)[1:]]
@@ -66,7 +66,7 @@ def _design(codes: np.ndarray, blocks: Sequence[int]) -> np.ndarray:
 
 
 def _fit(codes: np.ndarray, epe: np.ndarray, blocks: Sequence[int]) -> List[Effect]:
-    """Least squares over these blocks, and the differences of their options."""
+    """Fits least squares over these blocks. Returns the differences of their options."""
     design = _design(codes, blocks)
     freedom = len(epe) - design.shape[1]
     coefficients = np.linalg.lstsq(design, epe, rcond=None)[0]
@@ -91,14 +91,14 @@ def _fit(codes: np.ndarray, epe: np.ndarray, blocks: Sequence[int]) -> List[Effe
 
 
 def _reach(variance: float, freedom: int, pairs: int) -> float:
-    """Half the width of an interval; infinite if the model leaves nothing to estimate the error from."""
+    """Half the width of an interval; infinite if the model leaves no degrees of freedom for the error."""
     if freedom <= 0:
         return float("inf")
     return float(student.ppf(1 - (1 - CONFIDENCE) / 2 / pairs, freedom) * np.sqrt(max(variance, 0.0)))
 
 
 def _better(codes: np.ndarray, effects: Sequence[Effect], block: int) -> Optional[int]:
-    """The option of `block` whose every difference is below 0 outside its interval; None if there is none."""
+    """The option of `block` whose differences to all others are below 0 with their whole interval; None if none is."""
     own = [effect for effect in effects if effect.block == block]
     options = _options(codes, block)
     for option in options:

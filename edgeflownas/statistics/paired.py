@@ -1,6 +1,6 @@
-"""Differences of subnets with their paired errors, from EPE per sample: on the same samples most of the noise cancels.
+"""Differences of subnets with their paired errors, from EPE per sample. On the same samples most of the noise cancels.
 
-Legend: P subnets, S samples. The unit of an error is one standard error of the mean over samples.
+Legend: P subnets, S samples. Errors are standard errors of the mean over samples, in pixels.
 """
 
 from typing import NamedTuple
@@ -12,14 +12,14 @@ SIGNIFICANCE = 0.05  # two-sided
 
 
 class Separation(NamedTuple):
-    """How many pairs of a pool differ by more than chance among samples allows."""
+    """How many pairs of a pool differ significantly, given the noise of the samples."""
 
     separated: int
     pairs: int
 
 
 def paired_error(a: np.ndarray, b: np.ndarray) -> float:
-    """The standard error of mean(a) - mean(b), EPE per sample [S] of two subnets on the same samples.
+    """The standard error of mean(a) - mean(b) for two subnets' EPE per sample [S] on the same samples.
 
     NaN for fewer than two samples.
     """
@@ -27,24 +27,27 @@ def paired_error(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def paired_errors(epe: np.ndarray) -> np.ndarray:
-    """[P, P]: the standard error of each difference of means of EPE per sample [P, S]; 0 on the diagonal."""
+    """[P, P]: the standard error of the difference of each two subnets' mean EPE; `epe` [P, S] per sample.
+
+    0 on the diagonal; NaN for fewer than two samples.
+    """
     epe = np.asarray(epe, np.float64)
     subnets, samples = epe.shape
     if samples < 2:
         return np.full((subnets, subnets), np.nan)
     errors = np.zeros((subnets, subnets))
-    for i in range(subnets):  # row by row: the difference of variances would lose digits
+    for i in range(subnets):  # from the differences themselves: a formula with variances would lose digits
         errors[i] = np.std(epe[i] - epe, axis=1, ddof=1) / np.sqrt(samples)
     return errors
 
 
 def critical(samples: int) -> float:
-    """How many paired standard errors a difference must exceed (Student's t, two-sided 5%)."""
+    """The number of paired standard errors that a significant difference exceeds (Student's t, two-sided 5%)."""
     return float(student.ppf(1 - SIGNIFICANCE / 2, samples - 1)) if samples > 1 else float("inf")
 
 
 def separated_pairs(epe: np.ndarray) -> Separation:
-    """Of all pairs of subnets with EPE per sample [P, S], those that differ outside their paired error."""
+    """Counts the pairs of subnets, EPE per sample [P, S], that differ significantly by their paired error."""
     epe = np.asarray(epe, np.float64)
     left, right = np.triu_indices(len(epe), 1)
     means, errors = epe.mean(axis=1), paired_errors(epe)[left, right]

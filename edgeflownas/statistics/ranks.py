@@ -1,6 +1,6 @@
-"""How far two rankings agree: Kendall's tau-b, Spearman's rho, a permutation test, regret of the top.
+"""Agreement of two rankings: Kendall's tau-b, Spearman's rho, a permutation test, and the regret of the top codes.
 
-Legend: N codes; EPE in pixels, lower is better. A score that is to be compared with EPE ranks alike: lower is better.
+Legend: N codes; EPE in pixels, lower is better. Scores that are compared with EPE must also be better when lower.
 Sources: Kendall (1945) for tau-b; the exact and the sampled permutation test as in Good (2005), with the observed order
 counted among the permutations.
 """
@@ -13,13 +13,13 @@ from scipy.stats import rankdata
 
 from edgeflownas.rng import stream
 
-EXACT_UP_TO = 8  # codes: 40,320 orders are counted one by one, more are sampled
+EXACT_UP_TO = 8  # codes; up to their 40,320 orders all are enumerated, for more codes orders are sampled
 SAMPLED_ORDERS = 10000
-_CELLS = 1 << 22  # of the arrays that one piece of a calculation makes
+_CELLS = 1 << 22  # largest number of array cells in one piece of a calculation
 
 
 def kendall_tau_b(x: np.ndarray, y: np.ndarray, y_tie: float = 0.0) -> np.ndarray:
-    """Tau-b over the last axis of `x` and `y` [..., N], which broadcast. NaN where one of the two is constant.
+    """Tau-b over the last axis of `x` and `y` [..., N], with broadcasting. NaN where either is constant.
 
     Two entries of `y` that differ by no more than `y_tie` count as tied.
     """
@@ -33,7 +33,7 @@ def kendall_tau_b(x: np.ndarray, y: np.ndarray, y_tie: float = 0.0) -> np.ndarra
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's rho over the last axis of two arrays [..., N] of one shape; ties share their mean rank."""
+    """Spearman's rho over the last axis of two arrays [..., N] of the same shape; ties get their mean rank."""
     ranks = [np.apply_along_axis(rankdata, -1, np.asarray(values, np.float64)) for values in (x, y)]
     x_rank, y_rank = [rank - rank.mean(-1, keepdims=True) for rank in ranks]
     size = np.sqrt(np.sum(x_rank**2, -1) * np.sum(y_rank**2, -1))
@@ -45,9 +45,9 @@ def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def permutation_p(x: np.ndarray, y: np.ndarray, seed: int, sampled: int = SAMPLED_ORDERS) -> float:
-    """The share of all orders of `y` whose tau-b with `x` is at least as far from 0 (two-sided). NaN without a tau.
+    """The two-sided p: the share of orders of `y` whose tau-b with `x` is at least as far from 0 as the observed one.
 
-    Exact up to `EXACT_UP_TO` codes; beyond, over `sampled` random orders and the observed one.
+    Exact up to `EXACT_UP_TO` codes; for more, over `sampled` random orders and the observed one. NaN if tau is NaN.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     observed = abs(float(kendall_tau_b(x, y)))
@@ -66,16 +66,16 @@ def _at_least(x: np.ndarray, y: np.ndarray, orders: np.ndarray, observed: float)
 
 
 def pieces(rows: np.ndarray, cells_per_row: int) -> Iterator[np.ndarray]:
-    """`rows` a few at a time, so that an array of `cells_per_row` for each of them stays small."""
+    """Yields a few of `rows` at a time, so that an array with `cells_per_row` cells for each row stays small."""
     step = max(1, _CELLS // max(1, cells_per_row))
     for first in range(0, len(rows), step):
         yield rows[first : first + step]
 
 
 def regret(predicted: np.ndarray, truth: np.ndarray, top: int) -> float:
-    """What is lost, in the unit of `truth`, by taking the best of the `top` codes that `predicted` puts first.
+    """The loss, in the unit of `truth`, of taking the best of the `top` codes that `predicted` ranks first.
 
-    Of codes that `predicted` puts level, the worse ones count as first: a tie is no knowledge.
+    Among codes tied in `predicted`, the worse ones count as first, so that ties never look like knowledge.
     """
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     first = np.lexsort((-truth, predicted))[:top]

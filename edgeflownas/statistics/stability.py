@@ -1,7 +1,8 @@
-"""How far the ranking of a pool still moves from one evaluation to the next, while the learning rate is still high.
+"""Stability of a pool's ranking from one evaluation to the next, while the learning rate is still high.
 
-Once the cosine has brought the learning rate near zero the weights stand still, and so does any ranking: a tau of 1
-between the last evaluations says nothing. Only evaluations above `LR_SHARE` of the start count.
+When the cosine schedule has brought the learning rate near zero, the weights hardly change, and neither does any
+ranking: a tau of 1 between the last evaluations says nothing. So only evaluations count at which the learning rate is
+above `LR_SHARE` of its start.
 """
 
 from typing import NamedTuple
@@ -12,11 +13,11 @@ from edgeflownas.statistics.intervals import NO_INTERVAL, Interval, over_codes
 from edgeflownas.statistics.ranks import kendall_tau_b
 
 LR_SHARE = 0.05  # of the learning rate at the start
-RESAMPLES = 300  # few: the report of a running training is written after every evaluation
+RESAMPLES = 300  # few, because a report is written after every evaluation
 
 
 class Stability(NamedTuple):
-    """`tau[i]` is tau-b between evaluations i and i + 1 of those that count; `mean` over them, with its interval."""
+    """`tau[i]` is tau-b between counted evaluations i and i + 1; `mean` and `interval` are of their mean."""
 
     counted: np.ndarray  # bool [E]: the evaluations that count
     tau: np.ndarray
@@ -25,7 +26,7 @@ class Stability(NamedTuple):
 
 
 def ranking_stability(epe: np.ndarray, lr: np.ndarray, start_lr: float, seed: int) -> Stability:
-    """Of the EPE of P subnets at E evaluations [E, P]; `lr` [E] is the learning rate at each."""
+    """The stability of the ranking by `epe` [E, P] of P subnets at E evaluations; `lr` [E]: the learning rates."""
     counted = np.asarray(lr, np.float64) > LR_SHARE * start_lr
     used = np.asarray(epe, np.float64)[counted]
     if len(used) < 2:

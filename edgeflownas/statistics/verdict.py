@@ -1,11 +1,11 @@
-"""The verdict on a ranking, in the words that were fixed before anything was trained (design, section 17.4).
+"""The verdict on a ranking, by rules fixed before anything was trained (design, section 17.4).
 
-strong  the lower bound of tau is above 0.5, tau is ahead of every control, and the top-3 regret is within 2 sd, each in
-        every supernet seed, of which there are at least two
-weak    not strong, but tau is positive and its permutation p is below 0.05, in every supernet seed
-void    the codes' spread is below 4 sd, or a supernet has not learned: the study says nothing either way
-none    what is said if none of the three words applies: a valid study in which, in a supernet seed or more, tau is not
-        positive or its p is 0.05 or above; the ranking is not shown to be better than chance, nor to be worse
+strong  there are at least two supernet seeds, and in each of them: the lower bound of tau is above 0.5, tau is higher
+        than every control's, and the top-3 regret is at most 2 sd
+weak    not strong, but in every supernet seed tau is positive and its permutation p is below 0.05
+void    the codes' spread is below 4 sd, or a supernet has not learned: the study is inconclusive
+none    neither: a valid study in which, for at least one supernet seed, tau is not positive or its p is 0.05 or above;
+        it does not show that the ranking is better than chance, nor that it is not
 The spread of the codes and the sd of a seed are standard deviations of the same quantity, the EPE of stand-alone runs.
 """
 
@@ -18,11 +18,11 @@ LOWER_BOUND = 0.5
 P_LIMIT = 0.05
 REGRET_SDS = 2.0
 SPREAD_SDS = 4.0
-SUPERNET_SEEDS = 2  # fewer cannot be called strong
+SUPERNET_SEEDS = 2  # at least so many for "strong"
 
 
 class SupernetFacts(NamedTuple):
-    """One strict supernet against stand-alone training. `controls`: name and |tau| or tau of each rival."""
+    """One strict supernet compared with stand-alone training. `controls`: name and tau (or |tau|) of each control."""
 
     name: str
     learned: bool
@@ -34,14 +34,14 @@ class SupernetFacts(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A word, and the reasons for it: (holds, sentence)."""
+    """The verdict's word and its reasons, each (whether the condition holds, sentence)."""
 
     word: str
     reasons: List[Tuple[bool, str]]
 
 
 def seed_sd(alone: np.ndarray) -> float:
-    """The sd of the EPE of one stand-alone run over its seed, pooled over the codes of `alone` [seeds, codes], px.
+    """The standard deviation of stand-alone EPE over seeds, px, pooled over the codes of `alone` [seeds, codes].
 
     NaN for a single seed.
     """
@@ -52,13 +52,13 @@ def seed_sd(alone: np.ndarray) -> float:
 
 
 def code_spread(alone: np.ndarray) -> float:
-    """The sd over codes of the mean EPE of `alone` [seeds, codes], px. NaN for a single code."""
+    """The standard deviation over codes of the mean EPE of `alone` [seeds, codes], px. NaN for a single code."""
     means = np.asarray(alone, np.float64).mean(axis=0)
     return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
 
 
 def verdict(alone: np.ndarray, supernets: Sequence[SupernetFacts]) -> Verdict:
-    """The word for stand-alone EPEs [seeds, codes] and the supernets that ranked these codes."""
+    """The verdict on the supernets that ranked these codes; `alone` [seeds, codes] are the stand-alone EPEs in px."""
     sd, spread = seed_sd(alone), code_spread(alone)
     fair = [
         (

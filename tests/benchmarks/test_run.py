@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic, with subjects that answer what a test wants, and each kind of subject once as it is."""
+"""The benchmark's arithmetic with fake subjects, and one run of each real kind of subject."""
 
 import contextlib
 import json

@@ -19,7 +19,7 @@ def pristine(tmp_path_factory):
 
 @pytest.fixture
 def run(pristine, tmp_path):
-    """A copy of the completed run; gives its folder."""
+    """The folder of a copy of the completed run."""
     folder = str(tmp_path / "run")
     shutil.copytree(pristine, folder, symlinks=True)
     return folder

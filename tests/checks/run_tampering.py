@@ -1,4 +1,4 @@
-"""Ways to tamper with a run folder, each a function of the folder, and what `check_manifest` then says."""
+"""Ways to tamper with a run folder, each a function of the folder, and helpers for the results of `check_manifest`."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def truncate(which):
 
 
 def swap_files(folder):
-    """The model files of best and last change places."""
+    """Swaps the model files of best and last."""
     best, last = model_file(folder, "best"), model_file(folder, "last")
     os.rename(best, best + ".tmp")
     os.rename(last, best)
@@ -134,7 +134,7 @@ def tie_ranks(body):
 
 
 def said(folder):
-    """{check: its words}, whether it passed or not."""
+    """{check: its text} of all checks, passed or not."""
     return {outcome.name: outcome.text for outcome in run_checks(os.path.join(folder, "train_manifest.json"))}
 
 
@@ -157,7 +157,7 @@ RESUME = {
 
 
 def resumed(changed, at=6):
-    """A tampering: a resume at step `at` changed these keys."""
+    """A tampering that records a resume at step `at` that changed these keys."""
     return manifest(
         lambda stored: stored.update(resumes=[dict(RESUME, time=stored["started"], changed=changed, global_step=at)])
     )

@@ -208,7 +208,7 @@ def test_a_run_that_goes_on_may_be_ahead_of_its_checkpoint(tmp_path):
 
 
 def test_steps_before_an_accepted_change_are_not_held_against_the_new_value(run):
-    """A resume with --allow_changed train.lr: what came before followed another rate."""
+    """Steps before a resume with --allow_changed train.lr followed another learning rate."""
     rates = [line.split(",")[2] for line in read(os.path.join(run, STEPS)).splitlines()[1:]]
     cell(STEPS, 1, "lr", "0.5".ljust(len(rates[1]), "0"))(run)  # the file keeps its length
     assert set(failed(run)) == {"steps: learning rate"}
@@ -238,7 +238,7 @@ def _at(value, path):
 
 @pytest.mark.parametrize("wrong", [None, True, -1, "x", [7]], ids=repr)
 def test_no_wrong_value_crashes_it(run, wrong):
-    """Every field of the manifest, however deep, gets a wrong value: that is found, or harmless, never a traceback."""
+    """A wrong value in any field of the manifest, however deep, fails a check or is harmless, but never crashes."""
     path = os.path.join(run, "train_manifest.json")
     original = json.loads(read(path))
     for leaf in _leaves(original):
@@ -248,7 +248,7 @@ def test_no_wrong_value_crashes_it(run, wrong):
         with open(tampered, "w") as handle:
             json.dump(fields, handle)
         outcomes = run_checks(tampered)
-        # Paths, runtime and what only a person can judge may hold any text or number. Null is an empty text.
+        # Paths, runtime keys and values that only a person can judge may be any text or number. Null is an empty text.
         free = (
             leaf[0] in ("config_origins", "initial_weights")
             or leaf[:2] in (("config", "runtime"), ("config", "data"))

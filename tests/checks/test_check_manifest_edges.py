@@ -1,4 +1,4 @@
-"""check_manifest at the edge: what is just allowed passes, what is just not is refused; runs and resumes under way."""
+"""check_manifest at its limits: values just allowed pass, values just not allowed fail; and unfinished runs."""
 
 import os
 
@@ -154,7 +154,7 @@ def test_a_running_run_may_be_ahead_of_its_checkpoint_but_not_behind(tmp_path):
 
 
 def other_decay(stored):
-    """Weight decay as a resume with --allow_changed train.wd would have it."""
+    """Another weight decay, as after a resume with --allow_changed train.wd."""
     stored["config"]["train"]["wd"] = stored["wd"] = 0.25
     stored["config_origins"]["train.wd"] = "command line"
 

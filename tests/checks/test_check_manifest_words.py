@@ -1,4 +1,4 @@
-"""check_manifest to the word: what each check says of a good run, and of faults at the very edge of what is allowed."""
+"""The exact texts of check_manifest's checks for a good run, and for faults at the limit of what is allowed."""
 
 import json
 import os

@@ -18,14 +18,14 @@ CROP_HEIGHT, CROP_WIDTH = 23, 29
 
 
 def data_cfg(root, **changes):
-    """What `build_index` reads of the configuration."""
+    """The part of the configuration that `build_index` reads."""
     values = dict(base_path=str(root), list_dir="", holdout=0, input_height=CROP_HEIGHT, input_width=CROP_WIDTH)
     values.update(changes)
     return types.SimpleNamespace(**values)
 
 
 def pixels(seed, height=HEIGHT, width=WIDTH, channels=3):
-    """Blotches with noise: uint8 [height, width, channels] that compresses, but not to nothing."""
+    """Noisy blotches, uint8 [height, width, channels], which compress, but not to a tiny size."""
     random = np.random.RandomState(seed)
     blotches = random.randint(0, 200, (height // 7 + 1, width // 9 + 1, channels))
     smooth = np.repeat(np.repeat(blotches, 7, axis=0), 9, axis=1)[:height, :width]
@@ -37,7 +37,7 @@ def flow(seed, height=HEIGHT, width=WIDTH):
 
 
 def pillow(array, form="PNG", **options):
-    """What Pillow makes of an array, as bytes."""
+    """An array as a PNG encoded by Pillow."""
     out = io.BytesIO()
     Image.fromarray(array).save(out, form, **options)
     return out.getvalue()
@@ -99,7 +99,7 @@ def make_set(root, train=7, val=5, first=100):
 
 
 class Fault(NamedTuple):
-    """One row of the fault table: `damage` makes it of the sound bytes (None = the file is gone) of `file`."""
+    """One row of the fault table: `damage` turns the good bytes of `file` into bad ones (None: deletes it)."""
 
     id: str
     file: str

@@ -1,4 +1,4 @@
-"""`.flo` files: what is read is what was written, and nothing else is read. The colour code against known colours."""
+"""`.flo` files: reading gives what was written, and bad files are refused. The colour code against known colours."""
 
 import math
 import struct
@@ -213,7 +213,7 @@ def test_colors_are_of_a_flow(shape):
 
 
 def test_small_scales_and_unknown_vectors():
-    """An unknown vector counts for no length; the longest of very small ones is still the scale."""
+    """Unknown vectors do not affect the scale; very small vectors still set it."""
     assert tuple(flow_io.flow_to_rgb(np.array([[(0.25, 0), (np.nan, 0), (0, 3e9)]]))[0, 0]) == (255, 0, 0)
     assert tuple(flow_io.flow_to_rgb(np.array([[(1e-8, 0.0)]]))[0, 0]) == (255, 0, 0)
     assert tuple(flow_io.flow_to_rgb(np.array([[(1e-10, 0.0)]]))[0, 0]) == (255, 229, 229)  # a tenth of 1e-9 px

@@ -1,4 +1,4 @@
-"""Batches: what they hold is a pure function of seed, epoch and position, and the bytes are those of the files."""
+"""Batches: their content is a pure function of seed, epoch and position, and their bytes are those of the files."""
 
 import os
 from collections import Counter
@@ -91,7 +91,7 @@ def test_a_resumed_epoch_continues_with_the_same_batches(index):
 
 
 def test_plan_of_a_seed_is_the_same_everywhere(index):
-    """Literals, so that no machine, NumPy or TensorFlow may draw another order or other crops."""
+    """The expected values are literals: every machine, NumPy and TensorFlow must draw the same order and crops."""
     with tf.Graph().as_default():
         plan = _train(index.train).batch(7, 1)
     assert [(sample.name, y, x) for sample, y, x in plan] == [

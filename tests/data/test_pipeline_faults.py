@@ -1,4 +1,4 @@
-"""The complete fault table through both pipelines: the right batch fails, the file is named, no garbage comes out."""
+"""The complete fault table in both pipelines: the right batch fails, the error names the file, no garbage comes out."""
 
 import mini_fc2
 import numpy as np
@@ -14,11 +14,11 @@ from edgeflownas.errors import DataError
 from edgeflownas.tfcompat import tf
 
 EPOCH = 3
-BAD_BATCH = 2  # Of 4: batches before it have been prefetched or not, those after it are being decoded in parallel.
+BAD_BATCH = 2  # Of 4 batches: earlier ones may be prefetched, later ones are being decoded in parallel.
 
 
 class Readers:
-    """A train and an eval pipeline over one sound set, with what they deliver while it is sound."""
+    """A train and an eval pipeline over one good set, with the batches that they deliver while it is good."""
 
     def __init__(self, index, num_workers):
         self.graph = tf.Graph()
@@ -148,7 +148,7 @@ def test_no_cut_png_goes_unnoticed(tmp_path, decode):
 
 
 def test_a_flipped_bit_beside_the_pixels_never_changes_them(tmp_path, decode):
-    """libpng drops a damaged chunk that holds no pixels (a comment, say); the full check reports even that."""
+    """libpng skips a damaged chunk without pixels, such as a comment; the full check reports it."""
     path, array = tmp_path / "a.png", mini_fc2.pixels(9)
     extra = mini_fc2.chunk(b"tEXt", b"Comment\0flying chairs") + mini_fc2.chunk(b"gAMA", b"\0\0\xb1\x8f")
     data = mini_fc2.png(array, extra=extra)

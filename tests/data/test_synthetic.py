@@ -85,7 +85,7 @@ def test_scenes_have_occlusions_shapes_and_both_kinds_of_edges():
 
 
 def test_textures_have_equal_contrast_at_every_scale():
-    """As photographs have. Means of neighbouring squares of 32 px must not differ much more than those of 8 px."""
+    """Like photographs: means of neighbouring squares of 32 px must not differ much more than those of 8 px."""
     for number in range(6):
         texture = scene._texture(np.random.RandomState(number)).reshape(scene.TEXTURE, scene.TEXTURE, 3)
         fine, coarse = [_difference_of_neighbours(texture, side) for side in (8, 32)]
@@ -112,7 +112,7 @@ def test_magnitudes_are_like_those_of_fc2(monkeypatch):
 
 
 def test_same_bytes_everywhere():
-    """A literal, so that no machine, NumPy or TensorFlow stack may draw another sample."""
+    """The expected digest is a literal, so that every machine, NumPy and TensorFlow must draw the same sample."""
     digest = hashlib.sha256()
     for array in scene.draw(7, 5, HEIGHT, WIDTH):
         digest.update(np.ascontiguousarray(array).tobytes())

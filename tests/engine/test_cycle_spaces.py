@@ -14,7 +14,7 @@ ALONE = {"network.arch_code": "000022222", "eval.pool_size": 1}
 
 
 def gradients_of(graph, session, codes):
-    """{variable: gradient of the mean loss of these paths}: the division by a cycle's pieces is undone."""
+    """{variable: gradient of the mean loss of these paths}; undoes the division by the number of a cycle's pieces."""
     images, flow = batch()
     values = session.run(graph.gradients, {graph.images: images, graph.flow: flow, graph.codes: codes})
     return {name: value * graph.pieces for name, value in zip(graph.net.variables.trained, values)}

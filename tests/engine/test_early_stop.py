@@ -14,7 +14,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def reference(history, patience, min_delta):
-    """(best, wait, stop) after the whole history, found without a running state but for the values that counted."""
+    """(best, wait, stop) after the whole history, computed from the history alone."""
     counted = []
     for index, value in enumerate(history):
         if math.isfinite(value) and (not counted or value < history[counted[-1]] - min_delta):
@@ -52,12 +52,15 @@ def evaluations_until_stop(curve, patience=15, min_delta=0.002):
         ([5.0] * 15, None),
         ([5.0] + [9.0] * 20, 16),  # rising
         ([10.0 - 0.1 * i for i in range(60)], None),  # falling all the time
-        ([5.0] * 15 + [4.9] + [5.0] * 14, None),  # the last chance is taken; 14 more are too few
+        (
+            [5.0] * 15 + [4.9] + [5.0] * 14,
+            None,
+        ),  # improves at the last chance; then 14 evaluations, one too few to stop
         ([5.0] * 15 + [4.9] + [5.0] * 15, 31),
         ([5.0 - 0.001 * i for i in range(60)], None),  # a slow decline adds up
         ([5.0] + [4.9985] * 30, 16),  # better, but by too little, is no improvement
         ([5.0, 4.9985] + [4.9975] * 30, 18),  # counted against 5.0, not against 4.9985
-        ([NAN] * 30, 15),  # nothing ever counted
+        ([NAN] * 30, 15),  # no value ever counted as an improvement
         ([NAN, 5.0] + [NAN] * 30, 17),
         ([5.0] * 10 + [NAN] * 6 + [1.0], 16),  # NaN uses the patience up
         ([5.0] * 10 + [-INF] + [4.0] + [INF] * 14, None),

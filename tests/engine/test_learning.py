@@ -1,4 +1,4 @@
-"""Has the supernet learned? One rule, and the same words in the training log and in the report."""
+"""The rule whether the supernet has learned, and that training log and report use the same words."""
 
 import datetime
 import logging

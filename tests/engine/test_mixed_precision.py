@@ -1,6 +1,6 @@
-"""Mixed precision as far as a CPU can show it: the loss scale is exact, and it saves what float16 would lose.
+"""Mixed precision, as far as a CPU can test it: the loss scale is exact and keeps values that float16 would lose.
 
-TensorFlow rewrites graphs to float16 on a GPU only; here `half` does to the convolutions what the rewrite does to them.
+TensorFlow rewrites graphs to float16 only on a GPU; here `half` casts the convolutions as the rewrite would.
 """
 
 import numpy as np
@@ -89,7 +89,7 @@ def halved():
 
 
 def test_the_scale_decides_what_float16_loses(halved):
-    """This batch's gradients fit float16 as they are; a scale far below 1 stands for gradients that are as small."""
+    """This batch's gradients fit into float16 without a scale; a scale far below 1 simulates tiny gradients."""
 
     def distance(scale):
         pairs = zip(gradients(*halved, scale=scale), want)

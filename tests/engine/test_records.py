@@ -1,4 +1,4 @@
-"""What people and programs read of a run agrees to the last digit, and a log stays small."""
+"""The records of a run, for people and for programs, agree to the last digit, and the log stays small."""
 
 import functools
 import glob

@@ -1,4 +1,4 @@
-"""--xla compiles the network. On a CPU TensorFlow does so only if its environment says so: hence a process of its own.
+"""--xla compiles the network. On a CPU TensorFlow needs an environment variable for that, hence the separate process.
 
 The forward pass of three paths is compiled in seconds; the whole cycle takes a minute and more, so it is not tried
 here.

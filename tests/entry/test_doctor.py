@@ -1,4 +1,4 @@
-"""The doctor: GPUs by a fake nvidia-smi on PATH, data, disk and file system; each finding can be bad."""
+"""The doctor: GPUs (by a fake nvidia-smi on PATH), data, disk and file system, with good and bad findings."""
 
 import os
 from collections import namedtuple
@@ -15,7 +15,7 @@ from edgeflownas.errors import UserError
 
 @pytest.fixture
 def smi(tmp_path, monkeypatch):
-    """`smi(output, code)` puts an nvidia-smi on PATH that answers the doctor's question so, and no other."""
+    """`smi(output, code)` puts a fake nvidia-smi on PATH that answers only the doctor's query."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

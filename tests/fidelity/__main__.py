@@ -92,7 +92,7 @@ def kill(process, trainers_too):
 
 
 def kill_over_and_over(study, kills, chance, workers):
-    """Gives how often the trainers were killed, too."""
+    """Kills the study again and again. Returns how often the trainers were killed too."""
     with_trainers = 0
     for number in range(kills):
         process = fidelity("run", study, "--unsigned", "--workers", workers)
@@ -108,7 +108,7 @@ def kill_over_and_over(study, kills, chance, workers):
 
 
 def left(folder):
-    """What must not depend on kills: the report, its pictures, and every score, as bytes by name."""
+    """{name: bytes} of the report, its pictures and every score, none of which may depend on kills."""
     found = {}
     for part in (".", "report", "scores"):
         for name in sorted(os.listdir(os.path.join(folder, part))):

@@ -1,4 +1,4 @@
-"""Whatever a file or a code holds, a parser answers with a value or with its documented error: no traceback, no
+"""For every content of a file or code, a parser returns a value or raises its documented error: no traceback, no
 hang."""
 
 import json

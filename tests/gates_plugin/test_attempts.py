@@ -1,10 +1,10 @@
-"""A gate signs with one attempt per clause, whatever plugin runs a test again; spaces are signed separately."""
+"""A gate signs only with one attempt per clause, also under plugins that repeat tests. Spaces are signed separately."""
 
 import json
 
 import pytest
 
-# What pytest-rerunfailures does, in short: the failed attempts are reported as "rerun", the last one as it ended.
+# Like pytest-rerunfailures: failed attempts are reported as "rerun", the last attempt with its result.
 RERUNS = """
     from _pytest.runner import runtestprotocol
 

@@ -33,7 +33,7 @@ def before_assertion(mini, gate, statement):
 
 
 def wait_for_start(mini, run):
-    """Until the gate's test has made the file `started`, or the run has ended."""
+    """Waits until the gate's test has made the file `started`, or the run has ended."""
     while not (mini.root / "started").exists() and run.poll() is None:
         time.sleep(0.05)
 

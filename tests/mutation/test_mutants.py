@@ -1,4 +1,4 @@
-"""The mutants of a small module, one by one; and that a run goes on where it stopped."""
+"""All mutants of a small module; and a mutation run continues where it stopped."""
 
 import ast
 import json

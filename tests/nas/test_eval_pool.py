@@ -1,4 +1,4 @@
-"""The evaluation pool: distinct codes, every option equally often, and blocks as little confounded as exchanges
+"""The evaluation pool: distinct codes, every option equally often, and blocks confounded as little as exchanges
 reach."""
 
 import time
@@ -90,7 +90,7 @@ def test_the_sum_is_below_that_of_all_start_tables(space):
 @few
 @given(seed=SEEDS, space=random_spaces(most_blocks=4), column=st.integers(0, 3))
 def test_the_gain_of_an_exchange_is_what_the_textbook_gives(seed, space, column):
-    """Every exchange of two entries of a column, made and measured."""
+    """Makes every exchange of two entries of a column and measures its gain."""
     size = min(2 * space.num_paths, 12) // space.num_paths * space.num_paths
     table, column = eval_pool._balanced_table(seed, 0, size, space), column % len(space.blocks)
     gains, before = eval_pool._gains(table, column, space), sum_of_squared_v(table)

@@ -44,7 +44,7 @@ def test_v2_is_what_the_specification_says():
 
 
 def test_digests_are_recorded():
-    """A digest that changes makes every file of that space unreadable: it must not, a new table takes a new name."""
+    """A digest must not change, because files of that space would become unreadable; a new table needs a new name."""
     assert V1.digest == "a2918d5c18716a45e4bc8affc02074b129ce2ed6abe3c05d1ed16144b14019f5"
     assert V2.digest == "440015a7c3e8e8365fed775dd61330c516b6109eace88b3b59fca92d90bef7b7"
 
@@ -265,7 +265,7 @@ def test_options_and_blocks_that_would_share_weights_are_errors(block, said):
 @given(data=st.data())
 @settings(max_examples=30)
 def test_any_kernels_may_stand_at_any_convolution(data):
-    """Options of one kind are exchangeable: the network asks nothing else of a table."""
+    """The network accepts any options of the right kind."""
     blocks = list(V1.blocks)
     for name in data.draw(st.lists(st.sampled_from(["E0", "E1", "Down1", "Down2", "Up1", "Up2"]), unique=True)):
         options = st.sampled_from([7, 5, 3, 1, ((3, 1), (3, 2)), ((5, 1), (3, 1), (3, 3))])

@@ -1,4 +1,4 @@
-"""Runs the real command line many times in one process, with the graph built once: a run is then a second's work.
+"""Runs the real command line many times in one process and builds the graph once, so that a run takes a second.
 
 Everything of `train_supernet.main` and of `Trainer` runs as it is; only the constructors of graph and session give
 what they
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 class _Remembered:
-    """A constructor whose n-th call of a run gives what its n-th call of the first run gave."""
+    """A constructor whose n-th call in a run returns the same object as its n-th call in the first run."""
 
     def __init__(self, make):
         self.make, self.made, self.calls = make, [], 0
@@ -53,7 +53,7 @@ class _Remembered:
 
 
 class _TensorFlow:
-    """TensorFlow, but for the three names by which a trainer makes its graph and session."""
+    """TensorFlow, except the three names with which a trainer makes its graph and session."""
 
     def __init__(self, tf):
         self._tf = tf
@@ -95,14 +95,14 @@ class Lab:
 
     @contextlib.contextmanager
     def patched(self):
-        """Trainers that are made in here share graph and session."""
+        """A context in which trainers share graph and session."""
         with contextlib.ExitStack() as stack:
             for name, part in dict(self.parts, tf=self.tf).items():
                 stack.enter_context(mock.patch.object(trainer_module, name, part))
             yield
 
     def _forget(self):
-        """Every variable of the session becomes NaN, integers -1; calls are counted anew."""
+        """Sets every variable of the session to NaN, integers to -1, and resets the counted calls."""
         remembered = list(self.parts.values()) + [self.tf.Session, self.tf.reset_default_graph, self.tf.train.Saver]
         for part in remembered:
             part.calls = 0
@@ -172,7 +172,7 @@ def in_evaluation(epoch, action):
 
 
 def send(*numbers):
-    """An action: these signals to this very process."""
+    """An action that sends these signals to this process."""
 
     def action(_trainer):
         for number in numbers:

@@ -1,4 +1,4 @@
-"""What a run has left, part by part, as far as it must not depend on how often the run was stopped."""
+"""The parts of a run folder that must not depend on how often the run was stopped."""
 
 import csv
 import glob
@@ -69,7 +69,7 @@ def events(folder):
 
 
 def _portable(key, value):
-    """Without what may differ: where files lie, and the length of the one file with times in it."""
+    """Removes what may differ: paths, and the length of the only file with times."""
     if key == "lengths":
         return {name: length for name, length in value.items() if name != "timing.csv"}
     if key == "config":

@@ -123,7 +123,7 @@ def test_a_step_that_is_not_restored_ends_the_run(lab, tmp_path):
     ids=["cut_back", "lengths"],
 )
 def test_rows_after_the_checkpoint_that_are_not_cut_are_seen(lab, uninterrupted, tmp_path, fault):
-    """Two SIGINTs stop at once, so the rows of cycles 3 and 4 are in no checkpoint."""
+    """Two SIGINTs stop the run at once, so no checkpoint covers the rows of cycles 3 and 4."""
     for name, plants, same in (("sound", [], True), ("faulty", [fault()], False)):
         folder = str(tmp_path / name)
         assert lab.run(folder, plants=[at_cycle(STOP, send(signal.SIGINT, signal.SIGINT))]).code == 130

@@ -1,4 +1,4 @@
-"""A run whose folder has a name that other programs would take for a pattern."""
+"""A run whose folder has a name that other programs would read as a pattern."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_a_run_in_any_folder_trains_resumes_and_is_evaluated(lab, uninterrupted,
 
 
 def test_an_experiment_of_such_a_name_gives_its_weights_to_another(lab, tmp_path):
-    """In a process of its own: the lab's graph takes no second saver."""
+    """Runs in a separate process, because the lab's graph cannot have a second saver."""
     assert lab.run(str(tmp_path), "--experiment_name", "lr[1e-3]", "--max_steps", "1").code == 0
     command = [sys.executable, "-m", "edgeflownas.train_supernet"] + tiny.flags(lab.data, tmp_path)
     command += ["--experiment_name", "b", "--load_checkpoint", "--resume_experiment_name", "lr[1e-3]"]

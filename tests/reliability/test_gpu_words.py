@@ -1,4 +1,4 @@
-"""A GPU that is not there is said, one that computes wrong results is refused; both without a GPU, by stand-ins."""
+"""A missing GPU gives a warning, and one that computes wrong results is refused; tested with fakes, without a GPU."""
 
 from unittest import mock
 

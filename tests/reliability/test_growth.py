@@ -1,4 +1,4 @@
-"""Memory and graph of a run are after many cycles and evaluations what they were early on. The long version:
+"""Memory and graph of a run do not grow over many cycles and evaluations. The long version:
 tests.torture.
 
 Each measurement has a process of its own: in one that has run tests before, a leak can hide in memory they left free.

@@ -1,4 +1,4 @@
-"""The rollback rule: a run that would stand beyond the free epochs, however it is divided, needs gate 3's sign-off."""
+"""The rollback rule: a run beyond the free epochs needs gate 3's sign-off, also if it is divided into resumes."""
 
 from unittest import mock
 

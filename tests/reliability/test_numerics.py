@@ -89,7 +89,7 @@ def test_not_finite_stops_before_the_weights_change(lab, uninterrupted, tmp_path
 
 
 def test_before_the_first_checkpoint_the_error_claims_none(lab, tmp_path):
-    """And the advice after it works when it is followed to the letter."""
+    """The advice in the error works if followed literally."""
     early, late = str(tmp_path / "early"), str(tmp_path / "late")
     outcome = lab.run(early, plants=[in_batch(float("nan"), 1)])
     assert "there is no checkpoint yet" in outcome.error and "--resume" not in outcome.error

@@ -1,4 +1,4 @@
-"""A deterministic run has one thread: nothing makes TensorFlow's pool of threads before the run's own session does."""
+"""A deterministic run has one thread: nothing creates TensorFlow's thread pool before the run's own session."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What the disk holds in the middle of an evaluation: a power cut there costs the evaluation, and no training."""
+"""The state on disk in the middle of an evaluation: a power cut there loses the evaluation, but no training."""
 
 import shutil
 from unittest import mock

@@ -22,7 +22,7 @@ def traced(folder):
 
 
 class Killed(BaseException):
-    """Ends a run without any of its last words, as SIGKILL does."""
+    """Ends a run without its final writes, as SIGKILL does."""
 
 
 def die(*_):

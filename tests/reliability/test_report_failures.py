@@ -1,4 +1,4 @@
-"""The report is decoration: whatever breaks in it, training goes on, and one line says how to write it later."""
+"""No failure in the report stops training; one line says how to write the report later."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.reliability.snapshot import differences, snapshot
 
 
 class Own(Exception):
-    """Of a library that nobody has heard of."""
+    """An exception type of an unknown library."""
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.reliability.test_signals import contents
 
 @pytest.fixture(scope="module")
 def stopped(lab, tmp_path_factory):
-    """A run of which 4 of 9 steps are done."""
+    """A run stopped after 4 of 9 steps."""
     folder = str(tmp_path_factory.mktemp("stopped"))
     assert lab.run(folder, plants=[at_cycle(3, send(signal.SIGTERM))]).code == 143
     return folder
@@ -196,7 +196,7 @@ def test_a_start_that_fails_leaves_nothing_behind(lab, tmp_path):
 
 
 def test_the_command_in_the_manifest_goes_on_with_the_run(lab, uninterrupted, tmp_path):
-    """With the configuration that lies in the run's folder, and nothing else."""
+    """The command uses only the configuration in the run's folder."""
     assert lab.run(str(tmp_path), "--max_steps", "4").code == 0
     place, _, command = manifest(str(tmp_path))["resume_command"].partition(" && ")
     assert place == f"cd {os.getcwd()}"

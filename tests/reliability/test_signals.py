@@ -1,4 +1,4 @@
-"""Signals outside the cycles: ahead of training nothing is touched, a second Ctrl-C stops at once and loses no
+"""Signals outside the cycles: before training nothing is changed; a second Ctrl-C stops at once and loses no
 commit."""
 
 import os

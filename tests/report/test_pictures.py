@@ -1,4 +1,4 @@
-"""What the pictures show, looked at before they become PNGs; and names that other programs would interpret."""
+"""The figures' content, checked before they become PNGs; and names that other programs would interpret."""
 
 import re
 
@@ -16,7 +16,7 @@ NAMES = ["cost$a_$b", "p$50%$", "_warmup", "a|b", "<b>*x*", "\u914d\u7f6e"]
 
 @pytest.fixture
 def figures(monkeypatch):
-    """Drawing functions give their figure, drawn once, instead of a PNG."""
+    """Makes drawing functions return their drawn figure instead of a PNG."""
 
     def keep(figure):
         canvas.png(figure)

@@ -1,4 +1,4 @@
-"""The section on what a ranking is worth: each number against one that is computed here, on pretended runs."""
+"""The section on what a ranking is worth: each number agrees with one computed here, on pretended runs."""
 
 import re
 

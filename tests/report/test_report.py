@@ -134,7 +134,7 @@ def test_recorded_numbers_are_the_files_text(written):
 
 
 def test_no_number_with_many_digits_is_from_elsewhere(written):
-    """A recorded real in the report is a cell of a file; everything else is rounded and has its tilde."""
+    """Numbers with many digits in the report are cells of a file; all others are rounded and have a tilde."""
     known = set()
     for name in ("eval_epe_history", "eval_epe_per_arch", "train_steps", "timing"):
         known.update(cell for row in rows(written / f"{name}.csv") for cell in row.values())

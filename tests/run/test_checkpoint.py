@@ -15,7 +15,7 @@ from edgeflownas.run.checkpoint import CheckpointStore
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
-    """Waiting for the disk changes nothing that a test could see; one test below checks the calls."""
+    """Disables fsync, whose effect these tests cannot see; one test below checks the calls."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -366,12 +366,12 @@ def test_what_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(os.path, "getsize", forbidden)
-    with pytest.raises(UserError, match="Permission denied; mend its permissions"):
+    with pytest.raises(UserError, match="Permission denied; fix its permissions"):
         store.newest_valid()
 
 
 def test_the_same_step_committed_again_replaces_its_first_commit(tmp_path):
-    """As a trainer does before and after an evaluation: the fallback stays a checkpoint of another step."""
+    """A trainer commits a step before and after an evaluation; the fallback stays a checkpoint of another step."""
     store_at(tmp_path, (3, 6, 6), best=(3,))
     assert sorted(os.listdir(str(tmp_path / "generations"))) == ["gen-000000003-0001", "gen-000000006-0003"]
     store_at(tmp_path, (7, 7), best=(7,))

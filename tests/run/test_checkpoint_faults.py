@@ -1,4 +1,4 @@
-"""The checkpoint store when a commit is killed, interrupted or meets a full disk, at every point."""
+"""The checkpoint store when a commit is killed, is interrupted or meets a full disk, at every point."""
 
 import errno
 import os
@@ -18,12 +18,12 @@ MUTATIONS = ("mkdir", "rename", "replace", "symlink", "unlink", "rmdir", "fsync"
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
-    """Waiting for the disk changes nothing that a test could see."""
+    """Disables fsync, whose effect these tests cannot see."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 class Killed(BaseException):
-    """The process is gone: no handler may do anything more."""
+    """Simulates the end of the process: no handler may change the disk any more."""
 
 
 class Faults:
@@ -173,7 +173,7 @@ def run(body):
 
 
 def test_a_disk_that_takes_no_more_bytes(tmp_path):
-    """A real short write (file size limit), in a process of its own."""
+    """A real short write (file size limit), in a separate process."""
     process = run(f"""
 store = store_at({str(tmp_path)!r}, [2, 3], best=[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1009, 1009))

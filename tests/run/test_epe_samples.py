@@ -1,4 +1,4 @@
-"""eval_epe_samples.npz: what is kept of the best evaluation, and that damage is named."""
+"""eval_epe_samples.npz: the best evaluation is kept, and errors name the damage."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The run folder: its lock, and the archive of the run that stood there before."""
+"""The run folder: its lock, and the archiving of an earlier run."""
 
 import errno
 import json
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("made", ["run", ""])
 def test_a_folder_without_permission_is_refused_untouched(tmp_path, made):
-    """In a process without root's powers: root may write anywhere."""
+    """Runs in a process without root's rights, because root may write anywhere."""
     os.chmod(str(tmp_path), 0o555)
     if made:
         (tmp_path / "run").mkdir(mode=0o555)

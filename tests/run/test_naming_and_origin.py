@@ -1,4 +1,4 @@
-"""How a run is named on a command line, what its lock leaves, and what is recorded of where it comes from."""
+"""How command lines name a run, what its lock leaves behind, and what is recorded about its origin."""
 
 import os
 import re
@@ -88,7 +88,7 @@ def test_host_and_job_are_recorded(monkeypatch, environment, job):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A project of its own."""
+    """A separate project folder."""
     (tmp_path / "edgeflownas").mkdir()
     (tmp_path / "edgeflownas" / "a.py").write_text("a = 1\n")
     monkeypatch.setattr(signoff, "project_root", lambda: tmp_path)
@@ -108,7 +108,7 @@ def test_a_checkout_has_its_commit(root):
 
 
 def test_a_checkout_of_another_user_is_said_with_the_remedy(root, monkeypatch):
-    """What git does there: a failing rev-parse with these words."""
+    """There, git's rev-parse fails with this message."""
     git(root, "init", "-q")
     monkeypatch.setenv("PATH", str(root / "bin"))
     (root / "bin").mkdir()

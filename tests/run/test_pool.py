@@ -1,4 +1,4 @@
-"""The pool's file: what it holds, and that it is trusted only if it is exact, of this space, and a pool."""
+"""The pool's file: its content, and that it is refused if it is edited, of another space or not a pool."""
 
 import json
 import os

@@ -211,7 +211,7 @@ except UserError as error:
 
 
 def test_the_headers_are_those_of_the_first_version_and_the_space_at_the_end():
-    """Written out: a folder of the first version must be read, continued and reported."""
+    """The headers are literals, because folders of the first version must be readable, resumable and reportable."""
     assert ",".join(columns(StepRow)) == "step,epoch,lr,loss,l2_loss,grad_norm_before,grad_norm_after"
     assert ",".join(columns(EvaluationRow, 15)) == (
         "epoch,global_step,mean_epe_15,std_epe_15,fairness_gap,zero_flow_epe,best_mean_epe_15,best_epoch,"

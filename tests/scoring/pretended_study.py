@@ -1,4 +1,4 @@
-"""A whole study without training: pretended runs, and scores of which the truth is known."""
+"""A whole study without training: pretended runs, and scores with a known truth."""
 
 import os
 

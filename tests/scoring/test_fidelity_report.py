@@ -1,4 +1,4 @@
-"""The report of studies with a known truth: the verdict's word, and that no unsound run is averaged in."""
+"""The report of studies with a known truth: the verdict's word, and that invalid runs are not averaged in."""
 
 import os
 import shutil
@@ -132,7 +132,7 @@ def damage_scores(plan, run):
 
 
 def better_scores(plan, run):
-    """A sound file in which somebody has lowered an EPE: the digest goes with it, so nothing but the digest shows."""
+    """Lowers an EPE in a file that stays readable, so that only the stored digest shows it."""
     path = score_path(plan, run)
     with np.load(path) as archive:
         values = dict(archive)

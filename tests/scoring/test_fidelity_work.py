@@ -1,4 +1,4 @@
-"""Workers: who takes which run, what a stop, a failure and a second worker do. The trainer is a pretended one."""
+"""Workers: which worker takes which run, and what a stop, a failure and a second worker do. The trainer is a fake."""
 
 import os
 import shutil

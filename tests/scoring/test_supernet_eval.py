@@ -1,4 +1,4 @@
-"""The supernet_eval command: its table, what it skips, what it refuses, and going on after a stop."""
+"""The supernet_eval command: its table, what it skips, what it refuses, and how it continues after a stop."""
 
 import json
 import os
@@ -181,7 +181,7 @@ def test_codes_from_a_file_and_in_either_spelling(fake, tmp_path):
 
 
 def test_keys_that_are_not_given_come_from_the_checkpoint_and_given_ones_must_agree(tiny_run, tmp_path):
-    """A configuration file that says what the run was trained with is fine; one that says something else is named."""
+    """A configuration file that agrees with the run's training is accepted; the error for another one names it."""
     path = str(tmp_path / "own.yaml")
     for channels, agrees in ((2, True), (4, False)):
         with open(path, "w") as handle:

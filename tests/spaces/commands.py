@@ -37,7 +37,7 @@ def good(done):
 
 
 def contents(*folders):
-    """{path: bytes} of every file; locks, which are empty and nobody's result, are left out."""
+    """{path: bytes} of every file except locks."""
     return {
         path: os.readlink(path) if os.path.islink(path) else open(path, "rb").read()  # noqa: SIM115
         for folder in folders

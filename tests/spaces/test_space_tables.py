@@ -1,4 +1,4 @@
-"""Another table in a copy of the package: a new space is one file and a few lines; a changed one reads no old run."""
+"""Other tables in a copy of the package: a new space needs a few lines in one file; a changed one reads no old run."""
 
 import csv
 import difflib

@@ -1,4 +1,4 @@
-"""Options of blocks: effects as planted, intervals that cover, nothing called better by chance more often than said."""
+"""Effects of options: planted effects are found, intervals cover, and false claims are as rare as promised."""
 
 import itertools
 

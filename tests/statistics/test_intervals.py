@@ -1,4 +1,4 @@
-"""Bootstrap intervals: deterministic, right in simple cases, and covering the truth as often as they say.
+"""Bootstrap intervals: deterministic, correct in simple cases, and with the promised coverage.
 
 The coverage tests draw 2,000 studies with a known truth. Twelve codes of a bivariate normal with correlation r have the
 true tau 2/pi asin(r) (Kendall and Gibbons 1990).
@@ -84,7 +84,7 @@ def test_intervals_over_samples_cover_the_mean_tau_of_sets_of_that_size(gap):
 
 
 def test_samples_are_drawn_together():
-    """A difficulty that all codes share moves no ranking, however large it is."""
+    """A difficulty that all codes share does not change the ranking, however large it is."""
     rng = np.random.RandomState(2)
     epe = np.arange(6.0)[:, None] + 100 * rng.rand(1, 40)
     interval = over_samples(kendall_tau_b, epe, epe, 0, 200)

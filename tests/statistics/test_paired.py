@@ -1,4 +1,4 @@
-"""Paired errors, separated pairs: by hand, and right as often as they say."""
+"""Paired errors and separated pairs: compared with results by hand, and with the promised error rate."""
 
 import numpy as np
 import pytest

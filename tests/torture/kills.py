@@ -32,7 +32,7 @@ COMMIT, ROWS, CYCLES, START = (
 
 
 class Failure(Exception):
-    """A promise that did not hold; says which, and where the remains are."""
+    """A broken promise; the message says which one and where the run's files are."""
 
 
 class Server:
@@ -146,7 +146,7 @@ def where_it_fell(folder):
 
 
 def torture(data, kills, seed, say=print):
-    """At least `kills` kills; gives the tally {where: count}. Raises `Failure`, its remains kept, if a promise is
+    """Makes at least `kills` kills. Returns {where: count}. Raises `Failure` and keeps the files if a promise is
     broken."""
     chance, tally, workshop = random.Random(seed), collections.Counter(), tempfile.mkdtemp(prefix="torture-")
     server = Server(data)
