@@ -101,8 +101,8 @@ GATE_3_STOPS = (
         _SCORING,
         "G3.37a",
         "supernet_eval always scores the best checkpoint",
-        "Supernet.load(folder, checkpoint, settings",
-        'Supernet.load(folder, "best", settings',
+        "        args.checkpoint,\n        settings,\n",
+        '        "best",\n        settings,\n',
     ),
     ("random-seed-ignored", _SCORING, "G3.37b", "--random_seed is ignored", "seed = args.random_seed or 0", "seed = 0"),
     (
