@@ -194,8 +194,8 @@ STRANGERS_RUNS = (
         "edgeflownas/train_supernet.py",
         "G1.3",
         "The trainer's entry point imports TensorFlow at once",
-        "from edgeflownas.errors import RunFailed, UserError, run_cli\n",
-        "from edgeflownas.errors import RunFailed, UserError, run_cli\nfrom edgeflownas.tfcompat import tf  # noqa: F401\n",
+        "import RunFailed, UserError, run_cli\n",
+        "import RunFailed, UserError, run_cli\nfrom edgeflownas.tfcompat import tf  # noqa: F401\n",
         "TensorFlow cannot be imported: trap",
     ),
     (
