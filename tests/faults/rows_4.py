@@ -209,8 +209,8 @@ GATE_4 = (
         "edgeflownas/engine/records.py",
         "G4.1d",
         "the samples are those of the pool's first and last subnet",
-        "[int(np.argmin(scores.epe)), int(np.argmax(scores.epe))], self._space.identity()",
-        "[0, len(scores.epe) - 1], self._space.identity()",
+        "[int(np.argmin(scores.epe)), int(np.argmax(scores.epe))]",
+        "[0, len(scores.epe) - 1]",
     ),
     (
         "rule-from-the-resume",
