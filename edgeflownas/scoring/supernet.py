@@ -29,11 +29,12 @@ from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
 from edgeflownas.run.checkpoint import CheckpointStore, Generation
 from edgeflownas.run.folder import CHECKPOINTS, pool_name
 from edgeflownas.run.pool import load_pool
+from edgeflownas.scoring.grouping import groups
 from edgeflownas.tfcompat import restore, tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
 
-CHUNK = 12  # codes that are scored together, so that a validation batch is decoded once for all of them
+CHUNK = 12  # codes that are scored one by one, so that a validation batch is decoded once for all of them
 PREFETCH = 2  # batches, as in the trainer's evaluation
 FREE_SECTION = "eval."  # how a subnet is scored may differ from what the trainer did; what is scored may not
 
@@ -126,11 +127,13 @@ class Supernet:
     def evaluate(self, codes: Sequence[Any]) -> List[Result]:
         """Scores subnets, given in any spelling of a code; results in their order.
 
-        Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the
+        Codes that can go through the network together do (`grouping.py`); a code's EPE then differs in its last digits
+        from its EPE alone. Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the
         validation samples. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed if an
         EPE is not finite.
         """
-        return [result for chunk in self.stream(codes) for result in chunk]
+        found = {result.arch_code: result for chunk in self.stream(codes) for result in chunk}
+        return [found[to_digits(code, self.space)] for code in codes]
 
     def stream(
         self,
@@ -138,19 +141,27 @@ class Supernet:
         stop: Callable[[], bool] = lambda: False,
         progress: Optional[Callable[[int, int], None]] = None,
     ) -> Iterator[List[Result]]:
-        """`evaluate`, some codes at a time as they are done. `Interrupted` once `stop()` is true. Never yields
-        partial results.
+        """`evaluate`, some codes at a time as they are done, each code once. `Interrupted` once `stop()` is true. Never
+        yields partial results.
 
         `progress(done, total)` is told of each validation batch that was scored for the codes at hand.
-        The run's whole pool goes through the network at once; other codes one by one, `CHUNK` per pass over
-        the data.
+        The run's whole pool goes through the network at once, and so do the groups of other codes; codes that are in no
+        group go one by one, `CHUNK` per pass over the data.
         """
         rows = np.array([parse(code, self.space) for code in codes], np.int32).reshape(-1, len(self.space.blocks))
-        pooled = np.array_equal(rows, self.pool)
-        size = len(rows) if pooled else CHUNK
-        for first in range(0, len(rows), size):
-            part = rows[first : first + size]
-            yield self._results(part, self._score(part, len(self.pool) if pooled else 1, stop, progress))
+        if np.array_equal(rows, self.pool):
+            yield self._results(rows, self._score(rows, len(rows), stop, progress))
+            return
+        alone: List[np.ndarray] = []
+        for group in groups(_distinct(rows), self.space):
+            if len(group.codes) == 1:
+                alone.append(group.codes[0])
+            else:
+                scores = self._score(group.codes, len(group.codes), stop, progress)
+                yield self._results(group.codes[: len(group.positions)], scores)
+        for first in range(0, len(alone), CHUNK):
+            part = np.array(alone[first : first + CHUNK])
+            yield self._results(part, self._score(part, 1, stop, progress))
 
     def score_alone(self, codes: Sequence[Any], stop: Callable[[], bool] = lambda: False) -> Scores:
         """EPE of each code and sample; every code goes through the network alone, whatever stands beside it.
@@ -211,6 +222,12 @@ class Supernet:
             )
             for row, epe, cost in zip(rows, scores.epe, costs)
         ]
+
+
+def _distinct(rows: np.ndarray) -> np.ndarray:
+    """The rows without repetitions, in the order of their first occurrence."""
+    first = {row.tobytes(): position for position, row in reversed(list(enumerate(rows)))}
+    return rows[sorted(first.values())]
 
 
 def _pool(run_folder: str, state: RunState, config: Config) -> np.ndarray:

@@ -92,7 +92,11 @@ def _parser() -> Parser:
         "--codes_file", metavar="FILE", help="score the codes in this file, one per line; # starts a comment"
     )
     what.add_argument(
-        "--random", type=positive, metavar="N", help="score N random codes; a larger N continues a smaller one"
+        "--random",
+        type=positive,
+        metavar="N",
+        help="score N random codes, drawn as whole fair cycles: balanced, and fast to score; a larger N continues a "
+        "smaller one",
     )
     group.add_argument("--random_seed", type=int, metavar="S", help="seed of --random (default: 0)")
     group.add_argument("--output", metavar="FILE.csv", help=f"the table (default: {SCORES} in the run folder)")

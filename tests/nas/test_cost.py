@@ -10,7 +10,7 @@ from edgeflownas.nas.cost import subnet_cost, supernet_parameters
 from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.nas.search_space import Block, SearchSpace
 from edgeflownas.network.layer_table import layer_table
-from tests.nas.nas_spaces import V1, V2
+from tests.nas.nas_spaces import SPACES, V1, V2
 
 MIXED = SearchSpace(
     "mixed", tuple(block._replace(options=block.options[:2]) if i % 2 else block for i, block in enumerate(V1.blocks))
@@ -134,3 +134,19 @@ def test_random_codes_are_distinct_reproducible_and_cover_the_space():
     for count in (0, 7):
         with pytest.raises(ValueError, match="1..6"):
             random_codes(5, count, tiny)
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
+def test_random_codes_are_whole_fair_cycles(space):
+    paths, cycles = space.num_paths, min(7, space.size // space.num_paths)
+    codes = random_codes(9, cycles * paths, space).reshape(cycles, paths, -1)
+    for cycle in codes:
+        for column, block in zip(cycle.T, space.blocks):
+            assert [np.sum(column == value) for value in block.values] == [paths // len(block.values)] * len(block.values)
+
+
+def test_random_codes_are_uniform():
+    """Each option first in a cycle in a third of 300 seeds: a chi-squared of 2 degrees of freedom per block."""
+    first = np.array([random_codes(seed, 1, V1)[0] for seed in range(300)])
+    for column in first.T:
+        assert np.sum((np.bincount(column, minlength=3) - 100) ** 2 / 100) < 13.8  # p = 0.001

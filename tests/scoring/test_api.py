@@ -11,6 +11,7 @@ from edgeflownas.api import Interrupted, Supernet
 from edgeflownas.errors import DataError, UserError
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.cost import subnet_cost
+from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.network.layer_table import layer_table
 from tests.nas.nas_spaces import V1
 
@@ -149,3 +150,15 @@ def test_epe_per_sample_of_codes_alone_and_of_chosen_samples(supernet, original_
         part = chosen.score_alone(codes)
         assert [sample.name for sample in chosen.index.val] == names[1:]
     np.testing.assert_allclose(part.epe_samples, scores.epe_samples[:, 1:], rtol=1e-5)
+
+
+def test_fused_groups_score_as_codes_alone_in_the_order_of_the_list(supernet):
+    """Float32: convolutions of many paths at once may round in another order, no more."""
+    rows = np.random.RandomState(4).permutation(random_codes(1, 15, supernet.space))
+    rows = np.concatenate([rows, rows[3:5]])  # a code may be asked for twice
+    fused = supernet.evaluate(rows)
+    assert [result.arch_code for result in fused] == [to_digits(code, supernet.space) for code in rows]
+    assert 12 in supernet._scorers, "some went through the network together"
+    alone = supernet.score_alone(rows)
+    np.testing.assert_allclose([one.epe for one in fused], alone.epe, rtol=1e-5)
+    assert len({round(result.epe, 4) for result in fused}) == 15, "the subnets differ, so their scores do"

@@ -1,0 +1,82 @@
+"""Which codes of a list go through the network together. NumPy only.
+
+The fused graph takes codes that use every option of a block equally often. A group of fewer codes, none of whose
+options occurs too often, is completed by codes that nobody asked for, as long as that costs less than one by one.
+"""
+
+from typing import Iterator, List, NamedTuple
+
+import numpy as np
+
+from edgeflownas.nas.search_space import SearchSpace
+
+FUSED = 12  # codes that go through the network at once, as the pool does
+MOST_FILLERS = 2  # of FUSED: with more, the fused graph is no faster than its codes one by one (docs/performance.md)
+
+
+class Group(NamedTuple):
+    """`codes` int32 [P, blocks] go through the network at once; the first `len(positions)` are those of the list."""
+
+    positions: np.ndarray
+    codes: np.ndarray
+
+
+def groups(codes: np.ndarray, space: SearchSpace) -> Iterator[Group]:
+    """Every code of the list int32 [N, blocks] once: fused groups of one size P first, then each alone (P = 1)."""
+    size = FUSED // space.num_paths * space.num_paths if space.num_paths > 1 else 1
+    left = np.arange(len(codes))
+    while size > 1 and len(left):
+        chosen = _fitting(codes[left], size, space)
+        if len(chosen) < size - MOST_FILLERS:
+            break
+        positions = left[chosen]
+        yield Group(positions, _completed(codes[positions], size, space))
+        left = np.delete(left, chosen)
+    for position in left:
+        yield Group(np.array([position]), codes[position : position + 1])
+
+
+def _room(space: SearchSpace, size: int) -> List[np.ndarray]:
+    """How often each option of each block may still be used in a group."""
+    width = max(int(max(block.values)) for block in space.blocks) + 1
+    room = []
+    for block in space.blocks:
+        uses = np.zeros(width, int)
+        uses[list(block.values)] = size // len(block.values)
+        room.append(uses)
+    return room
+
+
+def _fitting(codes: np.ndarray, size: int, space: SearchSpace) -> np.ndarray:
+    """Positions of up to `size` codes that fit one group: the first ones if these fit, else from the first code on
+    always the one whose options have most room left, the earlier of equal ones."""
+    room = np.stack(_room(space, size))  # [blocks, options]
+    blocks = np.arange(codes.shape[1])
+    if len(codes) >= size and _balanced(codes[:size], room):
+        return np.arange(size)
+    chosen: List[int] = []
+    free = np.ones(len(codes), bool)
+    while len(chosen) < min(size, len(codes)):
+        space_left = room[blocks, codes]  # [N, blocks]
+        value = np.where(free & (space_left.min(axis=1) > 0), space_left.sum(axis=1), -1)
+        best = int(np.argmax(value)) if chosen else 0
+        if value[best] < 0:
+            break
+        chosen.append(best)
+        free[best] = False
+        room[blocks, codes[best]] -= 1
+    return np.array(chosen, int)
+
+
+def _balanced(codes: np.ndarray, room: np.ndarray) -> bool:
+    counts = [np.bincount(column, minlength=room.shape[1]) for column in codes.T]
+    return bool(np.array_equal(np.stack(counts), room))
+
+
+def _completed(codes: np.ndarray, size: int, space: SearchSpace) -> np.ndarray:
+    """The codes and, behind them, what they lack to use every option equally often."""
+    columns = []
+    for column, room in zip(codes.T, _room(space, size)):
+        lacking = room - np.bincount(column, minlength=len(room))
+        columns.append(np.concatenate([column, np.repeat(np.arange(len(room)), lacking)]))
+    return np.stack(columns, axis=1).astype(np.int32)
