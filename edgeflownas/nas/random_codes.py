@@ -1,8 +1,8 @@
 """Arch codes drawn at random, for checks and for sampling the space: a pure function of the seed.
 
-They come as whole fair cycles, so that every P of them (P = `space.num_paths`) use each option of a block equally often:
-a sample is balanced, and a few cycles go through the network at once. A step that moves every block on to another of
-its options, in a round, takes each code through a fair cycle of its own, so the cycles of one step part the whole space.
+They come as whole fair cycles, so that every P of them (P = `space.num_paths`) use each option of a block equally
+often: a sample is balanced, and a few cycles go through the network at once. A step that moves every block on to the
+next of its options, or to the one before, takes each code through a fair cycle; so every code is in just one of them.
 """
 
 from typing import List

@@ -3,7 +3,7 @@ ranking."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 
-from edgeflownas.reporting import facts, plot_compare, verdict
+from edgeflownas.reporting import differences, facts, plot_compare, verdict
 from edgeflownas.reporting.document import Figure, Grid, Heading, Paragraph, Part, VerdictBox
 from edgeflownas.reporting.key_figures import measured, setting
 from edgeflownas.reporting.words import percent, show
@@ -25,7 +25,12 @@ def build(runs: Sequence[Run]) -> Tuple[str, List[Part]]:
     evaluated = [(name, run) for name, run in zip(names, runs) if run.history is not None]
     if evaluated:
         supernets = [(name, run) for name, run in evaluated if not run.alone]
-        parts += _curves(evaluated) + (_options(supernets) if supernets else []) + _rankings(supernets)
+        parts += (
+            _curves(evaluated)
+            + differences.parts(evaluated)
+            + (_options(supernets) if supernets else [])
+            + _rankings(supernets)
+        )
     return "Supernet runs side by side: " + ", ".join(names), parts
 
 
@@ -57,7 +62,9 @@ def _headlines(runs: Sequence[Run], names: Sequence[str]) -> VerdictBox:
     )
     head, name, run = min(scored, key=lambda entry: facts.best_ratio(entry[2]))
     figure = f"{float(run.last.best_mean_epe):.4f} px" if same else percent_of_zero(run)
-    return VerdictBox(head.tone, f"Lowest mean EPE: {figure}, {name}", items)
+    level = differences.level_with([run for _, _, run in scored], run, [name for _, name, _ in scored]) if same else []
+    tied = f"; tied with it, inside the error: {', '.join(level)}" if level else ""
+    return VerdictBox(head.tone, f"Lowest mean EPE: {figure}, {name}{tied}", items)
 
 
 def percent_of_zero(run: Run) -> str:

@@ -1,7 +1,7 @@
 """What the ranking of a run's pool is worth, without a study: against its costs, against the noise of its samples, and
 from one evaluation to the next. Built on `edgeflownas.statistics`."""
 
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from edgeflownas.run.epe_samples import EpeSamples, read_epe_samples
 from edgeflownas.run.read import Run
 from edgeflownas.statistics.effects import block_effects
 from edgeflownas.statistics.intervals import CONFIDENCE, Interval, tau_over_codes
-from edgeflownas.statistics.paired import level_with_best, separated_pairs
+from edgeflownas.statistics.paired import behind_best, separated_pairs
 from edgeflownas.statistics.ranks import kendall_tau_b
 from edgeflownas.statistics.stability import LR_SHARE, Stability, ranking_stability
 
@@ -70,12 +70,30 @@ def _last_samples(run: Run) -> Optional[EpeSamples]:
     return stored if stored is not None and stored.last_epoch == int(run.last.epoch) else None
 
 
+def behind_best_in_words(run: Run) -> Optional[Dict[str, str]]:
+    """Per code of the pool how far it is behind the best one, with the paired error; None without EPE per sample."""
+    stored = _last_samples(run)
+    if stored is None:
+        return None
+    codes = ["".join(map(str, code)) for code in stored.codes.tolist()]
+    found = behind_best(stored.last)
+    return {code: gap_in_words(*values) for code, *values in zip(codes, found.gap, found.error, found.level)}
+
+
+def gap_in_words(gap: float, error: float, level: bool) -> str:
+    """`~0.0123 +- 0.0040`, and whether that is more than chance among the samples."""
+    if gap == 0:
+        return "best"
+    within = f" +- {error:.4f}" if np.isfinite(error) else ", error unknown from one sample"
+    return f"~{gap:.4f}{within}{', tied with the best' if level else ''}"
+
+
 def _separation(run: Run) -> List[str]:
     stored = _last_samples(run)
     if stored is None:
         return []
-    apart, level = separated_pairs(stored.last), level_with_best(stored.last)
-    codes = ["".join(map(str, code)) for code in stored.codes[level].tolist()]
+    apart = separated_pairs(stored.last)
+    codes = ["".join(map(str, code)) for code in stored.codes[behind_best(stored.last).level].tolist()]
     more = f" and {len(codes) - SHOWN} more" if len(codes) > SHOWN else ""
     best = (
         "The best one is ahead of every other by more than that."

@@ -94,11 +94,13 @@ def _subnets(run: Run) -> List[Part]:
     assert run.subnets is not None
     rank, texts, codes = run.subnets.rank, run.subnets.texts, run.subnets.codes
     before = rank[-2] if len(rank) > 1 else None
+    behind = ranking.behind_best_in_words(run) or dict.fromkeys(codes, "")
     rows = [
         (
             str(rank[-1, i]),
             f"`{codes[i]}`",
             texts[-1][i],
+            behind[codes[i]],
             "" if before is None else str(before[i]),
             ", ".join(block.label(int(digit)) for block, digit in zip(run.space.blocks, codes[i])),
         )
@@ -107,8 +109,11 @@ def _subnets(run: Run) -> List[Part]:
     parts: List[Part] = [Heading("The subnets of the pool")]
     if len(rank) > 1:
         parts += _over_epochs(run)
-    header = ("rank", "code", "last EPE, px", "rank before", ", ".join(run.space.names))
-    return parts + [Grid(header, rows, plain=(1, 4))] + ranking.parts(run)
+    header = ("rank", "code", "last EPE, px", "behind the best, px", "rank before", ", ".join(run.space.names))
+    note = (
+        "Behind the best: the difference and its paired standard error over the validation samples; tied: chance (5%)."
+    )
+    return parts + [Grid(header, rows, plain=(1, 3, 5)), Paragraph(note)] + ranking.parts(run)
 
 
 def _over_epochs(run: Run) -> List[Part]:

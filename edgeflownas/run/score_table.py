@@ -1,15 +1,17 @@
-"""The table that `supernet_eval` writes: a CSV of scored subnets, and beside it a JSON file that says what the rows
-belong to.
+"""The table that `supernet_eval` writes: a CSV of scored subnets; beside it a JSON file that says what the rows belong
+to, and the EPE per sample, so that differences have paired errors: float32, little-endian, a row of samples per row.
 
-Both are replaced whole, never half: a stop or a kill leaves the rows that were done, and the next call goes on from
-them. A table that the first version began keeps its header.
+Table and JSON are replaced whole, never half: a stop or a kill leaves the rows that were done, and the next call goes
+on from them. Samples are written ahead of their rows; what has no row is cut off when the table is opened. A table that
+the first version began keeps its header.
 """
 
 import json
 import os
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import filelock
+import numpy as np
 
 from edgeflownas.errors import DataError, UserError
 from edgeflownas.files import atomic_write_json, atomic_write_text, os_errors
@@ -19,6 +21,8 @@ from edgeflownas.run.json_file import read_json
 from edgeflownas.run.rows import ScoreRow, cells, columns, csv_line, real
 from edgeflownas.run.tables import read_table
 
+_SAMPLE = np.dtype("<f4")
+_OWN = frozenset(ScoreRow._fields)
 ADVICE = "name another file with --output, or move this one and its .json away"
 
 
@@ -34,7 +38,7 @@ class ScoreTable:
         stem, extension = os.path.splitext(path)
         if extension != ".csv":
             raise UserError(f"--output {path}: expected a name that ends in .csv")
-        self.path, self.sidecar, self.plot = path, stem + ".json", stem + ".png"
+        self.path, self.sidecar, self.plot, self._samples = path, stem + ".json", stem + ".png", stem + ".epe"
         self.rows: List[ScoreRow] = []
         self._space, self._columns = space, columns(ScoreRow)
         self._belongs_to = json.loads(json.dumps(belongs_to))
@@ -64,8 +68,14 @@ class ScoreTable:
         return any(row.arch_code == arch_code for row in self.rows)
 
     def add(self, results: Sequence[Any]) -> None:
-        """Adds results (fields as `ScoreRow`, but no rank or space) and writes the table with all ranks up to date."""
-        rows = self.rows + [ScoreRow(rank=0, space=self._space.label, **result._asdict()) for result in results]
+        """Adds results (fields as `ScoreRow`, but no rank or space, and `epe_samples` [samples]) and writes the table
+        with all ranks up to date."""
+        if not self.rows or os.path.exists(self._samples):
+            with os_errors(f"write {self._samples}"), open(self._samples, "ab") as handle:
+                handle.truncate(sum(row.num_samples for row in self.rows) * _SAMPLE.itemsize)
+                handle.write(b"".join(result.epe_samples.astype(_SAMPLE).tobytes() for result in results))
+        fields = [{name: value for name, value in result._asdict().items() if name in _OWN} for result in results]
+        rows = self.rows + [ScoreRow(rank=0, space=self._space.label, **values) for values in fields]
         # Rounded before they are ranked, so that the ranks are those of the numbers in the file.
         rows = [row._replace(epe=float(real(row.epe)), zero_flow_epe=float(real(row.zero_flow_epe))) for row in rows]
         order = sorted(range(len(rows)), key=lambda i: rows[i].epe)
@@ -76,6 +86,13 @@ class ScoreTable:
     def ranked(self) -> List[ScoreRow]:
         """All rows, the best first."""
         return sorted(self.rows, key=lambda row: row.rank)
+
+    def samples(self) -> Optional[np.ndarray]:
+        """EPE per sample, float32 [rows, samples], in the order of `rows`; None for a table that was begun without."""
+        if not self.rows or not os.path.exists(self._samples):
+            return None
+        with os_errors(f"read {self._samples}"):
+            return np.memmap(self._samples, _SAMPLE, "r", shape=(len(self.rows), self.rows[0].num_samples))
 
     def _lines(self) -> Iterator[str]:
         yield csv_line(self._columns)
@@ -108,6 +125,21 @@ class ScoreTable:
         if other:
             raise UserError(f"{self.path}: damaged: codes of the search space {other[0]}, not {self._space.label}")
         self.rows, self._columns = rows, table.header
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        """Cuts off what has no row. UserError unless every row's EPE is the mean of its samples."""
+        if not os.path.exists(self._samples):
+            return
+        wanted = sum(row.num_samples for row in self.rows) * _SAMPLE.itemsize
+        if os.path.getsize(self._samples) < wanted or len({row.num_samples for row in self.rows}) > 1:
+            raise UserError(f"{self._samples}: damaged: shorter than the rows of {self.path}; {ADVICE}")
+        with os_errors(f"write {self._samples}"):
+            os.truncate(self._samples, wanted)
+        samples = self.samples()
+        means = [] if samples is None else np.mean(samples, axis=1, dtype=np.float64)
+        if not np.allclose(means, [row.epe for row in self.rows], rtol=1e-6, atol=0):
+            raise UserError(f"{self._samples}: damaged: its means are not the EPE of {self.path}; {ADVICE}")
 
     def _compare(self) -> None:
         try:

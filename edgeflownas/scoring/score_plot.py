@@ -1,12 +1,15 @@
 """The picture of scored subnets: EPE against parameters and against multiply-adds, with the ones that
 nothing beats."""
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
 
 from edgeflownas.files import os_errors
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREY, RED, look, panels, png
+from edgeflownas.statistics.paired import is_beyond, paired_error
 
 Cost = Callable[[Any], int]
 # What a row costs, under the words that describe it.
@@ -26,19 +29,31 @@ def front(rows: Sequence[Any], cost: Cost) -> List[Any]:
     return best
 
 
+def unsure(best: Sequence[Any], samples: Mapping[str, np.ndarray]) -> List[str]:
+    """The codes of a front whose lead over the next cheaper one is inside the paired error: chance among the samples
+    allows it. `samples`: EPE per sample of the front's codes."""
+    found = []
+    for cheaper, row in zip(best, best[1:]):
+        a, b = samples[cheaper.arch_code], samples[row.arch_code]
+        gap = np.mean(a, dtype=np.float64) - np.mean(b, dtype=np.float64)
+        if not is_beyond(gap, np.array(paired_error(a, b)), len(a)):
+            found.append(row.arch_code)
+    return found
+
+
 def unit_of(largest: float) -> Tuple[float, str]:
     """The unit in which a number is at least 1, and its name."""
     return next((entry for entry in UNITS if largest >= entry[0]), UNITS[-1])
 
 
-def draw(path: str, rows: Sequence[Any], title: str, space: SearchSpace) -> None:
-    """Writes the PNG. `rows` have arch_code, epe, zero_flow_epe, parameters, multiply_adds. UserError if the
-    disk refuses."""
+def draw(path: str, rows: Sequence[Any], title: str, space: SearchSpace, doubtful: Mapping[str, Sequence[str]]) -> None:
+    """Writes the PNG. `rows` have arch_code, epe, zero_flow_epe, parameters, multiply_adds; `doubtful`: of each cost
+    the codes of the front whose lead is inside its error. UserError if the disk refuses."""
     with look():
         figure, axes = panels(1, 2, 4.6, sharey=True)
         for place, (label, cost) in zip(axes, COSTS.items()):
             unit, unit_name = unit_of(max(cost(row) for row in rows))
-            _panel(place, rows, cost, unit, space)
+            _panel(place, rows, cost, unit, space, doubtful.get(label, ()))
             place.set_xlabel(f"{label}, {unit_name}")
         axes[0].set_ylabel("EPE, px")
         handles, names = axes[0].get_legend_handles_labels()
@@ -50,7 +65,9 @@ def draw(path: str, rows: Sequence[Any], title: str, space: SearchSpace) -> None
         handle.write(content)
 
 
-def _panel(axes: Any, rows: Sequence[Any], cost: Cost, unit: float, space: SearchSpace) -> None:
+def _panel(
+    axes: Any, rows: Sequence[Any], cost: Cost, unit: float, space: SearchSpace, doubtful: Sequence[str]
+) -> None:
     axes.scatter(
         [cost(row) / unit for row in rows],
         [row.epe for row in rows],
@@ -70,6 +87,17 @@ def _panel(axes: Any, rows: Sequence[Any], cost: Cost, unit: float, space: Searc
         linewidth=1.2,
         drawstyle="steps-post",
         label="Pareto front: no other is cheaper and as good",
+    )
+    weak = [row for row in best if row.arch_code in doubtful]
+    axes.scatter(
+        [cost(row) / unit for row in weak],
+        [row.epe for row in weak],
+        s=30,
+        marker="D",
+        color="white",
+        edgecolors=RED,
+        zorder=3,
+        label="its lead over the next cheaper one is inside its error",
     )
     published = to_digits(space.baseline, space) if space.baseline and not space.arch_code else None
     baseline = [row for row in rows if row.arch_code == published]

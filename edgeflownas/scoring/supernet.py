@@ -49,6 +49,7 @@ class Result(NamedTuple):
     multiply_adds: int
     bn_recal_batches: int
     num_samples: int
+    epe_samples: np.ndarray  # float32 [num_samples], in validation order; `epe` is their mean
 
 
 class Supernet:
@@ -127,10 +128,10 @@ class Supernet:
     def evaluate(self, codes: Sequence[Any]) -> List[Result]:
         """Scores subnets, given in any spelling of a code; results in their order.
 
-        Codes that can go through the network together do (`grouping.py`); a code's EPE then differs in its last digits
-        from its EPE alone. Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the
-        validation samples. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed if an
-        EPE is not finite.
+        Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the
+        validation samples. Codes that can go through the network together do (`grouping.py`), and then differ in their
+        last digits from their score alone. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed
+        if an EPE is not finite.
         """
         found = {result.arch_code: result for chunk in self.stream(codes) for result in chunk}
         return [found[to_digits(code, self.space)] for code in codes]
@@ -219,8 +220,9 @@ class Supernet:
                 cost.multiply_adds,
                 self.config.eval.bn_recal_batches,
                 scores.num_samples,
+                samples,
             )
-            for row, epe, cost in zip(rows, scores.epe, costs)
+            for row, epe, samples, cost in zip(rows, scores.epe, scores.epe_samples, costs)
         ]
 
 

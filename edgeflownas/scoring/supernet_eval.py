@@ -255,18 +255,10 @@ def _finish(table: Any, title: str, space: SearchSpace) -> None:
     import numpy as np
 
     from edgeflownas.reporting.ranking import options_in_words
-    from edgeflownas.scoring.score_plot import COSTS, draw, front
+    from edgeflownas.scoring.score_plot import draw
 
     ranked = table.ranked()
-    print(
-        "\n{:>5}  {:<{width}}  {:>9}  {:>11}  {:>14}".format(
-            "rank", "arch_code", "EPE px", "parameters", "multiply-adds", width=len(space.blocks)
-        )
-    )
-    for row in ranked[:SHOWN]:
-        print(f"{row.rank:>5}  {row.arch_code}  {row.epe:>9.4f}  {row.parameters:>11,}  {row.multiply_adds:>14,}")
-    if len(ranked) > SHOWN:
-        print(f"  ... and {len(ranked) - SHOWN} more")
+    _print_ranking(table, ranked, space)
     mean = sum(row.epe for row in ranked) / len(ranked)
     if ratio(mean, ranked[0].zero_flow_epe) >= COLLAPSED_RATIO:
         print(
@@ -277,14 +269,54 @@ def _finish(table: Any, title: str, space: SearchSpace) -> None:
         f"mean EPE {mean:.4f} px, zero flow {ranked[0].zero_flow_epe:.4f} px, {ranked[0].num_samples} samples, "
         f"{ranked[0].bn_recal_batches} BN batches per subnet"
     )
-    for label, cost in COSTS.items():
-        codes = [row.arch_code for row in front(ranked, cost)]
-        more = f" and {len(codes) - FRONT_SHOWN} more" if len(codes) > FRONT_SHOWN else ""
-        print("Pareto front of EPE and {}, cheapest first: {}{}".format(label, " ".join(codes[:FRONT_SHOWN]), more))
+    doubtful = _print_fronts(table, ranked)
     if len(ranked) >= 3:
         print(options_in_words([row.arch_code for row in ranked], np.array([row.epe for row in ranked]), space))
-    draw(table.plot, ranked, title, space)
+    draw(table.plot, ranked, title, space, doubtful)
     print(f"table {table.path}\nplot  {table.plot}")
+
+
+def _print_ranking(table: Any, ranked: List[Any], space: SearchSpace) -> None:
+    from edgeflownas.reporting.ranking import gap_in_words
+    from edgeflownas.statistics.paired import behind_best
+
+    behind: Dict[str, str] = {}
+    samples = table.samples()
+    if samples is not None:
+        found = behind_best(samples)
+        rows = zip(table.rows, found.gap, found.error, found.level)
+        behind = {row.arch_code: gap_in_words(*values) for row, *values in rows}
+    print(
+        "\n{:>5}  {:<{width}}  {:>9}  {:>11}  {:>14}  behind the best, px".format(
+            "rank", "arch_code", "EPE px", "parameters", "multiply-adds", width=len(space.blocks)
+        )
+    )
+    for row in ranked[:SHOWN]:
+        print(
+            f"{row.rank:>5}  {row.arch_code}  {row.epe:>9.4f}  {row.parameters:>11,}  {row.multiply_adds:>14,}  "
+            f"{behind.get(row.arch_code, 'unknown')}"
+        )
+    if len(ranked) > SHOWN:
+        print(f"  ... and {len(ranked) - SHOWN} more")
+
+
+def _print_fronts(table: Any, ranked: List[Any]) -> Dict[str, List[str]]:
+    """Prints the Pareto fronts; gives of each cost the codes whose lead is inside its error."""
+    from edgeflownas.scoring.score_plot import COSTS, front, unsure
+
+    samples = table.samples()
+    place = {row.arch_code: number for number, row in enumerate(table.rows)}
+    doubtful = {}
+    for label, cost in COSTS.items():
+        best = front(ranked, cost)
+        codes = [row.arch_code for row in best]
+        doubtful[label] = [] if samples is None else unsure(best, {code: samples[place[code]] for code in codes})
+        shown = [f"{code}{'~' if code in doubtful[label] else ''}" for code in codes[:FRONT_SHOWN]]
+        more = f" and {len(codes) - FRONT_SHOWN} more" if len(codes) > FRONT_SHOWN else ""
+        print(f"Pareto front of EPE and {label}, cheapest first: {' '.join(shown)}{more}")
+    if any(doubtful.values()):
+        print("~ its lead over the next cheaper one of the front is inside its paired error")
+    return doubtful
 
 
 if __name__ == "__main__":

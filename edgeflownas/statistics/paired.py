@@ -48,15 +48,29 @@ def separated_pairs(epe: np.ndarray) -> Separation:
     epe = np.asarray(epe, np.float64)
     left, right = np.triu_indices(len(epe), 1)
     means, errors = epe.mean(axis=1), paired_errors(epe)[left, right]
-    apart = np.abs(means[left] - means[right]) > critical(epe.shape[1]) * errors
+    apart = is_beyond(means[left] - means[right], errors, epe.shape[1])
     return Separation(int(np.sum(apart)), len(left))
 
 
-def level_with_best(epe: np.ndarray) -> np.ndarray:
-    """bool [P]: the subnets that are not separated from the one with the lowest mean EPE, itself included."""
-    epe = np.asarray(epe, np.float64)
-    if epe.shape[1] < 2:
-        return np.ones(len(epe), bool)
-    best = int(np.argmin(epe.mean(axis=1)))
-    gap = epe.mean(axis=1) - epe[best].mean()
-    return ~(gap > critical(epe.shape[1]) * paired_errors(epe)[best])
+class BehindBest(NamedTuple):
+    """How far each of P subnets is behind the one with the lowest mean EPE; arrays [P], px."""
+
+    gap: np.ndarray
+    error: np.ndarray  # paired; 0 for the best itself
+    level: np.ndarray  # bool: not behind by more than chance among the samples allows; the best itself included
+
+
+def behind_best(epe: np.ndarray) -> BehindBest:
+    """Of EPE per sample [P, S]. With a single sample there is no error (NaN), and all are level."""
+    means = np.mean(epe, axis=1, dtype=np.float64)  # row by row: a long table need not fit in memory twice
+    best = int(np.argmin(means))
+    gap = means - means[best]
+    error = np.array([paired_error(row, epe[best]) for row in epe])
+    return BehindBest(gap, error, ~is_beyond(gap, error, epe.shape[1]))
+
+
+def is_beyond(difference: np.ndarray, error: np.ndarray, samples: int) -> np.ndarray:
+    """Whether a difference of means is outside its paired error over so many samples; False without an error."""
+    if samples < 2:
+        return np.zeros(np.shape(difference), bool)
+    return np.abs(difference) > critical(samples) * np.asarray(error)

@@ -142,7 +142,9 @@ def test_random_codes_are_whole_fair_cycles(space):
     codes = random_codes(9, cycles * paths, space).reshape(cycles, paths, -1)
     for cycle in codes:
         for column, block in zip(cycle.T, space.blocks):
-            assert [np.sum(column == value) for value in block.values] == [paths // len(block.values)] * len(block.values)
+            assert [np.sum(column == value) for value in block.values] == [paths // len(block.values)] * len(
+                block.values
+            )
 
 
 def test_random_codes_are_uniform():

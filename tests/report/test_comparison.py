@@ -1,14 +1,19 @@
 """Several runs side by side."""
 
 import re
+import shutil
 
+import numpy as np
 import pytest
+import scipy.stats
 from pretended_run import write_long_run
 
 from edgeflownas import report
 from edgeflownas.errors import UserError
 from edgeflownas.reporting import compare
+from edgeflownas.reporting.differences import difference, level_with
 from edgeflownas.reporting.write import write_comparison
+from edgeflownas.run.epe_samples import read_epe_samples
 from edgeflownas.run.read import read_run
 
 
@@ -35,6 +40,32 @@ def text(folders, tmp_path_factory):
         "comparison_options.png",
     ]
     return (output / "supernet_comparison.md").read_text(encoding="utf-8")
+
+
+def test_differences_of_runs_have_their_paired_errors(text, folders):
+    section = text.split("## Differences")[1].split("## ")[0]
+    runs = [read_run(folder) for folder in folders[:3]]
+    means = [read_epe_samples(run.folder, run.space).best.astype(float).mean(axis=0) for run in runs]
+    for (i, a), (j, b) in ((("0", "night (1)"), ("1", "night (2)")), (("0", "night (1)"), ("2", "other"))):
+        x, y = means[int(i)], means[int(j)]
+        row = next(line for line in section.splitlines() if line.startswith(f"| {a} | {b} |"))
+        gap, error = map(float, re.search(r"~([+-][0-9.]+) \+- ([0-9.]+)", row).groups())
+        assert gap == pytest.approx(np.mean(x - y), abs=6e-5)
+        assert error == pytest.approx(scipy.stats.sem(x - y), abs=6e-5)
+        assert ("no: tied" in row) == (scipy.stats.ttest_rel(x, y)[1] >= 0.05)
+
+
+def test_a_run_inside_the_error_of_the_best_is_tied_with_it(folders, tmp_path):
+    best, other = read_run(folders[0]), read_run(folders[2])
+    assert difference(best, best).gap == 0
+    assert level_with([best, other], best, ["a", "b"]) == ([] if difference(other, best).beyond else ["b"])
+    shutil.copytree(str(folders[0]), str(tmp_path / "same"))
+    assert level_with([best, read_run(tmp_path / "same")], best, ["a", "b"]) == ["b"]
+    write_comparison([folders[0], tmp_path / "same"], tmp_path / "out")
+    page = (tmp_path / "out" / "supernet_comparison.md").read_text(encoding="utf-8")
+    assert "; tied with it, inside the error: same" in page
+    (tmp_path / "same" / "eval_epe_samples.npz").unlink()
+    assert difference(best, read_run(tmp_path / "same")) is None
 
 
 def test_the_configuration_differences_are_named_key_by_key(text):

@@ -14,7 +14,7 @@ from edgeflownas.nas.search_space import get_space
 from edgeflownas.network.layer_table import layer_table
 from edgeflownas.report import write_report
 from edgeflownas.reporting import facts
-from edgeflownas.reporting.ranking import options_in_words, stability
+from edgeflownas.reporting.ranking import gap_in_words, options_in_words, stability
 from edgeflownas.run.epe_samples import read_epe_samples
 from edgeflownas.run.read import read_run
 
@@ -49,6 +49,30 @@ def test_pairs_that_differ_by_more_than_chance(run, text):
     pairs = [(i, j) for i in range(12) for j in range(i + 1, 12)]
     wanted = sum(scipy.stats.ttest_rel(epe[i], epe[j])[1] < 0.05 for i, j in pairs)
     assert f"{wanted} of 66 pairs of subnets differ by more than chance among the 5 samples" in text
+
+
+def test_how_far_each_subnet_is_behind_the_best(run, text):
+    stored = read_epe_samples(run.folder, run.space)
+    epe = {to_digits(code, run.space): row.astype(float) for code, row in zip(stored.codes, stored.last)}
+    best = min(epe, key=lambda code: epe[code].mean())
+    section = text.split("## The subnets of the pool")[1]
+    for code, recorded in zip(run.subnets.codes, run.subnets.epe[-1] - run.subnets.epe[-1].min()):
+        (row,) = re.findall(rf"\| `{code}` \|.*", section)
+        if code == best:
+            assert "| best |" in row
+            continue
+        gap, error = map(float, re.search(r"~([0-9.]+) \+- ([0-9.]+)", row).groups())
+        assert gap == pytest.approx(epe[code].mean() - epe[best].mean(), abs=6e-5)
+        assert gap == pytest.approx(recorded, abs=2e-4)
+        assert error == pytest.approx(scipy.stats.sem(epe[code] - epe[best]), abs=6e-5)
+        assert ("tied with the best" in row) == (scipy.stats.ttest_rel(epe[code], epe[best])[1] >= 0.05)
+
+
+def test_a_gap_in_words():
+    assert gap_in_words(0.0, 0.0, True) == "best"
+    assert gap_in_words(0.01234, 0.004, False) == "~0.0123 +- 0.0040"
+    assert gap_in_words(0.01234, 0.04, True) == "~0.0123 +- 0.0400, tied with the best"
+    assert gap_in_words(0.01234, float("nan"), True).endswith("error unknown from one sample, tied with the best")
 
 
 def test_without_samples_of_the_last_evaluation_nothing_is_said_of_pairs(tmp_path):

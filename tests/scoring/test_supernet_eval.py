@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from edgeflownas import api
 from edgeflownas import config as configuration
@@ -24,7 +27,7 @@ from edgeflownas.run.rows import ScoreRow
 from edgeflownas.run.score_table import ScoreTable
 from edgeflownas.run.tables import read_table
 from edgeflownas.scoring import supernet_eval
-from edgeflownas.scoring.score_plot import COSTS, front, unit_of
+from edgeflownas.scoring.score_plot import COSTS, front, unit_of, unsure
 
 SPACE = get_space("edgeflownet_v1")
 BELONGS_TO = {"a": 1, "space": SPACE.identity()}
@@ -60,7 +63,7 @@ class FakeSupernet:
                 raise api.Interrupted()
             FakeSupernet.scored += codes[first : first + 2]
             yield [
-                api.Result(code, 1.0 + int(code) % 97 / 97, 8.5, int(code), 7, self.config.eval.bn_recal_batches, 3)
+                result(code, 1.0 + int(code) % 97 / 97, bn=self.config.eval.bn_recal_batches)
                 for code in codes[first : first + 2]
             ]
 
@@ -98,7 +101,7 @@ def test_the_pool_by_default_with_a_real_supernet(tiny_run, capsys):
     assert sorted(row.epe for row in by_rank) == [row.epe for row in by_rank]
     assert "checkpoint best: epoch 1, step 1" in out and out.count("bn_recal_batches=2") == 3
     fronts = [line for line in out.splitlines() if line.startswith("Pareto front of EPE and ")]
-    assert len(fronts) == 2 and all(line.split()[-1] == by_rank[0].arch_code for line in fronts)
+    assert len(fronts) == 2 and all(line.split()[-1].rstrip("~") == by_rank[0].arch_code for line in fronts)
     assert content(os.path.join(tiny_run.folder, "subnet_scores.png")).startswith(b"\x89PNG")
 
 
@@ -220,8 +223,10 @@ def test_help_is_quick_and_says_what_eval_only_does():
 # ---- the table alone, without a supernet
 
 
-def result(code, epe):
-    return api.Result(code, epe, 8.5, 1000, 2000, 8, 3)
+def result(code, epe, bn=8):
+    """Its EPE per sample is `epe` and as much above as below, more for some codes than for others."""
+    samples = (epe + np.array([-0.1, 0.0, 0.1]) * (int(code) % 7)).astype(np.float32)
+    return api.Result(code, epe, 8.5, 1000 + int(code) % 97, 2000, bn, 3, samples)
 
 
 def test_table_ranks_what_it_writes(tmp_path):
@@ -300,6 +305,64 @@ def test_a_failed_write_keeps_the_table(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="disk full"):
             table.add([result(CODES[1], 1.5)])
     assert content(path) == before
+
+
+def test_the_samples_stand_beside_their_rows_and_what_has_no_row_is_cut_off(tmp_path):
+    path, results = str(tmp_path / "t.csv"), [result(code, 1.5 + i) for i, code in enumerate(CODES)]
+    with ScoreTable(path, BELONGS_TO, SPACE) as table:
+        table.add(results[:2])
+        table.add(results[2:3])
+    with open(str(tmp_path / "t.epe"), "ab") as handle:
+        handle.write(b"killed ahead of the row")
+    with ScoreTable(path, BELONGS_TO, SPACE) as table:
+        table.add(results[3:])
+        assert np.array_equal(table.samples(), [one.epe_samples for one in results])
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-4], lambda raw: raw[:8] + b"\0\0\x80@" + raw[12:]])
+def test_damaged_samples_are_named(tmp_path, damage):
+    path, samples = str(tmp_path / "t.csv"), str(tmp_path / "t.epe")
+    with ScoreTable(path, BELONGS_TO, SPACE) as table:
+        table.add([result(code, 2.0) for code in CODES])
+    raw = content(samples)
+    with open(samples, "wb") as handle:
+        handle.write(damage(raw))
+    with pytest.raises(UserError, match="t.epe: damaged"), ScoreTable(path, BELONGS_TO, SPACE):
+        pass
+
+
+def test_a_table_that_was_begun_without_samples_goes_on_without(fake, tmp_path, capsys):
+    flags = fake + ["--output", str(tmp_path / "t.csv"), "--codes"]
+    assert main(flags + [",".join(CODES[:2])]) == 0
+    os.unlink(str(tmp_path / "t.epe"))
+    capsys.readouterr()
+    assert main(flags + [",".join(CODES)]) == 0
+    out = capsys.readouterr().out
+    assert not os.path.exists(str(tmp_path / "t.epe")) and out.count("  unknown\n") == len(CODES) and "~" not in out
+
+
+def test_a_lead_inside_its_error_is_said_to_be_so():
+    def row(code, epe):
+        return ScoreRow(code, epe, 0, 10, 0, 9.0, 8, 4, SPACE.label)
+
+    samples = {"a": np.array([3.0, 4, 5, 6]), "b": np.array([2.0, 3.1, 4, 5]), "c": np.array([1.0, 4, 2, 6.5])}
+    best = [row(code, values.mean()) for code, values in samples.items()]
+    assert unsure(best, samples) == ["c"]  # t of b behind a: -41; of c behind b: -0.2
+    assert unsure(best, {code: values[:1] for code, values in samples.items()}) == ["b", "c"]
+
+
+def test_the_ranking_and_the_fronts_show_the_paired_errors(fake, tmp_path, capsys):
+    assert main(fake + ["--codes", ",".join(CODES), "--output", str(tmp_path / "a.csv")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ranked = [line for line in lines if re.match(r" +\d  \d{9} ", line)]
+    assert len(ranked) == 5 and ranked[0].endswith("  best")
+    for line in ranked[1:]:
+        code, epe = line.split()[1:3]
+        best, best_epe = ranked[0].split()[1:3]
+        wanted = scipy.stats.sem(result(code, float(epe)).epe_samples - result(best, float(best_epe)).epe_samples)
+        gap, error = re.search(r"~([0-9.]+) \+- ([0-9.]+)", line).groups()
+        assert float(gap) == pytest.approx(float(epe) - float(best_epe), abs=2e-4)
+        assert float(error) == pytest.approx(wanted, abs=2e-4)
 
 
 def test_the_front_is_what_no_other_row_beats():

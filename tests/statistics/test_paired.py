@@ -37,13 +37,16 @@ def test_equal_subnets_are_separated_in_five_percent_of_draws():
     assert 0.035 <= np.mean(found) <= 0.065
 
 
-def test_level_with_best():
+def test_behind_best():
     epe = np.array([[1.0, 2, 3, 4], [1.1, 2.1, 3.1, 4.1], [0.5, 2.9, 2.2, 5.0]])
     epe[1] += [0.001, -0.001, 0.001, -0.001]
-    assert paired.level_with_best(epe).tolist() == [True, False, True]
+    found = paired.behind_best(epe)
+    assert found.level.tolist() == [True, False, True]
+    assert found.gap == pytest.approx([0.0, 0.1, 0.15]) and found.error[0] == 0
+    assert found.error[2] == pytest.approx(scipy.stats.sem(epe[2] - epe[0]))
 
 
 def test_one_sample_separates_nothing():
     assert np.isnan(paired.paired_error(np.ones(1), np.zeros(1)))
     assert paired.separated_pairs(np.array([[1.0], [2.0]])) == (0, 1)
-    assert paired.level_with_best(np.array([[1.0], [2.0]])).all()
+    assert paired.behind_best(np.array([[1.0], [2.0]])).level.all()

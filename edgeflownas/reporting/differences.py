@@ -1,0 +1,64 @@
+"""Differences of runs with their paired errors: mean EPE of the pool at the best evaluation, sample by sample.
+
+The error is that of the validation samples alone. Another seed moves a run too, perhaps by more than that; only a
+second run of each shows it.
+"""
+
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from edgeflownas.reporting.document import Grid, Heading, Paragraph, Part
+from edgeflownas.run.epe_samples import read_epe_samples
+from edgeflownas.run.read import Run
+from edgeflownas.statistics.paired import is_beyond, paired_error
+
+
+class Difference(NamedTuple):
+    """Mean EPE of run `a` minus that of run `b`, px. `beyond`: by more than chance among the samples allows."""
+
+    gap: float
+    error: float
+    samples: int
+    beyond: bool
+
+
+def difference(a: Run, b: Run) -> Optional[Difference]:
+    """At each run's best evaluation; None unless both were kept per sample, on the same samples."""
+    found = [read_epe_samples(run.folder, run.space) for run in (a, b)]
+    if any(one is None or not len(one.best) for one in found) or found[0].names != found[1].names:  # type: ignore
+        return None
+    x, y = [one.best.astype(np.float64).mean(axis=0) for one in found]  # type: ignore
+    gap, error = float(np.mean(x - y)), paired_error(x, y)
+    return Difference(gap, error, len(x), bool(is_beyond(np.array(gap), np.array(error), len(x))))
+
+
+def level_with(runs: Sequence[Run], best: Run, names: Sequence[str]) -> List[str]:
+    """The names of the other runs whose difference to `best` is known and inside its error."""
+    found = [(name, difference(run, best)) for name, run in zip(names, runs) if run is not best]
+    return [name for name, one in found if one is not None and not one.beyond]
+
+
+def parts(runs: Sequence[Tuple[str, Run]]) -> List[Part]:
+    """A table of all pairs of runs; nothing for a single run."""
+    rows = []
+    for i, (name_a, a) in enumerate(runs):
+        for name_b, b in runs[:i]:
+            found = difference(b, a)
+            rows.append([name_b, name_a] + (_words(found) if found else ["", "not on the same samples, or not kept"]))
+    if not rows:
+        return []
+    return [
+        Heading("Differences"),
+        Paragraph(
+            "Mean EPE of the first run's pool minus that of the second's, each at its best evaluation, and the paired "
+            "standard error over the validation samples (5%). Another seed would move both runs as well: that is not "
+            "in this error."
+        ),
+        Grid(("run", "run", "difference, px", "is it more than chance?"), rows, plain=(0, 1, 2, 3)),
+    ]
+
+
+def _words(found: Difference) -> List[str]:
+    answer = "yes" if found.beyond else "no: tied"
+    return [f"~{found.gap:+.4f} +- {found.error:.4f}", f"{answer} ({found.samples} samples)"]
