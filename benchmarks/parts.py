@@ -57,6 +57,23 @@ def pool(settings: Settings, repeats: int) -> Part:
     )
 
 
+def scoring(settings: Settings, repeats: int) -> Part:
+    """Lists of codes against one by one, on the narrow network of supernet_quick.yaml"""
+    narrow = {"network.init_channels": 8, "data.input_height": 64, "data.input_width": 64, "eval.batch_size": 8}
+    kinds = ("codes one by one", "random codes", "listed codes")
+    rows, raw = [], {}
+    for count in (1, 12, 50, 500):
+        with Turns({kind: (kind, dict(settings, **narrow, **{"eval.pool_size": count})) for kind in kinds}) as turns:
+            seconds = turns.measure(repeats)
+            fused = [turns.last[kind]["fused"] for kind in kinds]
+        alone, *others = [statistics.median(seconds[kind]) for kind in kinds]
+        faster = [f"{_s(other)} ({alone / other:.2f}, {n} at once)" for other, n in zip(others, fused[1:])]
+        rows.append([str(count), _s(alone)] + faster)
+        raw[count] = {"seconds": seconds, "fused": fused}
+    header = ["codes", "one by one, s"] + [f"{what}, s (times as fast, groups of a dozen)" for what in kinds[1:]]
+    return Part([Table("Scoring codes (BN re-estimation and EPE, one batch of 8 each)", header, rows)], raw)
+
+
 def ceiling(settings: Settings, repeats: int) -> Part:
     """The cycle's share of the rate that its convolutions reach alone"""
     batch = dict(settings, **{"train.batch_size": 8})
@@ -239,6 +256,7 @@ PARTS: Dict[str, Callable[[Settings, int], Part]] = {
     "ceiling": ceiling,
     "first_step": first_step,
     "pool": pool,
+    "scoring": scoring,
     "memory": memory,
     "input": reading,
     "scaling": scaling,

@@ -31,7 +31,9 @@ from edgeflownas.engine.session import session_config
 from edgeflownas.engine.trainer import Limits, Trainer
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.nas.fair_sampler import fair_cycle
+from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.network.MultiScaleResNet_supernet import SupernetGraph
+from edgeflownas.scoring.grouping import groups
 from edgeflownas.tfcompat import device_names, tf
 
 Unit = Callable[[int], Any]  # does the work of step t; figures of its own, if it has some, as a dictionary
@@ -102,6 +104,34 @@ def _pool_masked(config: Config, codes: np.ndarray) -> Any:
     return masked, masked.score
 
 
+def listed(config: Config, balanced: bool, grouped: bool) -> Ready:
+    """Scores `eval.pool_size` codes as `Supernet.evaluate` does, or one by one; a batch of BN re-estimation, one of EPE.
+
+    `balanced`: whole fair cycles, as `--random` draws them; else codes without any balance.
+    """
+    count = config.eval.pool_size
+    numbers = np.random.RandomState(SEED).permutation(SPACE.size)[:count]
+    scattered = np.stack(np.unravel_index(numbers, SPACE.num_options), axis=1).astype(np.int32)
+    codes = random_codes(SEED, count, SPACE) if balanced else scattered
+    together = [group.codes for group in groups(codes, SPACE)] if grouped else [code[None] for code in codes]
+    net = SupernetGraph(config.network.init_channels, SPACE)
+    size = config.data.input_height, config.data.input_width
+    scorers = {paths: Scorer(net, *size, paths) for paths in {len(group) for group in together}}
+
+    def ready(session: Any) -> Unit:
+        net.variables.initialize(session, SEED)
+        batches = [random_batch(config, config.eval.batch_size)]
+
+        def unit(t: int) -> Dict[str, Any]:
+            for group in together:
+                score_codes(session, scorers[len(group)], group, batches, batches)
+            return {"fused": sum(len(group) > 1 for group in together)}
+
+        return unit
+
+    return ready
+
+
 def convolutions(config: Config) -> Ready:
     """Every kind of convolution of a cycle, alone, one after the other."""
     found = cycle_convolutions(config)
@@ -160,6 +190,9 @@ SUBJECTS: Dict[str, Callable[[Config], Ready]] = {
     "baseline cycle": lambda config: cycle(config, MaskedSupernet),
     "pool": lambda config: pool(config, _pool_at_once),
     "baseline pool": lambda config: pool(config, _pool_masked),
+    "random codes": lambda config: listed(config, balanced=True, grouped=True),
+    "listed codes": lambda config: listed(config, balanced=False, grouped=True),
+    "codes one by one": lambda config: listed(config, balanced=True, grouped=False),
     "nothing": lambda config: lambda session: lambda t: None,
     "convolutions": convolutions,
     "reading": reading,

@@ -137,7 +137,9 @@ class ScoreTable:
         with os_errors(f"write {self._samples}"):
             os.truncate(self._samples, wanted)
         samples = self.samples()
-        means = [] if samples is None else np.mean(samples, axis=1, dtype=np.float64)
+        if samples is None:
+            return
+        means = np.mean(samples, axis=1, dtype=np.float64)
         if not np.allclose(means, [row.epe for row in self.rows], rtol=1e-6, atol=0):
             raise UserError(f"{self._samples}: damaged: its means are not the EPE of {self.path}; {ADVICE}")
 

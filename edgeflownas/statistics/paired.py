@@ -62,7 +62,7 @@ class BehindBest(NamedTuple):
 
 def behind_best(epe: np.ndarray) -> BehindBest:
     """Of EPE per sample [P, S]. With a single sample there is no error (NaN), and all are level."""
-    means = np.mean(epe, axis=1, dtype=np.float64)  # row by row: a long table need not fit in memory twice
+    means = np.asarray(np.mean(epe, axis=1, dtype=np.float64))  # row by row: a long table need not fit in memory twice
     best = int(np.argmin(means))
     gap = means - means[best]
     error = np.array([paired_error(row, epe[best]) for row in epe])

@@ -4,7 +4,8 @@ strong  the lower bound of tau is above 0.5, tau is ahead of every control, and 
         every supernet seed, of which there are at least two
 weak    not strong, but tau is positive and its permutation p is below 0.05, in every supernet seed
 void    the codes' spread is below 4 sd, or a supernet has not learned: the study says nothing either way
-none    a fair trial, but neither strong nor weak
+none    what is said if none of the three words applies: a valid study in which, in a supernet seed or more, tau is not
+        positive or its p is 0.05 or above; the ranking is not shown to be better than chance, nor to be worse
 The spread of the codes and the sd of a seed are standard deviations of the same quantity, the EPE of stand-alone runs.
 """
 

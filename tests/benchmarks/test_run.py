@@ -52,6 +52,7 @@ class Fake:
             "flops": 3e9,
             "samples": 40,
             "waited": 0.01 * seconds,
+            "fused": 3,
         }
 
     def __enter__(self):

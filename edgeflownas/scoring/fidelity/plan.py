@@ -150,6 +150,7 @@ def make_plan(study: Study) -> Plan:
             "strong": f"lower bound of tau above {verdict.LOWER_BOUND:g}, ahead of every control, top-3 regret within "
             f"{verdict.REGRET_SDS:g} sd, in each of at least {verdict.SUPERNET_SEEDS} supernet seeds",
             "weak": f"tau positive and permutation p below {verdict.P_LIMIT:g} in every supernet seed",
+            "none": "none of the others: a valid study, tau not positive or p not below that limit in a supernet seed",
             "void": f"spread of the codes below {verdict.SPREAD_SDS:g} sd of a seed, or a supernet has not learned",
         },
     }

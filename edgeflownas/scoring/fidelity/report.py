@@ -30,7 +30,7 @@ _TONES = {STRONG: "good", WEAK: "fair", NONE: "bad", VOID: "open"}
 _MEANING = {
     STRONG: "the supernet's ranking agrees with stand-alone training",
     WEAK: "the ranking is better than chance, and not more than that is shown",
-    NONE: "the study was fair, and the ranking is not shown to be better than chance",
+    NONE: "neither strong nor weak nor void: a valid study that does not show the ranking to be better than chance",
     VOID: "the study cannot tell: nothing follows from its taus",
 }
 
