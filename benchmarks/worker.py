@@ -105,7 +105,7 @@ def _pool_masked(config: Config, codes: np.ndarray) -> Any:
 
 
 def listed(config: Config, balanced: bool, grouped: bool) -> Ready:
-    """Scores `eval.pool_size` codes as `Supernet.evaluate` does, or one by one; a batch of BN re-estimation, one of EPE.
+    """Scores `eval.pool_size` codes as `Supernet.evaluate` does, or one by one: a batch for BN statistics, one for EPE.
 
     `balanced`: whole fair cycles, as `--random` draws them; else codes without any balance.
     """

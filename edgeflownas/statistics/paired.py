@@ -62,10 +62,10 @@ class BehindBest(NamedTuple):
 
 def behind_best(epe: np.ndarray) -> BehindBest:
     """Of EPE per sample [P, S]. With a single sample there is no error (NaN), and all are level."""
-    means = np.asarray(np.mean(epe, axis=1, dtype=np.float64))  # row by row: a long table need not fit in memory twice
+    means = np.asarray(np.mean(epe, axis=1, dtype=np.float64))
     best = int(np.argmin(means))
     gap = means - means[best]
-    error = np.array([paired_error(row, epe[best]) for row in epe])
+    error = np.array([paired_error(row, epe[best]) for row in epe])  # by row: a long table is not copied
     return BehindBest(gap, error, ~is_beyond(gap, error, epe.shape[1]))
 
 
