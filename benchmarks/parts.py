@@ -13,6 +13,7 @@ from edgeflownas.data.synthetic import make_dataset
 from edgeflownas.nas.cost import option_costs
 from edgeflownas.network.layer_table import layer_table
 
+COUNTS = (1, 12, 50, 500)  # codes in a list
 CHANNELS_OF_SCALING = 16  # half the network's width, so that batches of 32 can be timed on a CPU
 # How often we compute what paths have in common: up to EB0 they share their input, behind it they are as many as its
 # options.
@@ -62,15 +63,17 @@ def scoring(settings: Settings, repeats: int) -> Part:
     narrow = {"network.init_channels": 8, "data.input_height": 64, "data.input_width": 64, "eval.batch_size": 8}
     kinds = ("codes one by one", "random codes", "listed codes")
     rows, raw = [], {}
-    for count in (1, 12, 50, 500):
+    for count in COUNTS:
         with Turns({kind: (kind, dict(settings, **narrow, **{"eval.pool_size": count})) for kind in kinds}) as turns:
-            seconds = turns.measure(repeats)
-            fused = [turns.last[kind]["fused"] for kind in kinds]
-        alone, *others = [statistics.median(seconds[kind]) for kind in kinds]
-        faster = [f"{_s(other)} ({alone / other:.2f}, {n} at once)" for other, n in zip(others, fused[1:])]
-        rows.append([str(count), _s(alone)] + faster)
-        raw[count] = {"seconds": seconds, "fused": fused}
-    header = ["codes", "one by one, s"] + [f"{what}, s (times as fast, groups of a dozen)" for what in kinds[1:]]
+            clocks = [turns.measure(repeats), turns.processor]
+            dozens = {kind: turns.last[kind]["fused"] for kind in kinds}
+        for kind in kinds:
+            wall, processor = [statistics.median(clock[kind]) for clock in clocks]
+            faster = [statistics.median(clock[kinds[0]]) / statistics.median(clock[kind]) for clock in clocks]
+            ratios = [f"{ratio:.2f}" for ratio in faster]
+            rows.append([str(count), kind, str(dozens[kind]), _s(wall), ratios[0], _s(processor), ratios[1]])
+        raw[count] = {"wall": clocks[0], "processor": clocks[1], "dozens": dozens}
+    header = ["codes", "", "dozens at once", "seconds", "times as fast", "processor seconds", "times as fast"]
     return Part([Table("Scoring codes (BN re-estimation and EPE, one batch of 8 each)", header, rows)], raw)
 
 

@@ -63,7 +63,7 @@ def test_a_run_inside_the_error_of_the_best_is_tied_with_it(folders, tmp_path):
     assert level_with([best, read_run(tmp_path / "same")], best, ["a", "b"]) == ["b"]
     write_comparison([folders[0], tmp_path / "same"], tmp_path / "out")
     page = (tmp_path / "out" / "supernet_comparison.md").read_text(encoding="utf-8")
-    assert "; tied with it, inside the error: same" in page
+    assert "night (1); tied with it, inside the error: night (2)" in page
     (tmp_path / "same" / "eval_epe_samples.npz").unlink()
     assert difference(best, read_run(tmp_path / "same")) is None
 
