@@ -11,7 +11,7 @@ import numpy as np
 from edgeflownas.nas.search_space import SearchSpace
 
 FUSED = 12  # codes that go through the network at once, as the pool does
-MOST_FILLERS = 2  # of FUSED: with more, the fused graph is no faster than its codes one by one (docs/performance.md)
+MOST_FILLERS = 2  # of FUSED; a dozen has as many multiply-adds as 10.2 codes one by one (docs/performance.md)
 
 
 class Group(NamedTuple):

@@ -56,10 +56,10 @@ def draw(path: str, rows: Sequence[Any], title: str, space: SearchSpace, doubtfu
             _panel(place, rows, cost, unit, space, doubtful.get(label, ()))
             place.set_xlabel(f"{label}, {unit_name}")
         axes[0].set_ylabel("EPE, px")
-        handles, names = axes[0].get_legend_handles_labels()
+        legend = {name: handle for place in axes for handle, name in zip(*place.get_legend_handles_labels())}
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         figure.tight_layout(rect=(0, 0.07, 1, 1))
-        figure.legend(handles, names, loc="lower left", ncol=len(names))
+        figure.legend(legend.values(), legend.keys(), loc="lower left", ncol=len(legend))
         content = png(figure)
     with os_errors(f"write {path}"), open(path, "wb") as handle:
         handle.write(content)
@@ -97,7 +97,7 @@ def _panel(
         color="white",
         edgecolors=RED,
         zorder=3,
-        label="its lead over the next cheaper one is inside its error",
+        label="lead inside its error" if weak else None,
     )
     published = to_digits(space.baseline, space) if space.baseline and not space.arch_code else None
     baseline = [row for row in rows if row.arch_code == published]

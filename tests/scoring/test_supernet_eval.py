@@ -64,7 +64,7 @@ class FakeSupernet:
                 raise api.Interrupted()
             FakeSupernet.scored += codes[first : first + 2]
             yield [
-                result(code, 1.0 + int(code) % 97 / 97, bn=self.config.eval.bn_recal_batches)
+                result(code, 1.0 + int(code) % 97 / 97, int(code), bn=self.config.eval.bn_recal_batches)
                 for code in codes[first : first + 2]
             ]
 
@@ -224,10 +224,10 @@ def test_help_is_quick_and_says_what_eval_only_does():
 # ---- the table alone, without a supernet
 
 
-def result(code, epe, bn=8):
+def result(code, epe, parameters=1000, bn=8):
     """Its EPE per sample is `epe` and as much above as below, more for some codes than for others."""
     samples = (epe + np.array([-0.1, 0.0, 0.1]) * (int(code) % 7)).astype(np.float32)
-    return api.Result(code, epe, 8.5, 1000 + int(code) % 97, 2000, bn, 3, samples)
+    return api.Result(code, epe, 8.5, parameters, 2000, bn, 3, samples)
 
 
 def test_table_ranks_what_it_writes(tmp_path):
