@@ -18,7 +18,7 @@ def pool_file(run: RunFolder) -> str:
     config = run.config
     name = names.pool_name(config.eval.pool_size)
     pool = load_pool(run.file(name), config.eval.pool_size, run.space)
-    return f"{name} has the {len(pool)} codes of arch_seed {config.train.arch_seed}"
+    return f"{name} has {len(pool)} distinct codes that use every option equally often"
 
 
 def history_rows(run: RunFolder) -> str:

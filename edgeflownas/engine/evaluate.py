@@ -28,6 +28,7 @@ class Scores(NamedTuple):
     epe_samples: np.ndarray  # [codes, samples] float32, samples in validation order; `epe` is their mean
     zero_flow_epe: float  # EPE of a flow of zeros on the same samples
     num_samples: int
+    bn_batches: int  # that each code's statistics were re-estimated over; 0: stored ones
     shown: Optional[Batch]  # the first samples, for pictures; None on a rank that read no batch
     predictions: np.ndarray  # [codes, samples shown, H, W, 2]
 
@@ -41,6 +42,7 @@ class Scorer:
 
     def __init__(self, net: SupernetGraph, height: int, width: int, num_paths: int) -> None:
         self.num_paths = num_paths
+        self.bn_batches = 0  # that the last re-estimation averaged
         self.images = tf.placeholder(tf.uint8, [None, height, width, 6], "eval_images")
         self.flow = tf.placeholder(tf.float32, [None, height, width, 2], "eval_flow")
         self.codes = tf.placeholder(tf.int32, [num_paths, len(net.space.blocks)], "eval_codes")
@@ -72,6 +74,7 @@ class Scorer:
                 raise Interrupted()
             total = total + self.batch_statistics(session, codes, images).astype(np.float64)
             count += 1
+        self.bn_batches = count
         return (total / count).astype(np.float32)
 
     def errors(self, session: tf.Session, codes: np.ndarray, statistics: np.ndarray, batch: Batch) -> Any:
@@ -153,6 +156,7 @@ def score_codes(
         epe_samples,
         float(zero.mean()),
         len(zero),
+        scorer.bn_batches,
         shown,
         np.concatenate(predictions) if predictions else np.zeros((len(codes), 0)),
     )

@@ -88,7 +88,7 @@ class RunState:
         sums.last_lr = row.lr
         self.step += 1
 
-    def add_evaluation(self, epe: np.ndarray, zero_flow_epe: float, num_samples: int) -> EvaluationRow:
+    def add_evaluation(self, epe: np.ndarray, zero_flow_epe: float, num_samples: int, bn_batches: int) -> EvaluationRow:
         """Counts an evaluation and gives its row: `epe` [subnets] in pixels. See `is_best` afterwards."""
         mean, sums = float(np.float32(epe.mean())), self.sums
         self.evaluations += 1
@@ -111,7 +111,7 @@ class RunState:
             grad_norm_before_mean=sums.grad_norm_before / sums.cycles,
             grad_norm_after_max=sums.grad_norm_after_max,
             clip_share=sums.clipped / sums.cycles,
-            bn_recal_batches=self.config.eval.bn_recal_batches,
+            bn_recal_batches=bn_batches,
             num_samples=num_samples,
         )
 

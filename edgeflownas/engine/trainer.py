@@ -259,7 +259,7 @@ class Trainer:
             return False
         seconds = time.monotonic() - started
         self.progress.end_evaluation(seconds)
-        row = state.add_evaluation(scores.epe, scores.zero_flow_epe, scores.num_samples)
+        row = state.add_evaluation(scores.epe, scores.zero_flow_epe, scores.num_samples, scores.bn_batches)
         if self.exchange.size > 1:
             self.throughput = self._clock.throughput(self.exchange, self.config.train.batch_size)
         if self.writes:

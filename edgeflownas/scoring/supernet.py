@@ -316,7 +316,7 @@ class Supernet:
                 scores.zero_flow_epe,
                 cost.parameters,
                 cost.multiply_adds,
-                0 if self.stored_statistics else self.config.eval.bn_recal_batches,
+                scores.bn_batches,
                 scores.num_samples,
                 samples,
             )

@@ -38,7 +38,7 @@ COMPLETED = {
     "steps: learning rate": "cosine from 0.0001 over 12 steps",
     "steps: gradient clip": "largest grad_norm_after 4.99995, clip 5.0",
     "steps: losses": "finite at all 12 steps",
-    "evaluations: pool": "eval_pool_12.json has the 12 codes of arch_seed 42",
+    "evaluations: pool": "eval_pool_12.json has 12 distinct codes that use every option equally often",
     "evaluations: none missing, none twice": "4 evaluations, epoch by epoch",
     "evaluations: done as configured": "bn_recal_batches=8, 5 samples",
     "evaluations: subnets and ranks": "12 codes in each of 4 evaluations",

@@ -12,7 +12,7 @@ GATE_3_RUNS = (
         _RUN_STATE,
         "G3.9",
         "the evaluation logs another number of re-estimation batches",
-        "bn_recal_batches=self.config.eval.bn_recal_batches,",
+        "bn_recal_batches=bn_batches,",
         "bn_recal_batches=self.config.eval.batch_size,",
     ),
     (
