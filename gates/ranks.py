@@ -102,20 +102,17 @@ def logged(folder: Path, commands: Sequence[str], act: Callable[[Ranks], None] =
 
 
 def make_two_ranks(folder: Path, data: Path) -> None:
-    """A run of one process; the same of two; that one resumed until rank 1 stalls, rank 0 gives it up, and rank 1 finds
-    rank 0 dead; and two ranks that differ."""
+    """A run of one process; the same of two; that one resumed until rank 1 stalls, and until rank 0 is killed; and two
+    ranks that differ."""
     train = f"{runs.small_train(data, train__micro_batch_size=1)} --deterministic --debug_trace"
     distributed = f"{train} --distributed"
     assert_succeeded(runs.logged(folder, f"{train} --max_steps {STEPS} --output_dir one"))
     logged(folder, [f"{distributed} --max_steps {STEPS}"] * 2)
     runs.snapshot(folder / RUN, folder / "two")
-    onwards = f"{distributed} --resume --max_epochs 3 --set runtime.exchange_timeout="
-    # Rank 1's own time must not be up when it goes on.
-    logged(
-        folder,
-        [f"{onwards}{TIMEOUT}", f"{onwards}{100 * TIMEOUT}"],
-        lambda ranks: _stall(ranks, folder / RUN / "train_steps.csv"),
-    )
+    onwards, steps = f"{distributed} --resume --max_epochs 3", folder / RUN / "train_steps.csv"
+    limited = f"{onwards} --set runtime.exchange_timeout={TIMEOUT}"
+    logged(folder, [limited] * 2, lambda ranks: _stall(ranks, steps))
+    logged(folder, [onwards] * 2, lambda ranks: _kill(ranks, steps))
     logged(
         folder,
         [
@@ -126,16 +123,26 @@ def make_two_ranks(folder: Path, data: Path) -> None:
 
 
 def _stall(ranks: Ranks, steps: Path) -> None:
-    """Stops rank 1 in mid-run, and lets it go on when rank 0 has ended."""
-    before, until = len(runs.table(steps)), time.monotonic() + SECONDS
-    while len(runs.table(steps)) == before and ranks.processes[1].poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
+    """Stops rank 1 in mid-run until rank 0 has ended."""
+    _wait_for_a_row(ranks, steps)
     ranks.processes[1].send_signal(signal.SIGSTOP)
     try:
         ranks.processes[0].wait(3 * TIMEOUT)
     except subprocess.TimeoutExpired:
         ranks.processes[0].kill()
-    ranks.processes[1].send_signal(signal.SIGCONT)
+    ranks.processes[1].kill()
+
+
+def _kill(ranks: Ranks, steps: Path) -> None:
+    """Kills rank 0 in mid-run."""
+    _wait_for_a_row(ranks, steps)
+    ranks.processes[0].kill()
+
+
+def _wait_for_a_row(ranks: Ranks, steps: Path) -> None:
+    before, until = len(runs.table(steps)), time.monotonic() + SECONDS
+    while len(runs.table(steps)) <= before and ranks.processes[1].poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _content(file: Any) -> str:

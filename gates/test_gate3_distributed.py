@@ -7,7 +7,9 @@ from gates.asserts import assert_contains, assert_equal, assert_true, clause
 from gates.commands import assert_refused, assert_succeeded
 from gates.gate3_runs import comparable_state
 
-ONE, FIRST, SECOND, STALLED_0, STALLED_1, REFUSED_0, REFUSED_1 = range(7)  # the commands of `make_two_ranks`
+ONE, FIRST, SECOND, STALLED_0, STALLED_1, KILLED, LEFT, REFUSED_0, REFUSED_1 = range(
+    9
+)  # the commands of `make_two_ranks`
 TABLES = ("eval_epe_history.csv", "eval_epe_per_arch.csv", "train_steps.csv", "fairness_counts.json")
 
 
@@ -42,7 +44,7 @@ def test_a_process_is_fed_its_part(data, two_ranks):
 
 @clause("G3.46c")
 def test_a_process_that_dies_ends_the_other(two_ranks):
-    assert_refused(runs.ends(two_ranks)[STALLED_1], "another rank has ended")
+    assert_refused(runs.ends(two_ranks)[LEFT], "another rank has ended")
     state, prefix = runs.generations(two_ranks / ranks.RUN)[-1]
     assert_equal(what="step of the last checkpoint", got=state["step"], want=ranks.STEPS)
     assert_equal(what="global_step in it", got=int(runs.tensors(prefix)["global_step"]), want=ranks.STEPS)
