@@ -109,8 +109,13 @@ def make_two_ranks(folder: Path, data: Path) -> None:
     assert_succeeded(runs.logged(folder, f"{train} --max_steps {STEPS} --output_dir one"))
     logged(folder, [f"{distributed} --max_steps {STEPS}"] * 2)
     runs.snapshot(folder / RUN, folder / "two")
-    onwards = f"{distributed} --resume --max_epochs 3 --set runtime.exchange_timeout={TIMEOUT}"
-    logged(folder, [onwards] * 2, lambda ranks: _stall(ranks, folder / RUN / "train_steps.csv"))
+    onwards = f"{distributed} --resume --max_epochs 3 --set runtime.exchange_timeout="
+    # Rank 1's own time must not be up when it goes on.
+    logged(
+        folder,
+        [f"{onwards}{TIMEOUT}", f"{onwards}{100 * TIMEOUT}"],
+        lambda ranks: _stall(ranks, folder / RUN / "train_steps.csv"),
+    )
     logged(
         folder,
         [

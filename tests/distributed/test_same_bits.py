@@ -29,12 +29,12 @@ def test_a_run_goes_on_with_another_number_of_ranks(one, two, reference, tmp_pat
     assert differences(left(tmp_path), reference) == []
 
 
-@pytest.mark.parametrize("words", ["--cycle_mode sequential", "--supernet_mode uniform"])
-def test_paths_one_by_one_leave_the_same_bits(data, tmp_path, words):
+@pytest.mark.parametrize("setting", ["train.cycle_mode=sequential", "train.supernet_mode=uniform"])
+def test_paths_one_by_one_leave_the_same_bits(data, tmp_path, setting):
     """Over a resume, with an evaluation, ended by early stop."""
     folders = []
     for ranks in (1, 2):
-        crew, folder = Crew(data, ranks, *words.split(), "--patience", "1"), tmp_path / str(ranks)
+        crew, folder = Crew(data, ranks, "--set", setting, "--set", "eval.patience=1"), tmp_path / str(ranks)
         ended = crew.runs([crew.one(folder, "--max_steps", "2"), crew.one(folder, "--resume")])
         crew.close()
         assert ended.codes == [0] * ranks, ended

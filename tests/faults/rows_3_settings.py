@@ -59,7 +59,7 @@ GATE_3_SETTINGS = (
     ),
     (
         "order-by-arch-seed",
-        _TRAINER,
+        _SESSION,
         "G3.23",
         "order and crops come from arch_seed",
         "*size, train.seed, runtime",

@@ -206,11 +206,11 @@ GATE_4 = (
     ),
     (
         "samples-of-first-and-last",
-        _TRAINER,
+        "edgeflownas/engine/records.py",
         "G4.1d",
         "the samples are those of the pool's first and last subnet",
-        "subnets = [int(np.argmin(scores.epe)), int(np.argmax(scores.epe))]",
-        "subnets = [0, len(scores.epe) - 1]",
+        "[int(np.argmin(scores.epe)), int(np.argmax(scores.epe))]",
+        "[0, len(scores.epe) - 1]",
     ),
     (
         "rule-from-the-resume",

@@ -114,8 +114,8 @@ STRANGERS_RUNS = (
         "edgeflownas/engine/trainer.py",
         "G3.30",
         "A stop in mid-epoch commits only if nothing was ever committed",
-        "if state.lengths != self.records.lengths() or not self.store.committed:",
-        "if not self.store.committed:",
+        "(state.lengths != self.records.lengths() or not self.store.committed)",
+        "not self.store.committed",
     ),
     (
         "lock-waits",
@@ -194,8 +194,8 @@ STRANGERS_RUNS = (
         "edgeflownas/train_supernet.py",
         "G1.3",
         "The trainer's entry point imports TensorFlow at once",
-        "from edgeflownas.files import os_errors\n",
-        "from edgeflownas.files import os_errors\nfrom edgeflownas.tfcompat import device_names  # noqa: F401\n",
+        "import RunFailed, UserError, run_cli\n",
+        "import RunFailed, UserError, run_cli\nfrom edgeflownas.tfcompat import tf  # noqa: F401\n",
         "TensorFlow cannot be imported: trap",
     ),
     (
