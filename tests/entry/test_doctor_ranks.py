@@ -65,6 +65,21 @@ def test_ranks_that_agree(found):
     assert joined.closed
 
 
+def test_what_is_timed_is_summed():
+    """TensorFlow leaves out an operation without side effects whose result nobody reads."""
+    summed = []
+
+    class Counting(exchange.Alone):
+        def summed(self, tensors):
+            counted = [tf.py_func(lambda x: summed.append(1) or x, [x], tf.float32, stateful=False) for x in tensors]
+            for tensor, original in zip(counted, tensors):
+                tensor.set_shape(original.shape)
+            return counted
+
+    assert len(ranks.exchange_seconds(Counting(), FLOATS, 2)) == 2
+    assert len(summed) == 3 * ranks.TENSORS
+
+
 def test_ranks_that_differ_are_named(found):
     lines = found(Three(others={"source": "older", "data": "elsewhere"}))
     assert [line.split(";")[0].split(": rank 0")[0] for line in lines[1:3]] == [
