@@ -112,11 +112,16 @@ def test_command_line_beats_yaml_beats_default(tmp_path):
     keys = [key for key in config.KEYS.values() if other_values(key)]
     assert_true(what="keys with another valid value", ok=len(keys) > 30, got=len(keys), want="nearly all")
     for rival in ("runtime.xla", "runtime.deterministic"):  # only one of the two may be on
-        assert_layers([key for key in keys if key.name != rival], tmp_path / f"without_{rival}.yaml")
+        without = [key for key in keys if key.name not in (rival, "runtime.distributed")]
+        assert_layers(without, tmp_path / f"without_{rival}.yaml")
+    # It needs a size of micro-batches, whatever the others are.
+    alone = [key for key in keys if key.name == "runtime.distributed"]
+    assert_layers(alone, tmp_path / "distributed.yaml", "--micro_batch_size", "4")
 
 
-def assert_layers(keys, path):
-    """Asserts the precedence of default, YAML file and command line for these keys, all at once."""
+def assert_layers(keys, path, *always):
+    """Asserts the precedence of default, YAML file and command line for these keys, all at once; the words `always` are
+    on each command line."""
     sections, settings_given, flags, expected = {}, [], [], {}
     for key in keys:
         section, name = key.name.split(".")
@@ -131,7 +136,7 @@ def assert_layers(keys, path):
     path.write_text(yaml.safe_dump(sections), encoding="utf-8")
     plain = config.flat(command_line.parse_train([])[0])
     from_yaml, from_settings, from_flags = [
-        config.flat(command_line.parse_train(["--config", str(path)] + words)[0])
+        config.flat(command_line.parse_train(["--config", str(path), *always] + words)[0])
         for words in ([], settings_given, flags)
     ]
     for key in keys:

@@ -28,7 +28,7 @@ def parts(run: Run) -> List[Part]:
     options = options_in_words(run.subnets.codes, run.subnets.epe[-1], run.space)
     items = _against_costs(run) + _separation(run) + _over_time(run)
     note = (
-        f"Whether it is the ranking of stand-alone training is a study of its own: `edgeflownas fidelity`. Intervals: "
+        f"Whether this ranking agrees with stand-alone training needs a separate study: `edgeflownas fidelity`. Intervals: "
         f"{100 * CONFIDENCE:.0f}%, over the choice of subnets."
     )
     return [Heading("What the ranking is worth", 3), Paragraph(note), Bullets(items + [options])]
