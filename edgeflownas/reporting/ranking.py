@@ -28,8 +28,8 @@ def parts(run: Run) -> List[Part]:
     options = options_in_words(run.subnets.codes, run.subnets.epe[-1], run.space)
     items = _against_costs(run) + _separation(run) + _over_time(run)
     note = (
-        f"Whether this ranking agrees with stand-alone training needs a separate study: `edgeflownas fidelity`. Intervals: "
-        f"{100 * CONFIDENCE:.0f}%, over the choice of subnets."
+        "Whether this ranking agrees with stand-alone training needs a separate study: `edgeflownas fidelity`. "
+        f"Intervals: {100 * CONFIDENCE:.0f}%, over the choice of subnets."
     )
     return [Heading("What the ranking is worth", 3), Paragraph(note), Bullets(items + [options])]
 
