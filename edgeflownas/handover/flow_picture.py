@@ -50,8 +50,10 @@ def _framed(pixels: np.ndarray, scale: float, title: str) -> bytes:
         def axes(left: float, top: float, across: float, down: float) -> Any:
             return figure.add_axes((left / wide, 1 - (top + down) / tall, across / wide, down / tall))
 
+        # Put in as it is; `imshow` would resample it, older versions of matplotlib by a part of a pixel.
+        figure.figimage(pixels, MARGIN, tall - MARGIN - 18 - height, origin="upper")
         image = axes(MARGIN, MARGIN + 18, width, height)
-        image.imshow(pixels, interpolation="none", aspect="auto")
+        image.patch.set_visible(False)
         image.set(xticks=[], yticks=[])
         for spine in image.spines.values():  # a frame, else a flow near zero is white on white
             spine.set(visible=True, color="#c3c7cd", linewidth=0.6)
