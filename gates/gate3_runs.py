@@ -104,7 +104,7 @@ def make_variants(folder: Path, data: Path) -> None:
         "hundred": (
             f"--arch_code {only} --eval_pool_size 1 --eval_num_samples 1 --bn_recal_batches 1 --fast_mode "
             "--max_steps 101 --unsigned",
-            {"train.num_epochs": 30, "runtime.debug_trace": "false"},
+            {"train.num_epochs": 30, "train.batch_size": 1},
         ),
     }
     commands = [

@@ -357,11 +357,11 @@ def test_each_named_space_computes_the_plain_network(monkeypatch):
     for name, space in spaces.SPACES.items():
         monkeypatch.setenv(spaces.VARIABLE, name)
         subnets, pixels = Subnets(2, [ODD]), images(6, *ODD)
-        for codes in (space.fair_codes(), space.fair_codes(1)[::-1]):
-            fused = subnets.run_fused(codes, pixels)
-            for path, code in enumerate(codes.tolist()):
-                assert_numpy_s(subnets, code, pixels, [scale[path] for scale in fused])
-        for code in space.fair_codes().tolist():
+        codes = space.fair_codes(1)[::-1]
+        fused = subnets.run_fused(codes, pixels)
+        for path, code in enumerate(codes.tolist()):
+            assert_numpy_s(subnets, code, pixels, [scale[path] for scale in fused])
+        for code in codes.tolist() if space != SPACE else ():  # the other one's are G2.6b's
             assert_numpy_s(subnets, code, pixels)
         subnets.session.close()
 
