@@ -103,7 +103,7 @@ def make_variants(folder: Path, data: Path) -> None:
         "alone": (f"--arch_code {only} --eval_pool_size 1 --max_steps {MID_EPOCH_STEP}", {}),
         "hundred": (
             f"--arch_code {only} --eval_pool_size 1 --eval_num_samples 1 --bn_recal_batches 1 --fast_mode "
-            "--max_steps 101 --unsigned",
+            "--max_steps 101 --unsigned --set runtime.save_every_steps=0",
             {"train.num_epochs": 30, "train.batch_size": 1},
         ),
     }
