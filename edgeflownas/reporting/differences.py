@@ -26,7 +26,10 @@ class Difference(NamedTuple):
 def difference(a: Run, b: Run) -> Optional[Difference]:
     """At each run's best evaluation; None unless both were kept per sample, on the same samples."""
     found = [read_epe_samples(run.folder, run.space) for run in (a, b)]
-    if any(one is None or not len(one.best) for one in found) or found[0].names != found[1].names:  # type: ignore
+    if (
+        any(one is None or not len(one.best) or not np.all(np.isfinite(one.best)) for one in found)
+        or found[0].names != found[1].names
+    ):  # type: ignore
         return None
     x, y = [one.best.astype(np.float64).mean(axis=0) for one in found]  # type: ignore
     gap, error = float(np.mean(x - y)), paired_error(x, y)
@@ -61,4 +64,4 @@ def parts(runs: Sequence[Tuple[str, Run]]) -> List[Part]:
 
 def _words(found: Difference) -> List[str]:
     answer = "yes" if found.beyond else "no: tied"
-    return [f"~{found.gap:+.4f} +- {found.error:.4f}", f"{answer} ({found.samples} samples)"]
+    return [f"~{found.gap:+.4f} +- ~{found.error:.4f}", f"{answer} ({found.samples} samples)"]

@@ -65,9 +65,10 @@ def _against_costs(run: Run) -> List[str]:
 
 
 def _last_samples(run: Run) -> Optional[EpeSamples]:
-    """EPE per sample of the last evaluation; None if the run has not recorded it."""
+    """EPE per sample of the last evaluation; None if the run has not recorded it, or if one is not finite."""
     stored = read_epe_samples(run.folder, run.space)
-    return stored if stored is not None and stored.last_epoch == int(run.last.epoch) else None
+    usable = stored is not None and stored.last_epoch == int(run.last.epoch) and bool(np.all(np.isfinite(stored.last)))
+    return stored if usable else None
 
 
 def behind_best_in_words(run: Run) -> Optional[Dict[str, str]]:
@@ -81,10 +82,10 @@ def behind_best_in_words(run: Run) -> Optional[Dict[str, str]]:
 
 
 def gap_in_words(gap: float, error: float, level: bool) -> str:
-    """`~0.0123 +- 0.0040`, and whether that is more than chance among the samples."""
+    """`~0.0123 +- ~0.0040`, and whether that is more than chance among the samples."""
     if gap == 0:
         return "best"
-    within = f" +- {error:.4f}" if np.isfinite(error) else ", error unknown from one sample"
+    within = f" +- ~{error:.4f}" if np.isfinite(error) else ", error unknown from one sample"
     return f"~{gap:.4f}{within}{', tied with the best' if level else ''}"
 
 

@@ -70,8 +70,8 @@ def test_how_far_each_subnet_is_behind_the_best(run, text):
 
 def test_a_gap_in_words():
     assert gap_in_words(0.0, 0.0, True) == "best"
-    assert gap_in_words(0.01234, 0.004, False) == "~0.0123 +- 0.0040"
-    assert gap_in_words(0.01234, 0.04, True) == "~0.0123 +- 0.0400, tied with the best"
+    assert gap_in_words(0.01234, 0.004, False) == "~0.0123 +- ~0.0040"
+    assert gap_in_words(0.01234, 0.04, True) == "~0.0123 +- ~0.0400, tied with the best"
     assert gap_in_words(0.01234, float("nan"), True).endswith("error unknown from one sample, tied with the best")
 
 
