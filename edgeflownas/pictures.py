@@ -4,6 +4,7 @@ This project draws on figures without pyplot, which need no backend.
 """
 
 import contextlib
+import logging
 import os
 from typing import Any
 
@@ -22,4 +23,6 @@ def import_matplotlib() -> Any:
     with contextlib.suppress(ValueError):
         if backend:
             matplotlib.rcParams["backend"] = backend
+    # It warns on the terminal of every weight that an installed font lacks, and then takes the nearest.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     return matplotlib

@@ -24,14 +24,12 @@ class Difference(NamedTuple):
 
 
 def difference(a: Run, b: Run) -> Optional[Difference]:
-    """At each run's best evaluation; None unless both were kept per sample, on the same samples."""
-    found = [read_epe_samples(run.folder, run.space) for run in (a, b)]
-    if (
-        any(one is None or not len(one.best) or not np.all(np.isfinite(one.best)) for one in found)
-        or found[0].names != found[1].names
-    ):  # type: ignore
+    """At each run's best evaluation; None unless both were kept per sample, finite, on the same samples."""
+    stored = [read_epe_samples(run.folder, run.space) for run in (a, b)]
+    found = [one for one in stored if one is not None and len(one.best) and np.all(np.isfinite(one.best))]
+    if len(found) < 2 or found[0].names != found[1].names:
         return None
-    x, y = [one.best.astype(np.float64).mean(axis=0) for one in found]  # type: ignore
+    x, y = [one.best.astype(np.float64).mean(axis=0) for one in found]
     gap, error = float(np.mean(x - y)), paired_error(x, y)
     return Difference(gap, error, len(x), bool(is_beyond(np.array(gap), np.array(error), len(x))))
 

@@ -49,7 +49,7 @@ def test_differences_of_runs_have_their_paired_errors(text, folders):
     for (i, a), (j, b) in ((("0", "night (1)"), ("1", "night (2)")), (("0", "night (1)"), ("2", "other"))):
         x, y = means[int(i)], means[int(j)]
         row = next(line for line in section.splitlines() if line.startswith(f"| {a} | {b} |"))
-        gap, error = map(float, re.search(r"~([+-][0-9.]+) \+- ([0-9.]+)", row).groups())
+        gap, error = map(float, re.search(r"~([+-][0-9.]+) \+- ~([0-9.]+)", row).groups())
         assert gap == pytest.approx(np.mean(x - y), abs=6e-5)
         assert error == pytest.approx(scipy.stats.sem(x - y), abs=6e-5)
         assert ("no: tied" in row) == (scipy.stats.ttest_rel(x, y)[1] >= 0.05)

@@ -61,7 +61,7 @@ def test_how_far_each_subnet_is_behind_the_best(run, text):
         if code == best:
             assert "| best |" in row
             continue
-        gap, error = map(float, re.search(r"~([0-9.]+) \+- ([0-9.]+)", row).groups())
+        gap, error = map(float, re.search(r"~([0-9.]+) \+- ~([0-9.]+)", row).groups())
         assert gap == pytest.approx(epe[code].mean() - epe[best].mean(), abs=6e-5)
         assert gap == pytest.approx(recorded, abs=2e-4)
         assert error == pytest.approx(scipy.stats.sem(epe[code] - epe[best]), abs=6e-5)

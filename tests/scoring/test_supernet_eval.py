@@ -361,7 +361,7 @@ def test_the_ranking_and_the_fronts_show_the_paired_errors(fake, tmp_path, capsy
         code, epe = line.split()[1:3]
         best, best_epe = ranked[0].split()[1:3]
         wanted = scipy.stats.sem(result(code, float(epe)).epe_samples - result(best, float(best_epe)).epe_samples)
-        gap, error = re.search(r"~([0-9.]+) \+- ([0-9.]+)", line).groups()
+        gap, error = re.search(r"~([0-9.]+) \+- ~([0-9.]+)", line).groups()
         assert float(gap) == pytest.approx(float(epe) - float(best_epe), abs=2e-4)
         assert float(error) == pytest.approx(wanted, abs=2e-4)
 
