@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 
+from edgeflownas.data.pipeline import TrainPipeline
 from edgeflownas.engine import trainer as trainer_module
 from edgeflownas.engine.early_stop import EarlyStop
 from edgeflownas.engine.run_state import EpochSums, RunState
@@ -61,9 +62,9 @@ def sampler_restarts():
 
 
 def epoch_restarts():
-    real = trainer_module.TrainPipeline.start_epoch
+    real = TrainPipeline.start_epoch
     return mock.patch.object(
-        trainer_module.TrainPipeline,
+        TrainPipeline,
         "start_epoch",
         lambda self, session, epoch, position=0: real(self, session, epoch, 0),
     )
