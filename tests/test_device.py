@@ -101,6 +101,7 @@ def test_yaml_may_leave_the_quotes_out(tmp_path, text, want):
 def test_a_name_that_is_a_number_still_wants_quotes(tmp_path):
     """YAML reads 007 as 7: the folder would have another name than the file says."""
     path = tmp_path / "a.yaml"
-    path.write_text("runtime:\n  experiment_name: 007\n")
-    with pytest.raises(UserError, match="expected text, found 7"):
-        configuration.load(str(path))
+    for text, said in (("007", "'007' is no plain decimal number, YAML would read 7"), ("7", "expected text, found 7")):
+        path.write_text(f"runtime:\n  experiment_name: {text}\n")
+        with pytest.raises(UserError, match=said):
+            configuration.load(str(path))

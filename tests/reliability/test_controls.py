@@ -64,9 +64,7 @@ def sampler_restarts():
 def epoch_restarts():
     real = TrainPipeline.start_epoch
     return mock.patch.object(
-        TrainPipeline,
-        "start_epoch",
-        lambda self, session, epoch, position=0: real(self, session, epoch, 0),
+        TrainPipeline, "start_epoch", lambda self, session, epoch, position=0: real(self, session, epoch, 0)
     )
 
 
