@@ -305,7 +305,7 @@ def test_every_way_to_run_a_cycle_gives_the_same_gradient():
         assert_close(what="losses", got=result.path_losses, want=losses, rtol=LOSS_FLOAT32, settings=settings)
         alone = "sequential" in settings.values() or "uniform" in settings.values()
         least = (PATHS if alone else 1) * (runs.BATCH if piece else 1)
-        assert_true(
-            what="runs of the session", ok=least <= session_runs <= least + 2, got=session_runs, want=f"{least} and two"
-        )
+        most = least + 2 + (runs.BATCH if alone and piece else 0)  # each micro-batch of several passes is added up
+        runs_in_bounds = least <= session_runs <= most
+        assert_true(what="runs of the session", ok=runs_in_bounds, got=session_runs, want=f"{least} to {most}")
         training.session.close()
