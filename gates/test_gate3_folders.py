@@ -30,7 +30,7 @@ def test_every_file_with_codes_or_weights_names_its_space(whole, scores):
         "manifest": manifest["search_space"],
         "pool": pool["space"],
         "counts": counts["space"],
-        "score table": json.loads((scores / "codes.csv.json").read_text())["space"],
+        "score table": json.loads((scores / "codes.json").read_text())["space"],
     }
     for number, (state, _) in enumerate(runs.generations(whole)):
         stated[f"checkpoint {number}"] = state["space"]
