@@ -187,6 +187,11 @@ def gate_states(root: Path, space: str = DEFAULT_SPACE) -> Dict[int, State]:
     return {gate: verify(gate, root, files, space) for gate in GATES}
 
 
+def states_for_manifest(space: str) -> Dict[str, str]:
+    """{"gate1": "valid", ...} of the project that runs."""
+    return {f"gate{gate}": state.name for gate, state in gate_states(project_root(), space).items()}
+
+
 def require_gate(gate: int, root: Path, space: str = DEFAULT_SPACE) -> None:
     """Raises `UserError` with the command to run, unless `gate` has a valid sign-off for the present source and
     `space`."""

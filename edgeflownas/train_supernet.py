@@ -287,7 +287,7 @@ def _device(config: Config) -> str:
     return device
 
 
-def _check_gates(trainer: "Trainer", resumed: "Optional[RunState]", request: Request) -> Dict[str, Any]:
+def _check_gates(trainer: "Trainer", resumed: "Optional[RunState]", request: Request) -> Dict[str, str]:
     """Refuses a long run without gate 3; gives every gate's state for the manifest."""
     if too_long(trainer.last_epoch, trainer.steps_per_epoch, resumed, request):
         try:
@@ -297,8 +297,7 @@ def _check_gates(trainer: "Trainer", resumed: "Optional[RunState]", request: Req
                 f"a run of more than {FREE_EPOCHS} epochs needs gate {REQUIRED_GATE}: {error}; or train without it: "
                 "--unsigned"
             )
-    states = signoff.gate_states(signoff.project_root(), trainer.space.name)
-    return {f"gate{gate}": state.name for gate, state in states.items()}
+    return signoff.states_for_manifest(trainer.space.name)
 
 
 def too_long(last_epoch: int, steps_per_epoch: int, resumed: "Optional[RunState]", request: Request) -> bool:

@@ -117,8 +117,9 @@ class EvalPipeline:
 
     def start(self, sess: Any) -> None:
         """(Re)starts reading at the first batch; after the last one the session raises OutOfRangeError."""
-        if self.places:
-            self._reader.start(sess, [self._crops[place] for place in self.places])
+        crops = [self._crops[place] for place in self.places]
+        if crops:
+            self._reader.start(sess, crops)
 
     @property
     def places(self) -> List[int]:

@@ -142,7 +142,7 @@ def _make(supernet: Any, folder: str, args: argparse.Namespace, program: str) ->
             "generation": generation.name,
             "epoch": supernet.epoch,
             "global_step": supernet.step,
-            "sha256": {name: stored["sha256"] for name, stored in generation.files.items()},
+            "sha256": generation.sha256,
         },
         dataset=supernet.index.fingerprint,
         input_size=[config.data.input_height, config.data.input_width],

@@ -129,7 +129,7 @@ def _take(supernet: "Supernet", run: str, code: str, checkpoint: str) -> _Source
         run=os.path.abspath(run),
         checkpoint=checkpoint,
         generation=generation.name,
-        sha256={name: stored["sha256"] for name, stored in generation.files.items()},
+        sha256=generation.sha256,
         space=supernet.space.identity(),
         arch_code=digits,
         epoch=supernet.epoch,
@@ -160,13 +160,12 @@ def _write(source: _Source, folder: str, command: str, config_path: str) -> Any:
     }
     trainer = Trainer(config, folder, source.index, Limits(max_steps=0))
     try:
-        gates = signoff.gate_states(signoff.project_root(), trainer.space.name)
-        states: Dict[str, Any] = {f"gate{gate}": state.name for gate, state in gates.items()}
+        gates: Dict[str, Any] = dict(signoff.states_for_manifest(trainer.space.name), unsigned=False)
         fields = manifest_fields(config, origins, source.index, trainer)
         resume = ["python", "-m", "edgeflownas.train_supernet", "--config", config_path, "--resume"]
         words = " ".join(shlex.quote(word) for word in resume)
         fields.update(machine(), resume_command=f"cd {shlex.quote(os.getcwd())} && {words}")
-        invocation = {"command": command, "device": device_names(), "gates": dict(states, unsigned=False)}
+        invocation = {"command": command, "device": device_names(), "gates": gates}
         write_config(folder, config)
         manifest = Manifest.create(
             folder, initial_weights=source.generation.path, unsupported_gpu_allowed=False, **fields, **invocation

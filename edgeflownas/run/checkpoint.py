@@ -56,6 +56,11 @@ class Generation(NamedTuple):
         """The path prefix for `tf.train.Saver.restore`."""
         return os.path.join(self.path, MODEL)
 
+    @property
+    def sha256(self) -> Dict[str, str]:
+        """{file name: hex}, for records that name the checkpoint."""
+        return {name: stored["sha256"] for name, stored in self.files.items()}
+
 
 def _serial(name: str) -> int:
     match = _NAME.match(name)

@@ -243,7 +243,7 @@ def belongs_to(supernet: Any, other_data: bool = False) -> Dict[str, Any]:
             "generation": generation.name,
             "epoch": supernet.epoch,
             "global_step": supernet.step,
-            "sha256": {name: stored["sha256"] for name, stored in generation.files.items()},
+            "sha256": generation.sha256,
         },
         "settings": {
             "bn_recal_batches": 0 if supernet.stored_statistics else evaluation.bn_recal_batches,

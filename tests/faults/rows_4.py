@@ -182,11 +182,11 @@ GATE_4 = (
     ),
     (
         "gates-always-valid",
-        _ENTRY,
+        "edgeflownas/signoff.py",
         "G4.10b",
         "the manifest says of every gate that it is signed off",
-        "state.name for gate, state in states.items()",
-        '"valid" for gate, state in states.items()',
+        "state.name for gate, state in gate_states(",
+        '"valid" for gate, state in gate_states(',
     ),
     (
         "report-best-for-worst",

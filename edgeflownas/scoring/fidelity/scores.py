@@ -44,11 +44,7 @@ def sets_of(plan: Plan, run: PlannedRun) -> List[str]:
 
 def belongs_to(plan: Plan, run: PlannedRun, generation: Generation) -> Dict[str, Any]:
     """What decides the scores beside the codes."""
-    return {
-        "plan": plan.digest,
-        "run": run.name,
-        "checkpoint": {name: stored["sha256"] for name, stored in generation.files.items()},
-    }
+    return {"plan": plan.digest, "run": run.name, "checkpoint": generation.sha256}
 
 
 def _digest(arrays: Dict[str, np.ndarray]) -> str:
