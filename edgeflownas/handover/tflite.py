@@ -32,6 +32,7 @@ OPERATORS = (
 FLOAT_TYPES, INT8_TYPES = ("FLOAT32", "INT32"), ("INT32", "INT8")  # int32: biases of int8 convolutions, sizes
 ITEM_BYTES = {"FLOAT32": 4, "INT32": 4, "INT8": 1}
 FLOW_CHANNELS = 2
+HALF_WAY = 1e-3  # of a stored step: what counts as half-way between two
 
 
 def convert(config: Config, space: SearchSpace, prefix: str, calibration: Iterable[np.ndarray] = ()) -> bytes:
@@ -94,11 +95,17 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 
 def _quantise(values: np.ndarray, details: Dict[str, Any]) -> np.ndarray:
+    """The nearest stored value, upwards from half-way.
+
+    At the usual scale, 2/255, every pixel lies half-way between two values. Each goes up, also if float32 put it a little
+    lower, so stored = pixel - 128. Rounding to even would give several neighbouring pixels the same value.
+    """
     scale, zero_point = details["quantization"]
     if not scale:
         return values
     limits = np.iinfo(details["dtype"])
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
+    stored = np.floor(values / scale + 0.5 + HALF_WAY) + zero_point
+    return np.clip(stored, limits.min, limits.max).astype(details["dtype"])
 
 
 def _real(values: np.ndarray, details: Dict[str, Any]) -> np.ndarray:

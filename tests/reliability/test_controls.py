@@ -113,18 +113,20 @@ def test_a_step_that_is_not_restored_ends_the_run(lab, tmp_path):
     assert outcome.code == 1 and "the optimizer counts 6 steps" in outcome.error
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda: mock.patch.object(trainer_module.Records, "cut_back", lambda self, lengths: None),
-        lambda: state_without(lengths=dict),
-    ],
-    ids=["cut_back", "lengths"],
-)
-def test_rows_after_the_checkpoint_that_are_not_cut_are_seen(lab, uninterrupted, tmp_path, fault):
+def test_rows_after_the_checkpoint_that_are_not_cut_are_seen(lab, uninterrupted, tmp_path):
     """Two SIGINTs stop the run at once, so no checkpoint covers the rows of cycles 3 and 4."""
-    for name, plants, same in (("sound", [], True), ("faulty", [fault()], False)):
+    fault = mock.patch.object(trainer_module.Records, "cut_back", lambda self, lengths: None)
+    for name, plants, same in (("sound", [], True), ("faulty", [fault], False)):
         folder = str(tmp_path / name)
         assert lab.run(folder, plants=[at_cycle(STOP, send(signal.SIGINT, signal.SIGINT))]).code == 130
         assert lab.run(folder, "--resume", plants=plants).code == 0
         assert ("train_steps.csv" in differences(snapshot(folder), uninterrupted)) != same
+
+
+def test_a_checkpoint_that_does_not_know_the_lengths_ends_the_run(lab, tmp_path):
+    folder = str(tmp_path)
+    assert lab.run(folder, plants=[at_cycle(STOP - 1, send(signal.SIGTERM))]).code == 143
+    before = snapshot(folder)
+    outcome = lab.run(folder, "--resume", plants=[state_without(lengths=dict)])
+    assert outcome.code == 2 and "no line ends at byte 0" in outcome.error
+    assert not {name for name in differences(snapshot(folder), before) if name.endswith(".csv")}

@@ -26,10 +26,10 @@ def overflowing():
     """A plant: from step 2 on, gradients overflow unless the scale is 2^12 or less (a CPU computes in float32)."""
     real = CycleGraph.run
 
-    def run(self, session, codes, images, flow, lr, digest, scale):
+    def run(self, session, codes, images, flow, lr, digest, scale, signal):
         if session.run(self.global_step) >= 2 and scale > FITS:
             raise GradientNotFinite("the gradient is not finite")
-        return real(self, session, codes, images, flow, lr, digest, scale)
+        return real(self, session, codes, images, flow, lr, digest, scale, signal)
 
     return mock.patch.object(CycleGraph, "run", run)
 

@@ -19,11 +19,11 @@ def in_batch(value, step=STEP):
     """A plant: one pixel of the flow of this step has this value."""
     real = CycleGraph.run
 
-    def run(self, session, codes, images, flow, *rest):
+    def run(self, session, codes, images, flow, *rest, **named):
         if session.run(self.global_step) == step:
             flow = flow.copy()
             flow[1, 31, 37, 0] = value
-        return real(self, session, codes, images, flow, *rest)
+        return real(self, session, codes, images, flow, *rest, **named)
 
     return mock.patch.object(CycleGraph, "run", run)
 
