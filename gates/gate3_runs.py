@@ -213,15 +213,16 @@ def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
     there = {"network__space": next(name for name in spaces.SPACES if name != spaces.chosen().name)}
     code = "".join(map(str, spaces.chosen().fair_codes()[0]))
     alone = f"{_train(data)} --arch_code {code} --eval_pool_size 1"  # quickly built
+    short = f"--max_epochs {EPOCHS}"  # a longer run is refused for want of a sign-off
     in_pattern = f"--output_dir {shlex.quote(PATTERN)}"
     synthetic = "python -m edgeflownas.data.synthetic --train 3 --test 2 --height 96 --width 128"
     runs.batch(
         folder,
         [
-            f"{_train(data, **there)} --resume --output_dir resumed",
+            f"{_train(data, **there)} --resume --output_dir resumed {short}",
             f"{_train(data, **there)} --output_dir . --experiment_name child --load_checkpoint "
-            "--resume_experiment_name loaded",
-            f"{_train(data)} --resume --output_dir edited",
+            f"--resume_experiment_name loaded {short}",
+            f"{_train(data)} --resume --output_dir edited {short}",
             f"{_train(data, **STANDSTILL)} --resume --output_dir {FOREIGN_POOL} --max_epochs 2",
             f"{alone} {in_pattern} --max_steps 2",
             f"{alone} {in_pattern} --max_steps 3 --resume",

@@ -112,7 +112,7 @@ def test_tox_default_list_skips_nothing():
 
 
 def test_tox_selects_pyenvs_python_before_anything_looks_for_one():
-    """A value with `{env_...}` makes tox look for the interpreter before PYENV_VERSION is set, and 1.15 goes untested."""
+    """A value with `{env_...}` makes tox look for the interpreter before PYENV_VERSION is set: 1.15 goes untested."""
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(str(ROOT / "tox.ini"), encoding="utf-8")
     assert "PYENV_VERSION = 3.7:" in tox["testenv"]["set_env"] and "{" not in tox["testenv"]["set_env"]

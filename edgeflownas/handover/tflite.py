@@ -97,8 +97,8 @@ def scaled(images: np.ndarray) -> np.ndarray:
 def _quantise(values: np.ndarray, details: Dict[str, Any]) -> np.ndarray:
     """The nearest stored value, upwards from half-way.
 
-    At the usual scale, 2/255, every pixel lies half-way between two values. Each goes up, also if float32 put it a little
-    lower, so stored = pixel - 128. Rounding to even would give several neighbouring pixels the same value.
+    At the usual scale, 2/255, every pixel lies half-way between two values. Each goes up, also if float32 put it a
+    little lower, so stored = pixel - 128. Rounding to even would give neighbouring pixels the same value.
     """
     scale, zero_point = details["quantization"]
     if not scale:
