@@ -27,6 +27,8 @@ exit codes:
   0   done
   1   training failed (a loss that is not finite)
   2   an error that you can fix, explained in one line
+  75  --distributed: another process did not answer within
+      runtime.exchange_timeout; try again with --resume
   130, 138, 143   stopped by SIGINT, SIGUSR1, SIGTERM after a commit, ready for
                   --resume
 """

@@ -51,7 +51,7 @@ def check_file_system(examined: Examined) -> Iterator[Finding]:
         )
     except OSError as error:
         found = f"{examined.output_dir} cannot be written: {error.strerror or error}"
-        yield Finding(FAIL, "file system", found, "choose another --output_dir or mend its permissions")
+        yield Finding(FAIL, "file system", found, "choose another --output_dir or correct its permissions")
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -38,7 +38,7 @@ examples:
 exit codes:
   0   done
   1   a file is not what it must be: nothing was written
-  2   something to mend, said in one line
+  2   an error that you can fix, explained in one line
 """
 
 

@@ -52,7 +52,7 @@ examples:
 exit codes:
   0   done
   1   the extracted subnet is not the supernet's: nothing was written
-  2   something to mend, said in one line
+  2   an error that you can fix, explained in one line
 """
 
 

@@ -57,7 +57,7 @@ examples:
 exit codes:
   0   done
   1   an EPE is not finite
-  2   something to mend, said in one line
+  2   an error that you can fix, explained in one line
   130, 138, 143   stopped by SIGINT, SIGUSR1, SIGTERM: the same command continues
 """
 

@@ -34,7 +34,7 @@ examples:
 exit codes:
   0   done
   1   a training run failed
-  2   something to mend, said in one line
+  2   an error that you can fix, explained in one line
   3   runs are still missing: the same command goes on (run)
   130, 138, 143   stopped by SIGINT, SIGUSR1, SIGTERM: the same command goes on
 """
