@@ -10,8 +10,7 @@ import numpy as np
 from edgeflownas.errors import DataError
 from edgeflownas.nas.search_space import SearchSpace, require_same_space
 from edgeflownas.run.folder import EPE_SAMPLES
-from edgeflownas.run.json_file import parse_object
-from edgeflownas.run.npz_file import read_npz, unreadable, write_npz
+from edgeflownas.run.npz_file import parse_space, read_npz, require_arrays, write_npz
 
 
 class EpeSamples(NamedTuple):
@@ -54,10 +53,7 @@ def read_epe_samples(folder: Path, space: SearchSpace) -> Optional[EpeSamples]:
     if not path.exists():
         return None
     found: Any = EpeSamples(**read_npz(path, EpeSamples._fields))
-    try:
-        identity = parse_object(str(found.space).encode("utf-8"))
-    except ValueError as error:
-        raise unreadable(path, error) from error
+    identity = parse_space(path, found.space)
     require_same_space(identity, space, str(path))
     _check(path, found, len(space.blocks))
     return found._replace(
@@ -71,15 +67,13 @@ def read_epe_samples(folder: Path, space: SearchSpace) -> Optional[EpeSamples]:
 def _check(path: Path, found: Any, blocks: int) -> None:
     """DataError unless every array has the expected shape and kind."""
     subnets, samples = found.last.shape if found.last.ndim == 2 else (0, 0)
-    wanted = (
-        ("codes", (subnets, blocks), "i"),
-        ("last", (subnets, samples), "f"),
-        ("last_epoch", (), "i"),
-        ("best", (subnets if found.best_epoch.any() else 0, samples), "f"),
-        ("best_epoch", (), "i"),
-        ("names", (samples,), "U"),
-    )
-    for name, shape, kind in wanted:
-        array = getattr(found, name)
-        if array.shape != shape or array.dtype.kind != kind or not samples:
-            raise DataError(f"{path}: {name}: expected {shape}, found {array.dtype} {array.shape}")
+    samples = max(samples, 1)  # no samples are too few
+    wanted = {
+        "codes": ((subnets, blocks), "i"),
+        "last": ((subnets, samples), "f"),
+        "last_epoch": ((), "i"),
+        "best": ((subnets if found.best_epoch.any() else 0, samples), "f"),
+        "best_epoch": ((), "i"),
+        "names": ((samples,), "U"),
+    }
+    require_arrays(path, found._asdict(), wanted)

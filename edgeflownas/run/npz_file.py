@@ -5,11 +5,12 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from edgeflownas.errors import DataError, UserError
+from edgeflownas.run.json_file import parse_object
 
 
 def write_npz(folder: str, name: str, values: Dict[str, Any]) -> None:
@@ -33,6 +34,22 @@ def read_npz(path: Path, names: Sequence[str], absent: Optional[Dict[str, Any]] 
             stored = dict(absent or {}, **archive)
             return {name: stored[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise unreadable(path, error) from error
+
+
+def require_arrays(path: Path, found: Dict[str, Any], wanted: Dict[str, Tuple[Tuple[int, ...], str]]) -> None:
+    """DataError unless each array of `wanted` has the shape and the kind (a letter of NumPy's) that stand there."""
+    for name, (shape, kind) in wanted.items():
+        array = found[name]
+        if array.shape != shape or array.dtype.kind != kind:
+            raise DataError(f"{path}: {name}: expected {shape}, found {array.dtype} {array.shape}")
+
+
+def parse_space(path: Path, text: Any) -> Dict[str, Any]:
+    """The search space that an archive names, by name and digest. DataError if that is damaged."""
+    try:
+        return parse_object(str(text).encode("utf-8"))
+    except ValueError as error:
         raise unreadable(path, error) from error
 
 

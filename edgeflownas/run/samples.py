@@ -6,11 +6,9 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from edgeflownas.errors import DataError
 from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
 from edgeflownas.run.folder import SAMPLES
-from edgeflownas.run.json_file import parse_object
-from edgeflownas.run.npz_file import read_npz, write_npz
+from edgeflownas.run.npz_file import parse_space, read_npz, require_arrays, write_npz
 
 
 class Samples(NamedTuple):
@@ -39,31 +37,23 @@ def read_samples(folder: Path, space: SearchSpace) -> Optional[Samples]:
     absent = {"space": np.array(json.dumps(FIRST_VERSION))}
     found: Any = Samples(**read_npz(path, Samples._fields, absent))
     _check(path, found, len(space.blocks))
-    stored_space = _parse_space(path, str(found.space))
+    stored_space = parse_space(path, found.space)
     require_same_space(stored_space, space, str(path))
     return found._replace(epoch=int(found.epoch), names=[str(name) for name in found.names], space=stored_space)
-
-
-def _parse_space(path: Path, text: str) -> Dict[str, Any]:
-    try:
-        return parse_object(text.encode("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: space: {error}") from error
 
 
 def _check(path: Path, found: Any, blocks: int) -> None:
     """DataError unless every array has the expected shape and kind."""
     count, height, width = found.flow.shape[:3] if found.flow.ndim == 4 else (0, 0, 0)
-    wanted = (
-        ((count, height, width, 6), "u"),
-        ((count, height, width, 2), "f"),
-        ((2, count, height, width, 2), "f"),
-        ((2, blocks), "i"),
-        ((2,), "f"),
-        ((), "i"),
-        ((count,), "U"),
-        ((), "U"),
-    )
-    for name, array, (shape, kind) in zip(Samples._fields, found, wanted):
-        if array.shape != shape or array.dtype.kind != kind or not count:
-            raise DataError(f"{path}: {name}: expected {shape}, found {array.dtype} {array.shape}")
+    count = max(count, 1)  # no samples are too few
+    wanted = {
+        "images": ((count, height, width, 6), "u"),
+        "flow": ((count, height, width, 2), "f"),
+        "prediction": ((2, count, height, width, 2), "f"),
+        "codes": ((2, blocks), "i"),
+        "epe": ((2,), "f"),
+        "epoch": ((), "i"),
+        "names": ((count,), "U"),
+        "space": ((), "U"),
+    }
+    require_arrays(path, found._asdict(), wanted)
