@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from typing import Any, Iterator, Tuple, Type
 
 from edgeflownas.errors import UserError
@@ -81,6 +82,25 @@ def atomic_write_text(path: str, text: str) -> None:
 def atomic_write_json(path: str, value: Any) -> None:
     """Writes indented, strict JSON with `atomic_write_text`. ValueError for NaN or infinity."""
     atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def appearing(place: str, replace: bool = False) -> Iterator[str]:
+    """A temporary folder that becomes `place` at the end, or is deleted after an error. Disk errors: UserError.
+
+    With `replace` a folder that stands in `place` is deleted first.
+    """
+    parent, name = os.path.split(os.path.abspath(place))
+    folder = os.path.join(parent, f".{name}.tmp-{os.getpid()}")
+    with os_errors(f"make the folder {place}"):
+        os.makedirs(folder)
+        try:
+            yield folder
+            if replace:
+                shutil.rmtree(place, ignore_errors=True)
+            os.rename(folder, place)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def swap_link(target: str, link: str) -> None:

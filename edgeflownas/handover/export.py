@@ -6,12 +6,11 @@ the measurements found is in export.json beside the files.
 
 import argparse
 import os
-import shutil
 from typing import Any, Dict, List, Optional
 
 from edgeflownas.arguments import positive
 from edgeflownas.errors import RunFailed, UserError, run_cli
-from edgeflownas.files import atomic_write_json, os_errors, sha256_of
+from edgeflownas.files import appearing, atomic_write_json, sha256_of
 from edgeflownas.handover import vela
 from edgeflownas.handover.asked import Asked, asked, run_parser
 from edgeflownas.handover.measure import TENSORFLOW, calibration_samples, measure
@@ -95,17 +94,9 @@ def _export(run: Asked, args: argparse.Namespace, program: str) -> Export:
 
 def _write(supernet: Any, folder: str, args: argparse.Namespace, program: str) -> Export:
     """Makes the files beside their place, checks them, and only then puts them there."""
-    temporary = os.path.join(folder, f".{EXPORTED}.tmp-{os.getpid()}")
-    with os_errors(f"write into {folder}"):
-        os.makedirs(temporary)
-        try:
-            record = _make(supernet, temporary, args, program)
-            atomic_write_json(os.path.join(temporary, EXPORT_RECORD), record._asdict())
-            place = os.path.join(folder, EXPORTED)
-            shutil.rmtree(place, ignore_errors=True)
-            os.rename(temporary, place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with appearing(os.path.join(folder, EXPORTED), replace=True) as temporary:
+        record = _make(supernet, temporary, args, program)
+        atomic_write_json(os.path.join(temporary, EXPORT_RECORD), record._asdict())
     return record
 
 

@@ -6,13 +6,11 @@ OUT is a run of the narrowed space that has trained no step: everything that tak
 OUT, opened again from its files, compared with the supernet's path, and only then gets its name.
 """
 
-import contextlib
 import dataclasses
 import os
 import shlex
-import shutil
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from edgeflownas import config as configuration
 from edgeflownas import signoff
 from edgeflownas.config import Config
 from edgeflownas.errors import RunFailed, UserError, run_cli
-from edgeflownas.files import os_errors, write_text
+from edgeflownas.files import appearing, write_text
 from edgeflownas.handover.asked import asked, code_of, run_parser
 from edgeflownas.run.folder import CHECKPOINTS, CONFIG, LOG, MANIFEST, run_folder, utc_now
 from edgeflownas.run.handover import Parent
@@ -107,7 +105,7 @@ def extract(supernet: "Supernet", run: str, code: str, out: str, checkpoint: str
     runtime = dataclasses.replace(source.config.runtime, output_dir=output_dir or ".", experiment_name=name)
     source = source._replace(config=dataclasses.replace(source.config, runtime=runtime))
     run_folder(source.config)  # UserError for a name that a run cannot have
-    with _appearing(out) as folder:
+    with appearing(out) as folder:
         manifest = _write(source, folder, command, os.path.join(out, CONFIG))
         parent = _proved(source, folder, code)
         manifest.update(parents=[parent._asdict()] + _parents_of(run))
@@ -235,21 +233,6 @@ def _what(path: str) -> str:
     if not os.path.isdir(path):
         return "a file"
     return "a run" if os.path.exists(os.path.join(path, MANIFEST)) else "a folder with files in it"
-
-
-@contextlib.contextmanager
-def _appearing(out: str) -> Iterator[str]:
-    """A folder beside `out` that gets its name at the end; after an error it is gone."""
-    parent, name = os.path.split(out)
-    folder = os.path.join(parent, f".{name}.tmp-{os.getpid()}")
-    with os_errors(f"make the run folder {out}"):
-        os.makedirs(folder)
-    try:
-        yield folder
-        with os_errors(f"make the run folder {out}"):
-            os.rename(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
