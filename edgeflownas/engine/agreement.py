@@ -1,4 +1,4 @@
-"""What must be the same on all ranks of a run, compared before the first step."""
+"""Compares, before the first step, the values that must be equal on all ranks of a run. Built on `exchange`."""
 
 from typing import Any, Dict, Optional, Tuple
 
@@ -16,9 +16,10 @@ INVOCATION = ("max_epochs", "max_steps", "resume", "resume_from", "allow_changed
 def facts(
     config: Config, index: FC2Index, resumed: Optional[Tuple[Generation, RunState]], request: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Each by its name. If one differed, the ranks would train different things, or wait for each other for ever.
+    """The values that must be equal on all ranks, by name.
 
-    `resumed` is what the run goes on from, or None; `request` what the command line asks for beside the configuration.
+    With a difference, the ranks would train different things or wait for each other forever. `resumed` is the
+    checkpoint and state to resume from, or None. `request` holds the command line's options outside the configuration.
     """
     keys = {name: value for name, value in flat(config).items() if KEYS[name].maths}
     return {
@@ -33,7 +34,10 @@ def facts(
 
 
 def refuse_differences(exchange: Alone, own: Dict[str, Any]) -> None:
-    """UserError, the same on all ranks, that names the first of the facts in which a rank differs from rank 0."""
+    """Compares the facts of all ranks; every rank must call it.
+
+    Raises a UserError, the same on all ranks, that names the first fact in which a rank differs from rank 0.
+    """
     ranks = exchange.gather(own)
     for name, first in ranks[0].items():
         for rank, theirs in enumerate(ranks):

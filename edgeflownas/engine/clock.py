@@ -1,4 +1,4 @@
-"""Where the time of an epoch went, and what that makes in samples per second, of all ranks and of each."""
+"""Measures the time of an epoch and its throughput, of all ranks and of each. Built on `exchange`."""
 
 import dataclasses
 from typing import Any, Dict
@@ -10,21 +10,21 @@ from edgeflownas.run.rows import TimingRow
 
 @dataclasses.dataclass
 class EpochClock:
-    """The time of the epoch at hand, in this process."""
+    """The time that this process has spent in the current epoch."""
 
     cycles: int = 0
     seconds: float = 0.0
-    input_seconds: float = 0.0  # of which the session waited for data
-    exchange_seconds: float = 0.0  # of which the process exchanged, and waited for the slowest rank
+    input_seconds: float = 0.0  # the part spent waiting for data
+    exchange_seconds: float = 0.0  # the part spent in exchanges, including the wait for the slowest rank
 
     def row(self, state: RunState, eval_seconds: float) -> TimingRow:
         rate, share = (self.cycles / self.seconds, self.input_seconds / self.seconds) if self.seconds else (0.0, 0.0)
         return TimingRow(state.evaluations, state.step, self.seconds, eval_seconds, rate, share)
 
     def throughput(self, exchange: Alone, batch_size: int) -> Dict[str, Any]:
-        """The epoch's figures as the manifest has them; every rank must call it.
+        """The epoch's throughput, as the manifest stores it. Every rank must call it.
 
-        A rank's own rate is that of its samples while it did not exchange: the slowest rank has the lowest.
+        A rank's own rate leaves out its time in exchanges, so the slowest rank has the lowest rate.
         """
         rows = exchange.rows([self.seconds, self.exchange_seconds])
         samples = self.cycles * batch_size

@@ -1,11 +1,14 @@
-"""One fair cycle: the gradients of all its paths at the same weights and batch, averaged, clipped once, applied once.
+"""The training graph and one fair cycle on it: gradient accumulation over all paths, then one optimizer step.
 
-start   zero the accumulators, set the loss scale (mixed precision only)
-accumulate, once per piece (all paths of a micro-batch, or one path of it): forward, backward, add
-exchange, of several processes only: the accumulators become their sums over the ranks, and all losses are known to all;
-        nothing is checked ahead of it, so that all ranks find the same trouble in the same cycle
-apply   divide by the loss scale, add weight decay, clip by the global norm, Adam, moving averages of batch norm, step
-+ 1
+All paths use the same weights and the same batch; their gradients are averaged. Built on the network, the loss and
+`exchange`. The phases of a cycle:
+
+start       zero the accumulators; set the loss scale (mixed precision only)
+accumulate  once per piece (all paths of a micro-batch, or one path of it): forward, backward, add
+exchange    several ranks only: sum the accumulators over the ranks and share all losses; nothing is checked before,
+            so that all ranks raise the same error in the same cycle
+apply       divide by the loss scale, add weight decay, clip once by the global norm, take the Adam step, update the
+            moving averages of batch norm, increase the step by 1
 """
 
 import hashlib
@@ -24,7 +27,7 @@ from edgeflownas.network.routing import FairPaths, SinglePath
 from edgeflownas.tfcompat import tf
 
 BN_MOMENTUM = 0.9
-# Clipping aims this far below the bound, so that the norm that is measured afterwards in float32 is not above it.
+# Relative margin below the clip bound, so that float32 rounding does not lift the clipped norm above the bound.
 CLIP_MARGIN = 1e-5
 
 
@@ -36,11 +39,11 @@ class CycleResult(NamedTuple):
     grad_norm_before: float  # global norm of the averaged gradient, weight decay included
     grad_norm_after: float  # the same after the clip, measured on what was applied
     path_losses: List[float]  # one per path, averaged over micro-batches
-    forward: int  # forward passes of a batch: the losses that came back
-    backward: int  # backward passes of a batch, which the graph counts as it adds their gradients
-    batches_seen: List[str]  # per path, a digest of the samples that were fed for it, here
+    forward: int  # forward passes per batch, counted by the returned losses
+    backward: int  # backward passes per batch, counted by the graph when it adds the gradients
+    batches_seen: List[str]  # per path, SHA-256 of the samples fed on this rank; empty strings without `digest`
     global_step: int  # number of optimizer steps taken so far
-    signals: List[int]  # of each rank, the number of the stop signal that has come to it, 0 for none
+    signals: List[int]  # per rank, the number of the stop signal it received, 0 for none
 
 
 def scale_images(images: tf.Tensor) -> tf.Tensor:
@@ -49,16 +52,16 @@ def scale_images(images: tf.Tensor) -> tf.Tensor:
 
 
 class CycleGraph:
-    """The training graph of a supernet, and one cycle on it.
+    """The training graph of a supernet. `run` trains one cycle on it.
 
-    Every variable that a checkpoint must hold is in `saved`; accumulators are not.
+    `saved` lists every variable that a checkpoint must hold. The accumulators are not among them.
     """
 
     def __init__(self, config: Config, space: SearchSpace, exchange: Alone = ALONE) -> None:
         train, data = config.train, config.data
         self.config, self.exchange = config, exchange
         self.net = SupernetGraph(config.network.init_channels, space)
-        # Uniform paths are no permutation, so they go through the single-path network.
+        # Uniform paths are not a permutation, so the fused graph cannot run them.
         self.fused = train.cycle_mode == "fused" and train.supernet_mode == "strict_fairness"
         self.paths_per_piece = space.num_paths if self.fused else 1
         self.piece_size = train.micro_batch_size or train.batch_size
@@ -67,7 +70,7 @@ class CycleGraph:
         self.codes = tf.placeholder(tf.int32, [self.paths_per_piece, len(space.blocks)], "codes")
         self.lr = tf.placeholder(tf.float32, [], "learning_rate")
         self.pieces = space.num_paths // self.paths_per_piece * (train.batch_size // self.piece_size)
-        self.micro_batches = train.batch_size // exchange.size // self.piece_size  # of a cycle, on this rank
+        self.micro_batches = train.batch_size // exchange.size // self.piece_size  # per cycle, on this rank
         self._new_loss_scale = tf.placeholder_with_default(1.0, [], "loss_scale")
         self._loss_scale = _local(self._new_loss_scale, "loss_scale")
         self._build_accumulate()
@@ -76,14 +79,13 @@ class CycleGraph:
         self._build_apply()
 
     def initialize(self, session: tf.Session, seed: int) -> None:
-        """First values of all variables."""
+        """Sets all variables to their initial values and clears the accumulators."""
         self.net.variables.initialize(session, seed)
         session.run([variable.initializer for variable in self._optimizer_state])
         self.clear(session)
 
     def clear(self, session: tf.Session, loss_scale: float = 1.0) -> None:
-        """Zeroes the accumulators, which are in no checkpoint; the loss is multiplied by `loss_scale` in `train.amp`
-        only."""
+        """Zeroes the accumulators and sets the loss scale, which is used with `train.amp` only."""
         session.run(self._start, {self._new_loss_scale: loss_scale})
 
     def run(
@@ -97,11 +99,12 @@ class CycleGraph:
         loss_scale: float = 1.0,
         signal: int = 0,
     ) -> CycleResult:
-        """Trains one cycle: `codes` [P, blocks], `images` uint8 [B, H, W, 6], `flow` float32 [B, H, W, 2], of several
-        ranks this one's B / ranks samples.
+        """Trains one cycle.
 
-        `digest` asks for `batches_seen`; `signal` is told to the other ranks. Raises, with the weights untouched, on
-        every rank alike, `RunFailed` if a loss is not finite and `GradientNotFinite` if the gradient is not.
+        `codes` int32 [P, blocks], `images` uint8 [b, H, W, 6], `flow` float32 [b, H, W, 2] in pixels; b is this rank's
+        share of the batch, B / ranks. `digest` fills `batches_seen`. `signal` is sent to the other ranks. Raises
+        `RunFailed` if a loss is not finite and `GradientNotFinite` if the gradient is not; both on all ranks, with
+        the weights unchanged.
         """
         self.clear(session, loss_scale)
         losses, backward, seen = self._accumulate_all(session, codes, images, flow, digest)
@@ -128,7 +131,7 @@ class CycleGraph:
     def _accumulate_all(
         self, session: tf.Session, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, digest: bool
     ) -> Tuple[List[List[float]], int, List[str]]:
-        """Adds up all pieces; gives losses by path and micro-batch, the number of backward passes, the digests."""
+        """Accumulates all pieces. Returns losses [path][micro-batch], the number of backward passes, the digests."""
         losses: List[List[float]] = [[] for _ in codes]
         seen, backward = ["" for _ in codes], 0
         for start in range(0, len(images), self.piece_size):
@@ -149,8 +152,10 @@ class CycleGraph:
     def _exchange_sums(
         self, session: tf.Session, losses: List[List[float]], signal: int
     ) -> Tuple[List[List[float]], List[int]]:
-        """Sums the accumulators over the ranks; gives all losses by path and micro-batch, in the order of one process,
-        and the ranks' signals."""
+        """Sums the accumulators over the ranks. Returns (losses [path][micro-batch], signals by rank).
+
+        The losses are those of all ranks, in the order that a single process has.
+        """
         rows = np.zeros(self._rows.shape.as_list(), np.float32)
         rows[self.exchange.rank] = [signal] + [loss for path in losses for loss in path]
         rows = self.exchange.run(session, self._exchange, {self._rows: rows})
@@ -159,7 +164,10 @@ class CycleGraph:
         return [[float(loss) for loss in path] for path in by_path], [int(number) for number in rows[:, 0]]
 
     def apply(self, session: tf.Session, lr: float) -> Any:
-        """Applies what was accumulated: (gradient norm before and after the clip, weight decay term, steps so far)."""
+        """Takes the optimizer step: (gradient norm before and after the clip, weight decay term, steps so far).
+
+        Raises `GradientNotFinite`, with the weights unchanged.
+        """
         try:
             return session.run(self._apply, {self.lr: lr})
         except tf.errors.InvalidArgumentError as error:
@@ -177,7 +185,7 @@ class CycleGraph:
         targets = target_pyramid(self.flow, sizes, self.config.data.flow_clip)
         by_path = [multiscale_loss(path, targets, self.config.train.loss) for path in zip(*outputs)]
         self.losses = tf.stack(by_path)
-        # Starts the gradients in the place of 1.
+        # The initial gradient of the loss: the loss scale instead of 1.
         scale = [self._loss_scale.read_value()] if self.config.train.amp else None
         self.gradients = tf.gradients(tf.add_n(by_path) / (len(by_path) * self.pieces), self.trained, scale)
         statistics = _total_statistics(norm)
@@ -196,8 +204,11 @@ class CycleGraph:
             self._accumulate = passes.assign_add(len(by_path), read_value=True)
 
     def _micro_batch_sums(self, sums: List[Any]) -> List[Any]:
-        """Where the pieces of a micro-batch are added up, if it has several: its sum is then added to `sums` as a
-        whole, as that of another rank would be, and the number of ranks changes no bit."""
+        """Accumulators for one micro-batch, if it has several pieces; else none.
+
+        The sum of a micro-batch is then added to `sums` as a whole, as the sum of another rank would be. So the number
+        of ranks changes no bit.
+        """
         self._end_of_micro_batch: Any = None
         if self.fused or self.micro_batches == 1:
             return []
@@ -232,19 +243,18 @@ class CycleGraph:
         self.global_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step", use_resource=True)
         self.adam = tf.train.AdamOptimizer(self.lr, beta1=0.9, beta2=0.999, epsilon=1e-8)
         finite = tf.debugging.Assert(tf.math.is_finite(before), ["gradient norm", before])
-        # The logged loss is that of the weights before the step, so it is computed ahead of the update.
+        # The logged weight decay term is that of the weights before the step, so it is computed before the update.
         with tf.control_dependencies([finite, after, l2_loss]):
             updates = [self.adam.apply_gradients(zip(self.clipped, self.trained))] + self._update_moving_averages()
         with tf.control_dependencies(updates):
             step = self.global_step.assign_add(1, read_value=True)
         self._apply = [before, after, l2_loss, step]
-        # Asked here, because Adam tells its variables only while its graph is the default one.
+        # Read here, because Adam lists its variables only while its graph is the default graph.
         self._optimizer_state = self.adam.variables() + [self.global_step]
         self.saved = self.net.variables.all() + self._optimizer_state
 
     def _update_moving_averages(self) -> List[tf.Operation]:
-        """One update per cycle, by the mean over the applications of a layer; a layer that was not run keeps its
-        own."""
+        """One update per cycle, by the mean over a layer's applications. A layer that did not run keeps its values."""
         means, variances, uses = [total.read_value() for total in self._statistics_sums]
         channels = list(self.net.variables.norms.values())
         updates = []
@@ -259,12 +269,12 @@ class CycleGraph:
 
 
 def _local(first: Any, name: str) -> Any:
-    """A variable that no checkpoint holds."""
+    """A variable that is not saved in checkpoints."""
     return tf.Variable(first, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES], name=name, use_resource=True)
 
 
 def _total_statistics(norm: BatchStatistics) -> List[tf.Tensor]:
-    """Sums over the applications of each layer, layers concatenated: means, variances; and the number of uses."""
+    """Sums over each layer's applications: means and variances [channels of all layers], numbers of uses [layers]."""
 
     def total(part: int, values: Tuple[Any, ...]) -> tf.Tensor:
         return tf.add_n([use[part] for use in values])

@@ -1,18 +1,18 @@
-"""Early stop: the count of evaluations in a row that brought no improvement worth the name."""
+"""Early stop: counts consecutive evaluations without an improvement of more than `min_delta`."""
 
 import math
 from typing import Any, Dict, Optional
 
 
 class EarlyStop:
-    """Stops after `patience` values in a row, none below the best that counted by more than `min_delta`.
+    """Stops after `patience` consecutive values that are not below `best` by more than `min_delta`.
 
-    `best` is that value, None before the first; `wait` counts the values since. A value only a little
-    below `best` does not become `best`: a slow decline adds up and counts once it exceeds `min_delta` in all.
+    `best` is the last improvement, None before the first. `wait` counts the values since. A smaller improvement leaves
+    `best` unchanged, so a slow decline counts once it exceeds `min_delta` in total.
     """
 
     def __init__(self, patience: int, min_delta: float, best: Optional[float] = None, wait: int = 0) -> None:
-        """`best` and `wait` continue an earlier count (see `as_dict`). ValueError for values out of range."""
+        """`best` and `wait` continue an earlier count (see `as_dict`). Raises ValueError for values out of range."""
         if patience < 1:
             raise ValueError(f"early stop: patience must be at least 1, got {patience}")
         if not 0.0 <= min_delta < math.inf:
@@ -29,7 +29,8 @@ class EarlyStop:
     def update(self, value: float) -> bool:
         """Takes the value of one evaluation (lower is better); returns whether to stop.
 
-        It counts if `value < best - min_delta` (float64). The first always counts, NaN and infinity never.
+        An improvement is `value < best - min_delta` (float64). The first finite value is one. NaN and infinity never
+        are.
         """
         value = float(value)
         if math.isfinite(value) and (self.best is None or value < self.best - self.min_delta):
@@ -41,7 +42,7 @@ class EarlyStop:
 
     @property
     def stopped(self) -> bool:
-        """Whether the patience is used up; also of a restored count."""
+        """Whether the patience is used up. Also valid for a restored count."""
         return self.wait >= self.patience
 
     def as_dict(self) -> Dict[str, Any]:

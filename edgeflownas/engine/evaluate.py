@@ -1,9 +1,9 @@
-"""Scores subnets of the supernet: BN re-estimation, then EPE on validation samples.
+"""Scores subnets of the supernet: BN recalibration, then EPE on validation samples.
 
-Built on the same forward pass as training. A pool, which uses every option of a block equally often, goes through the
-network in one run (`FairPaths`), so that what its codes share is computed once; any other code goes alone
-(`SinglePath`). Re-estimated statistics travel as a vector beside the graph: neither the weights nor the stored moving
-averages can be touched.
+Built on the same forward pass as training. A pool uses every option of a block equally often. It therefore goes
+through the network in one run (`FairPaths`), which computes shared parts once. Any other code runs alone
+(`SinglePath`). The recalibrated statistics are fed as a vector, so the weights and the stored moving averages never
+change.
 """
 
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -22,27 +22,27 @@ Batch = Tuple[np.ndarray, np.ndarray]  # images uint8 [B, H, W, 6], flow float32
 
 
 class Scores(NamedTuple):
-    """What an evaluation measured, EPE in pixels."""
+    """The results of an evaluation; EPE in pixels."""
 
     epe: np.ndarray  # [codes] float64
     epe_samples: np.ndarray  # [codes, samples] float32, samples in validation order; `epe` is their mean
     zero_flow_epe: float  # EPE of a flow of zeros on the same samples
     num_samples: int
-    bn_batches: int  # that each code's statistics were re-estimated over; 0: stored ones
+    bn_batches: int  # batches of each code's BN recalibration; 0: stored statistics
     shown: Optional[Batch]  # the first samples, for pictures; None on a rank that read no batch
-    predictions: np.ndarray  # [codes, samples shown, H, W, 2]
+    predictions: np.ndarray  # [codes, samples shown, H, W, 2]; [codes, 0] if none is shown
 
 
 class Interrupted(Exception):
-    """The evaluation was asked to stop; nothing of it counts."""
+    """The evaluation was asked to stop. It has no result."""
 
 
 class Scorer:
-    """The evaluation graph for `num_paths` codes at a time: 1 for any code, or a pool's size."""
+    """The evaluation graph for `num_paths` codes at a time: 1 for any code, or the size of a pool."""
 
     def __init__(self, net: SupernetGraph, height: int, width: int, num_paths: int) -> None:
         self.num_paths = num_paths
-        self.bn_batches = 0  # that the last re-estimation averaged
+        self.bn_batches = 0  # batches of the last BN recalibration
         self.images = tf.placeholder(tf.uint8, [None, height, width, 6], "eval_images")
         self.flow = tf.placeholder(tf.float32, [None, height, width, 2], "eval_flow")
         self.codes = tf.placeholder(tf.int32, [num_paths, len(net.space.blocks)], "eval_codes")
@@ -61,13 +61,13 @@ class Scorer:
         self._zero_flow_errors = end_point_error(tf.zeros_like(self.flow), self.flow)  # [B]
 
     def batch_statistics(self, session: tf.Session, codes: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """BN means and variances of one batch through these codes, as one vector."""
+        """BN means and variances of these codes on one batch of images, as one float32 vector."""
         return session.run(self._batch_statistics, {self.codes: codes, self.images: images})
 
     def recalibrate(
         self, session: tf.Session, codes: np.ndarray, batches: Iterable[Batch], stop: Callable[[], bool] = lambda: False
     ) -> np.ndarray:
-        """The plain average over the batches of mean and variance, starting from nothing."""
+        """BN recalibration: mean and variance averaged over `batches`, as one vector. Raises `Interrupted`."""
         total, count = 0.0, 0
         for images, _ in batches:
             if stop():
@@ -87,14 +87,14 @@ class Scorer:
         return session.run(self.predictions, {self.codes: codes, self.statistics: statistics, self.images: images})
 
     def by_layer(self, statistics: np.ndarray) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
-        """The (mean, variance) of each batch norm in a vector of statistics. For one path."""
+        """Splits a vector of statistics into (mean, variance) by layer. For one path only."""
         sizes = [self._variables.norms[name] for name in self._applications for _ in range(2)]
         parts = iter(np.split(statistics, np.cumsum(sizes)[:-1]))
         return {name: (next(parts), next(parts)) for name in self._applications}
 
 
 class StoredScorer(Scorer):
-    """Scores one path by the moving averages that a checkpoint holds: nothing is re-estimated."""
+    """Scores one path with the moving averages of the checkpoint, without BN recalibration."""
 
     def recalibrate(
         self, session: tf.Session, codes: np.ndarray, batches: Iterable[Batch], stop: Callable[[], bool] = lambda: False
@@ -116,12 +116,13 @@ def score_codes(
     progress: Optional[Callable[[int], None]] = None,
     gather: Callable[[np.ndarray], np.ndarray] = lambda errors: errors,
 ) -> Scores:
-    """EPE of each of `codes` [N, blocks], N a multiple of the scorer's paths.
+    """EPE of each of `codes` int32 [N, blocks]; N must be a multiple of the scorer's paths.
 
-    Each validation batch is read once, whatever the number of codes. `progress` is told of each batch that was scored
-    for all codes. `gather` makes of the errors of the samples read here, [N + 1, samples], zero flow last, those of all
-    samples: a rank of several reads some batches only, and None in a round without one. Raises `Interrupted` when
-    `stop()` says so, `RunFailed` if an EPE is not finite.
+    Each validation batch is read once, for all codes. `show` is the number of samples to return for pictures.
+    `progress` is called with the number of batches scored so far. One of several ranks reads only some batches, and
+    None in a round without one. `gather` combines the errors of its samples, [N + 1, samples] with zero flow last, into
+    those of all samples. Raises `Interrupted` once `stop()` is true, `RunFailed` if an EPE is not finite, ValueError if
+    there is no batch.
     """
     groups = [codes[i : i + scorer.num_paths] for i in range(0, len(codes), scorer.num_paths)]
     statistics = [scorer.recalibrate(session, group, bn_batches, stop) for group in groups]
@@ -163,8 +164,10 @@ def score_codes(
 
 
 def read_batches(session: tf.Session, pipeline: Any) -> Iterator[Optional[Batch]]:
-    """The batches of an `EvalPipeline`, in order, None in a round without one; a damaged file is named by a
-    `DataError`."""
+    """Yields the batches of an `EvalPipeline` in order, None in a round without one.
+
+    Raises a DataError that names the file if one is damaged.
+    """
     pipeline.start(session)
     for index in pipeline.rounds:
         if index is None:

@@ -1,10 +1,8 @@
-"""What the processes of one run tell each other. Built on Horovod; the only module that imports it, and only for
-`runtime.distributed`.
+"""Communication between the ranks of a run. Built on Horovod, which only this module imports.
 
-`Alone` and `Horovod` stand behind the same calls. Each call that exchanges must be made by every rank, in the same
-order:
-otherwise all wait, until the watchdog ends them. Values are summed; a rank that has nothing to say says zeros, and a
-sum with zeros changes no bit.
+Horovod is imported with `runtime.distributed` only. `Alone` and `Horovod` have the same methods. Every rank must make
+the same exchanging calls in the same order; otherwise all wait until the watchdog ends them. Values are summed. A rank
+without a value sends zeros, which change no bit of the sum.
 """
 
 import contextlib
@@ -23,27 +21,29 @@ from edgeflownas.engine.session import session_config
 from edgeflownas.errors import UserError
 from edgeflownas.tfcompat import tf
 
-MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # what mpirun and srun tell each process
-STALLED = 75  # exit code of a process that its watchdog ended: a temporary failure, as sysexits.h has it
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # mpirun and srun set the process count here
+STALLED = 75  # exit code of a process that its watchdog ended: EX_TEMPFAIL of sysexits.h
 
 
 class PeerLost(UserError):
-    """Another rank has ended, or Horovod has failed: no exchange is possible any more."""
+    """Another rank has ended, or Horovod has failed. No further exchange is possible."""
 
 
 class Alone:
-    """One process: nothing to exchange, nothing added to a graph."""
+    """The exchange of a run with one process. It adds nothing to a graph."""
 
     rank, size, local_rank = 0, 1, 0
     seconds = 0.0  # spent in exchanges so far, waiting for the slowest rank included
 
     def summed(self, tensors: List[Any]) -> List[Any]:
-        """Graph nodes with the sum over the ranks of each tensor, made by one grouped allreduce. Shapes must be static
-        and equal on all ranks."""
+        """Graph nodes with each tensor's sum over the ranks, by one grouped allreduce.
+
+        Shapes must be static and equal on all ranks.
+        """
         return tensors
 
     def run(self, session: Any, fetches: Any, feed: Optional[Dict[Any, Any]] = None) -> Any:
-        """`session.run` of nodes that wait for the other ranks. Raises `PeerLost`."""
+        """`session.run` for nodes that wait for the other ranks. Raises `PeerLost`."""
         return session.run(fetches, feed)
 
     def total(self, values: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ class Alone:
         return self.total(matrix)
 
     def gather(self, values: Any) -> List[Any]:
-        """Each rank's `values`, a small thing that JSON can hold, in the order of the ranks."""
+        """Each rank's `values`, in the order of the ranks. `values` must be small and fit into JSON."""
         text = json.dumps(values).encode("ascii")
         lengths = self.rows([len(text)])[:, 0].astype(int)
         padded = np.zeros(max(lengths))
@@ -66,14 +66,14 @@ class Alone:
         return [json.loads(row[:length].tobytes().decode("ascii")) for row, length in zip(texts, lengths)]
 
     def meet(self) -> None:
-        """Returns once every rank has come here."""
+        """A barrier: returns once every rank has called it."""
         self.rows([0.0])
 
     def log_faults_to(self, path: str) -> None:
-        """The watchdog's last words go to this file, too."""
+        """Makes the watchdog write its message to this file, too."""
 
     def close(self) -> None:
-        """Leaves the other ranks. Those that still exchange then get `PeerLost`."""
+        """Disconnects from the other ranks. A rank that still exchanges gets `PeerLost`."""
 
     def __enter__(self) -> "Alone":
         return self
@@ -86,15 +86,15 @@ ALONE = Alone()
 
 
 class Horovod(Alone):
-    """One of several processes that a launcher (horovodrun, mpirun, srun) has started."""
+    """The exchange of one of several processes, which a launcher (horovodrun, mpirun, srun) has started."""
 
     def __init__(self, hvd: Any, options: Any, timeout: float) -> None:
-        """`hvd` is Horovod's module, initialized; `options` are those of a session; `timeout` in seconds."""
+        """`hvd` is Horovod's initialized module, `options` a session's ConfigProto, `timeout` in seconds."""
         self._hvd, self._timeout = hvd, timeout
         self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
         self.seconds = 0.0
         self._fault_log: Optional[str] = None
-        # A graph of its own: a trainer's is finalized, and small exchanges are also made before there is one.
+        # A separate graph: the trainer's graph is finalized, and small exchanges happen before it exists.
         graph = tf.Graph()
         with graph.as_default(), tf.device("/cpu:0"):
             self._values = tf.placeholder(tf.float64, [None], "values")
@@ -127,7 +127,7 @@ class Horovod(Alone):
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        # A thread, because no signal handler of Python runs while a session does.
+        # A thread, because Python runs no signal handler during `session.run`.
         watchdog = threading.Timer(self._timeout, self._give_up)
         watchdog.daemon = True
         watchdog.start()
@@ -137,12 +137,12 @@ class Horovod(Alone):
             watchdog.cancel()
 
     def _give_up(self) -> None:
-        """Ends the process: a thread that waits within Horovod cannot be woken."""
+        """Ends the process, because a thread that waits in Horovod cannot be woken."""
         words = (
             f"error: rank {self.rank}: the other ranks did not come to the exchange within {self._timeout:g} s "
             "(runtime.exchange_timeout): one of them stalls; every thread's stack follows\n"
         )
-        streams = [sys.__stderr__]  # the real one, whatever stands in its place
+        streams = [sys.__stderr__]  # the original one, even if sys.stderr is replaced
         with contextlib.suppress(OSError):  # a full disk must not keep the process alive
             if self._fault_log:
                 streams.append(open(self._fault_log, "a", encoding="utf-8"))
@@ -157,7 +157,7 @@ class Horovod(Alone):
 def connect(config: Config) -> Alone:
     """The exchange of a run with this configuration: `Alone`, or `Horovod` with all ranks connected.
 
-    UserError if Horovod is asked for and cannot be used, or if a batch does not divide into the ranks.
+    Raises UserError if Horovod is requested and cannot be used, or if a batch does not divide evenly into the ranks.
     """
     if not config.runtime.distributed:
         return ALONE
@@ -171,10 +171,10 @@ def connect(config: Config) -> Alone:
 
 
 def _horovod(timeout: float) -> Any:
-    """Horovod's module for TensorFlow, initialized; `timeout` in seconds."""
-    # Gloo would give up a rank that is held for 30 s. The watchdog is to come first, as it says where all threads are.
+    """Horovod's module for TensorFlow, initialized; `timeout` in seconds. Raises UserError if it cannot be used."""
+    # Gloo by default gives up a rank that is held for 30 s. The watchdog must act first: it prints all threads' stacks.
     os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(int(timeout) + 30))
-    os.environ.setdefault("HOROVOD_LOG_LEVEL", "fatal")  # what it would say, the errors here say in one line
+    os.environ.setdefault("HOROVOD_LOG_LEVEL", "fatal")  # the errors below say it in one line
     try:
         import horovod.tensorflow as hvd
     except ImportError as error:
@@ -196,15 +196,15 @@ def _horovod(timeout: float) -> Any:
 
 
 class Build(NamedTuple):
-    """The Horovod that is installed."""
+    """The installed Horovod."""
 
     version: str
     built_for: str  # TensorFlow's version
-    parts: List[str]  # of Gloo, MPI and NCCL, those that are built in
+    parts: List[str]  # which of Gloo, MPI and NCCL are built in
 
 
 def build() -> Build:
-    """What Horovod says of itself, where `connect` has been able to use it."""
+    """Describes the installed Horovod. `connect` must have succeeded before."""
     import horovod.tensorflow as hvd
 
     package = os.path.dirname(os.path.dirname(os.path.abspath(hvd.__file__)))

@@ -1,6 +1,6 @@
-"""Has the supernet learned? One rule over the recorded numbers, for the training log and for the report's verdict.
+"""Decides from the recorded EPEs whether the supernet has learned, for the training log and the report's verdict.
 
-A supernet whose mean EPE is not clearly below the EPE of an all-zero flow on the same samples has learned no flow.
+A supernet has learned no flow if its mean EPE is not clearly below the EPE of an all-zero flow on the same samples.
 """
 
 import math
@@ -9,7 +9,7 @@ from typing import Sequence
 COLLAPSED_RATIO = 0.95  # best mean EPE at or above this share of the zero-flow EPE: no flow has been learned
 LEARNED_RATIO = 0.80  # at or below it: clearly better than no flow
 MIN_EVALUATIONS = 5  # fewer cannot show a collapse
-LAST_EVALUATIONS = 3  # so many last evaluations at the zero-flow level: collapsed after it had learned
+LAST_EVALUATIONS = 3  # if all of these are at the zero-flow level, the supernet collapsed after it had learned
 
 UNKNOWN, COLLAPSED, COLLAPSED_LATE, WEAK, LEARNED = "unknown", "collapsed", "collapsed late", "weak", "learned"
 
@@ -22,7 +22,7 @@ def ratio(mean_epe: float, zero_flow: float) -> float:
 
 
 def level(mean_epe: Sequence[float], zero_flow: Sequence[float]) -> str:
-    """How far the pool's mean EPE got below the EPE of an all-zero flow. One value of each per evaluation."""
+    """The level of learning, one of the constants above. Each argument has one EPE in pixels per evaluation."""
     ratios = [ratio(mean, zero) for mean, zero in zip(mean_epe, zero_flow)]
     if not ratios:
         return UNKNOWN
@@ -34,7 +34,7 @@ def level(mean_epe: Sequence[float], zero_flow: Sequence[float]) -> str:
 
 
 def collapse(level_: str, last_mean: str) -> str:
-    """What a collapse means, as the log and the report say it; empty for any other level. `last_mean` as recorded."""
+    """The message on a collapse, for log and report; empty for any other level. `last_mean` as recorded."""
     if level_ == COLLAPSED:
         return (
             f"the best mean EPE is not below {COLLAPSED_RATIO:g} of the zero-flow EPE: the supernet has learned no flow"

@@ -1,33 +1,31 @@
-"""The factor on the loss that keeps small gradients alive in float16 (Micikevicius et al., Mixed Precision Training,
-2018).
+"""The dynamic loss scale of mixed precision, which keeps small gradients from underflowing in float16.
 
-A power of two, so in float32 it changes no bit. Unlike the usual dynamic scale it never skips a step: a cycle whose
-gradient
-overflows is run again at half the scale, so every cycle is trained and the options' counts stay equal.
+Source: Micikevicius et al., Mixed Precision Training, 2018. The scale is a power of two, so it changes no bit in
+float32. Unlike the usual dynamic scale it never skips a step: a cycle whose gradient overflows runs again at half the
+scale. So every cycle is trained, and all options are trained equally often.
 """
 
 import dataclasses
 
-GROW_AFTER = 2000  # cycles in a row that fitted
+GROW_AFTER = 2000  # consecutive cycles with a finite gradient, after which the scale doubles
 HIGHEST = 2.0**24
 
 
 @dataclasses.dataclass
 class LossScale:
-    """Part of a run's state, so that a resume goes on with it exactly."""
+    """The current scale. It is part of the run's state, so that a resume continues exactly."""
 
     value: float = 2.0**15
-    fitted: int = 0  # cycles in a row since the last change
+    fitted: int = 0  # consecutive cycles with a finite gradient since the last change
 
     def fits(self) -> None:
-        """A cycle's gradient was finite: doubles the scale after many of those."""
+        """Counts a cycle with a finite gradient. Doubles the scale after GROW_AFTER of them, up to HIGHEST."""
         self.fitted += 1
         if self.fitted >= GROW_AFTER:
             self.value, self.fitted = min(2.0 * self.value, HIGHEST), 0
 
     def lower(self) -> bool:
-        """A cycle's gradient was not finite: halves the scale. False if it is 1, so that the scale cannot be the
-        reason."""
+        """Halves the scale after a gradient that is not finite. Returns False if it is 1 and cannot be the cause."""
         if self.value <= 1.0:
             return False
         self.value, self.fitted = 0.5 * self.value, 0

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: bars on a terminal, sparse plain lines in a log; both with the time left."""
+"""Shows a run's progress and remaining time: bars on a terminal, a few plain lines in a log. Built on tqdm."""
 
 import logging
 import sys
@@ -7,13 +7,13 @@ from typing import Any, Callable, Optional
 
 from tqdm import tqdm
 
-BAR = "{desc}: {n_fmt}/{total_fmt}, {rate_fmt}{postfix} |{bar}|"  # the words first: they must fit a narrow terminal
-LINE_SECONDS = 900.0  # a line every quarter of an hour, beside one per epoch: a 200-epoch log stays small
+BAR = "{desc}: {n_fmt}/{total_fmt}, {rate_fmt}{postfix} |{bar}|"  # text before the bar, to fit a narrow terminal
+LINE_SECONDS = 900.0  # between log lines within an epoch, so that the log of 200 epochs stays small
 log = logging.getLogger("edgeflownas")
 
 
 def duration(seconds: float) -> str:
-    """`2d 03:04` or `03:04:05`."""
+    """Seconds as text: `2d 03:04` from one day on, else `03:04:05`."""
     whole = int(seconds)
     if whole >= 86400:
         return f"{whole // 86400}d {whole % 86400 // 3600:02d}:{whole % 3600 // 60:02d}"
@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Progress of one run of `last_epoch` epochs with `steps_per_epoch` cycles each, an evaluation after each."""
+    """Progress of one run: `last_epoch` epochs of `steps_per_epoch` cycles, each followed by an evaluation."""
 
     def __init__(self, steps_per_epoch: int, last_epoch: int) -> None:
         self.steps_per_epoch, self.last_epoch = steps_per_epoch, last_epoch
@@ -32,7 +32,7 @@ class Progress:
         self._last_line = time.monotonic()
 
     def start_epoch(self, epoch: int, position: int) -> None:
-        """`epoch` counts from 0."""
+        """Starts the bar of an epoch. `epoch` counts from 0; `position` is the number of its cycles already done."""
         if self._terminal:
             self._bar = tqdm(
                 total=self.steps_per_epoch,
@@ -44,12 +44,12 @@ class Progress:
             )
 
     def cycle(self, epoch: int, position: int, loss: float, lr: float, seconds: float) -> None:
-        """One cycle is done; `position` counts from 0 within the epoch."""
+        """Reports a finished cycle and its duration. `epoch` counts from 0, and `position` within the epoch, too."""
         known = self._cycle_seconds
         self._cycle_seconds = seconds if known is None else 0.95 * known + 0.05 * seconds
         if self._bar is not None:
             words = f"loss {loss:.3f}, lr {lr:.2g}, ends in {self.eta(epoch, position)}"
-            self._bar.set_postfix_str(words, refresh=False)  # update() draws, and not more often than an eye can read
+            self._bar.set_postfix_str(words, refresh=False)  # update() draws, at a limited rate
             self._bar.update()
         elif time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
@@ -66,24 +66,24 @@ class Progress:
             )
 
     def eta(self, epoch: int, position: int) -> str:
-        """Time left after this cycle, evaluations included once one has been timed."""
+        """The remaining time after this cycle. It includes evaluations once one has been timed."""
         cycles = (self.last_epoch - epoch) * self.steps_per_epoch - position - 1
         evaluations = self.last_epoch - epoch
         return duration(cycles * (self._cycle_seconds or 0.0) + evaluations * self._eval_seconds)
 
     def start_evaluation(self, epoch: int, batches: int) -> None:
-        """`epoch` counts from 0."""
+        """Starts the bar of an evaluation of `batches` validation batches. `epoch` counts from 0."""
         self.close()
         if self._terminal:
             self._bar = tqdm(total=batches, unit="batch", leave=False, desc=f"evaluation after epoch {epoch + 1}")
 
     def evaluated(self, batches: int) -> None:
-        """So many validation batches are scored."""
+        """Reports the number of validation batches scored so far."""
         if self._bar is not None:
             self._bar.update(batches - self._bar.n)
 
     def end_evaluation(self, seconds: float) -> None:
-        """The evaluation took so long."""
+        """Reports the duration of the finished evaluation."""
         self._eval_seconds = seconds
         self.close()
 
@@ -95,8 +95,7 @@ class Progress:
 
 
 class Checking:
-    """A progress bar for `callback(done, total)` functions; a terminal only. `check()` is called each time and may
-    raise."""
+    """A `callback(done, total)` that draws a bar, on a terminal only. It first calls `check()`, which may raise."""
 
     def __init__(self, what: str, check: Optional[Callable[[], None]] = None) -> None:
         self._what, self._check = what, check

@@ -1,7 +1,7 @@
-"""The records a run writes as it goes: its tables and debug trace (`run.append_only`) and TensorBoard's events.
+"""Writes the records of a run during training: tables and debug trace (on `run.append_only`), TensorBoard events.
 
-The tables are exact: a checkpoint notes their lengths and a resume cuts them back to it. TensorBoard is told by a
-session-start event to forget what came after the restored step.
+A checkpoint stores the lengths of the tables, and a resume truncates them to these lengths. For TensorBoard, a
+session-start event discards the events after the restored step.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from edgeflownas.tfcompat import tf
 
 
 def ranks(epe: np.ndarray) -> np.ndarray:
-    """Rank of each subnet, 1 = lowest EPE; equal ones in pool order."""
+    """Rank of each subnet, int [subnets]; 1 is the lowest EPE. Subnets of equal EPE rank in pool order."""
     order = np.argsort(epe, kind="stable")
     result = np.empty(len(epe), int)
     result[order] = np.arange(1, len(epe) + 1)
@@ -38,7 +38,10 @@ def ranks(epe: np.ndarray) -> np.ndarray:
 
 
 class Records:
-    """The growing files of a run's folder. `scalar_every`: every so many cycles one goes to TensorBoard."""
+    """The append-only files of a run folder and its TensorBoard events.
+
+    `trace` turns the debug trace on. `scalar_every` and `flush_every` are numbers of cycles, for TensorBoard.
+    """
 
     def __init__(
         self, folder: str, space: SearchSpace, pool_size: int, trace: bool, scalar_every: int, flush_every: int
@@ -58,31 +61,29 @@ class Records:
 
     def _files(self) -> Dict[str, AppendOnlyFile]:
         files = [self.history, self.per_arch, self.steps, self.timing]
-        # A trace is kept in step with the rest also by an invocation that adds nothing to it.
+        # An existing trace is truncated like the tables, even by an invocation that does not trace.
         files += [self._trace] if self.tracing or os.path.exists(self._trace.path) else []
         return {os.path.basename(file.path): file for file in files}
 
     def lengths(self) -> Dict[str, int]:
-        """Bytes of each file, all of them on the disk."""
-        self._flush()  # TensorBoard keeps what a checkpoint knows of, too
+        """The size of each file in bytes, after it is flushed to disk."""
+        self._flush()  # so that TensorBoard has all events up to the checkpoint
         return {name: table.length() for name, table in self._files().items()}
 
     def cut_back(self, lengths: Dict[str, int]) -> None:
-        """Forgets every row that came after the checkpoint that noted `lengths`; a trace that it does not name began
-        later."""
+        """Truncates each file to its length in the checkpoint. A file without a length began later; it is emptied."""
         for name, table in self._files().items():
             if name in lengths or os.path.exists(table.path):
                 table.cut_back(lengths.get(name, 0))
 
     def open_events(self, first_step: int, evaluation_due: bool) -> None:
-        """Starts TensorBoard's file; it drops events of `first_step` and later that an earlier process wrote.
+        """Opens a new TensorBoard file, which discards an earlier process's events from `first_step` on.
 
-        If the evaluation after the cycle before is still due, it drops what that process wrote of it: events of the
-        same step as that cycle's, which are written again.
+        If an evaluation is due, the events of the last cycle's step are discarded, too: some may belong to a stopped
+        evaluation. The scalars of that cycle are then written again.
         """
         folder = os.path.join(self.folder, names.EVENTS)
-        # A file is named by the second it is opened in; the suffix keeps a quick restart from writing over the one
-        # before.
+        # File names contain the time in seconds. The suffix keeps a quick restart from overwriting the last file.
         number = len(os.listdir(folder)) if os.path.isdir(folder) else 0
         self._events = tf.summary.FileWriter(folder, flush_secs=30, filename_suffix=f".{number:04d}")
         kept = first_step - 1 if evaluation_due else first_step
@@ -91,14 +92,14 @@ class Records:
             self._cycle_scalars(read_table(self.steps.path, StepRow).values()[-1])
 
     def cycle(self, row: StepRow) -> None:
-        """One trained cycle."""
+        """Records one trained cycle."""
         self.steps.append(row)
         self._cycle_scalars(row)
         if row.step % self._flush_every == 0:
             self._flush()
 
     def trace_cycle(self, row: StepRow, codes: np.ndarray, result: CycleResult, crops: List[Any], gap: int) -> None:
-        """The trace's line of a cycle: `crops` are [name, y, x] of the batch's samples, `gap` is the fairness gap."""
+        """Adds a cycle to the trace. `crops` are [name, y, x] of the batch's samples, `gap` is the fairness gap."""
         line = dict(
             row._asdict(),
             event="cycle",
@@ -117,7 +118,7 @@ class Records:
         self.note(line)
 
     def evaluation(self, row: EvaluationRow, codes: np.ndarray, epe: np.ndarray) -> None:
-        """One evaluation: its row of the history and a row per subnet."""
+        """Records one evaluation of `codes` [subnets, blocks]: a row of the history and a row per subnet."""
         for code, value, rank in zip(codes, epe, ranks(epe)):
             subnet = SubnetRow(
                 epoch=row.epoch,
@@ -133,14 +134,14 @@ class Records:
             self.note(dict(subnet._asdict(), event="subnet"))
         self.history.append(row)
         self.note(dict(self.history.named(row), event="evaluation"))
-        # At the step of the cycle before, so that a resume from this evaluation's checkpoint keeps it.
+        # Has the step of the last cycle, so that a resume from this evaluation's checkpoint keeps it.
         self._scalars(row.global_step - 1, "eval/", self.history.named(row))
         self._flush()
 
     def samples(self, state: RunState, pool: np.ndarray, scores: Scores, names: List[str]) -> None:
-        """For the report: every sample's EPE, and what the best and the worst subnet make of the first samples.
+        """Writes, for the report, each sample's EPE and the flow of the best and worst subnet on the first samples.
 
-        `names` are those of all samples that were scored.
+        `names` are the names of all scored samples.
         """
         subnets, identity = [int(np.argmin(scores.epe)), int(np.argmax(scores.epe))], self._space.identity()
         shown = Samples(
@@ -158,13 +159,16 @@ class Records:
         write_epe_samples(self.folder, state.evaluations, best, pool, scores.epe_samples, names, self._space)
 
     def counts(self, state: RunState) -> None:
-        """How often each option was trained so far."""
+        """Writes how often each option was trained so far."""
         fairness = state.fairness
         mode, identity = state.config.train.supernet_mode, self._space.identity()
         write_fairness(self.folder, FairnessRecord(mode, state.step, fairness.gap(), fairness.as_dict(), identity))
 
     def pictures(self, step: int, scores: Scores, best: int) -> None:
-        """Ground truth and the best subnet's flow of the first validation sample, for TensorBoard."""
+        """Writes ground truth and flow of the first validation sample to TensorBoard.
+
+        `best` is the position of the subnet in the pool.
+        """
         if not len(scores.shown[1]):
             return
         truth = scores.shown[1][0]
@@ -178,7 +182,7 @@ class Records:
             self._summary([tf.Summary.Value(tag=tag, image=picture)], step)
 
     def throughput(self, step: int, figures: Dict[str, Any]) -> None:
-        """What several ranks made of an epoch, for TensorBoard; `figures` as the manifest has them."""
+        """Writes the throughput of an epoch with several ranks to TensorBoard; `figures` as in the manifest."""
         scalars = []
         for name, value in figures.items():
             by_rank = isinstance(value, list)
@@ -188,7 +192,7 @@ class Records:
         self._summary(scalars, step)
 
     def note(self, event: Dict[str, Any]) -> None:
-        """A line of the debug trace, if it was asked for."""
+        """Adds a line to the debug trace, if tracing is on."""
         if self.tracing:
             self._trace.append(event)
 
@@ -197,7 +201,7 @@ class Records:
             self._scalars(row.step, "train/", self.steps.named(row))
 
     def _scalars(self, step: int, prefix: str, values: Dict[str, Any]) -> None:
-        """Scalars for TensorBoard; the first two columns of a table say when, not what."""
+        """Writes a table row to TensorBoard, without its first two columns, which are epoch and step."""
         what = list(values.items())[2:]
         self._summary([tf.Summary.Value(tag=prefix + name, simple_value=float(value)) for name, value in what], step)
 
@@ -211,7 +215,7 @@ class Records:
 
     @contextlib.contextmanager
     def _writing_events(self) -> Iterator[None]:
-        # TensorFlow 2's writer hands the error of its thread to whoever calls it next, as a RuntimeError.
+        # TensorFlow 2's writer thread passes its error to the next caller, as a RuntimeError.
         with os_errors("write {}".format(os.path.join(self.folder, names.EVENTS)), (RuntimeError, tf.errors.OpError)):
             yield
 

@@ -1,6 +1,6 @@
-"""What a checkpoint knows besides tensors: enough for a resumed run to go on as if it had never stopped.
+"""The state of a run besides its tensors. A checkpoint stores it, so that a resumed run equals an uninterrupted one.
 
-Cycles and evaluations are counted here; the trainer only hands in what it measured. Plain Python, no TensorFlow.
+It counts cycles and evaluations from the trainer's measurements. Needs no TensorFlow.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ from edgeflownas.nas.fair_sampler import FairnessCounts
 from edgeflownas.nas.search_space import FIRST_VERSION, SearchSpace, require_same_space
 from edgeflownas.run.rows import Best, EvaluationRow, StepRow
 
-DATASET_KEY = "data.fingerprint"  # the samples themselves, named like a key in `--allow_changed`
+DATASET_KEY = "data.fingerprint"  # stands for the samples in `--allow_changed`, like a configuration key
 
 
 @dataclasses.dataclass
 class EpochSums:
-    """Running sums over the cycles of the epoch at hand."""
+    """Running sums over the cycles of the current epoch."""
 
     cycles: int = 0
     loss: float = 0.0
@@ -35,7 +35,7 @@ class EpochSums:
 
 @dataclasses.dataclass
 class RunState:
-    """The state of a run with a configuration, on the data set of a fingerprint."""
+    """The state of a run. `dataset` is the fingerprint of its data set."""
 
     config: Config
     dataset: str
@@ -45,7 +45,7 @@ class RunState:
     sums: EpochSums = dataclasses.field(default_factory=EpochSums)
     loss_scale: LossScale = dataclasses.field(default_factory=LossScale)  # used with train.amp only
     best: Optional[Best] = None  # lowest mean EPE so far
-    lengths: Dict[str, int] = dataclasses.field(default_factory=dict)  # bytes of the growing files
+    lengths: Dict[str, int] = dataclasses.field(default_factory=dict)  # bytes of each append-only file
     space: SearchSpace = dataclasses.field(init=False)
     early_stop: EarlyStop = dataclasses.field(init=False)
     fairness: FairnessCounts = dataclasses.field(init=False)
@@ -66,18 +66,18 @@ class RunState:
 
     @property
     def finished(self) -> bool:
-        """The schedule is done or early stop has ended it: a resume would do no step."""
+        """Whether the schedule is complete or early stop has ended it. A resume then trains nothing."""
         return self.early_stopped or (
             self.step >= self.total_steps and self.evaluations >= self.config.train.num_epochs
         )
 
     @property
     def evaluation_due(self) -> bool:
-        """An epoch has been trained and not yet evaluated."""
+        """Whether an epoch has been trained and not yet evaluated."""
         return self.step == (self.evaluations + 1) * self.steps_per_epoch
 
     def add_cycle(self, codes: np.ndarray, row: StepRow) -> None:
-        """Counts a trained cycle: `codes` [P, blocks] and what was recorded of it."""
+        """Counts a trained cycle: its `codes` [P, blocks] and its `row`."""
         sums = self.sums
         self.fairness.add(codes)
         sums.cycles += 1
@@ -89,7 +89,7 @@ class RunState:
         self.step += 1
 
     def add_evaluation(self, epe: np.ndarray, zero_flow_epe: float, num_samples: int, bn_batches: int) -> EvaluationRow:
-        """Counts an evaluation and gives its row: `epe` [subnets] in pixels. See `is_best` afterwards."""
+        """Counts an evaluation and returns its row; `epe` [subnets] in pixels. Updates `is_best`."""
         mean, sums = float(np.float32(epe.mean())), self.sums
         self.evaluations += 1
         if self.best is None or mean < self.best.mean_epe:
@@ -121,17 +121,17 @@ class RunState:
         return self.best is not None and self.best.epoch == self.evaluations
 
     def go_on_with(self, config: Config, dataset: str) -> None:
-        """Takes over the settings of the process that resumes the run: accepted changes, paths."""
+        """Takes the settings of the process that resumes the run: accepted changes and paths."""
         self.config, self.dataset = config, dataset
         self.early_stop = EarlyStop(config.eval.patience, config.eval.min_delta, **self.early_stop.as_dict())
 
     def standing(self) -> Dict[str, Any]:
-        """How far the run is, as fields of the manifest."""
+        """The progress of the run, as fields of the manifest."""
         best = dict(self.best._asdict()) if self.best else None
         return {"global_step": self.step, "epoch": self.step // self.steps_per_epoch, "best": best}
 
     def as_dict(self) -> Dict[str, Any]:
-        """Plain JSON, for a checkpoint."""
+        """The state as plain JSON, for a checkpoint."""
         own = ("step", "evaluations", "steps_per_epoch", "lengths", "dataset")
         return dict(
             {name: getattr(self, name) for name in own},
@@ -148,9 +148,9 @@ class RunState:
 
     @classmethod
     def from_dict(cls, stored: Dict[str, Any], origin: str) -> "RunState":
-        """The inverse of `as_dict`, also for a state of the first version.
+        """The inverse of `as_dict`, also for states of the first version. `origin` names the source in messages.
 
-        UserError: not such a state, or of another search space than its configuration's name means today.
+        Raises UserError if `stored` is not such a state, or if its search space has another definition today.
         """
         try:
             config = configuration.from_dict(stored["config"], origin)
@@ -177,9 +177,10 @@ class RunState:
 
 
 def changed_keys(state: RunState, config: Config, dataset: str, allowed: List[str]) -> List[str]:
-    """Keys of the training maths that differ from the stored run and are accepted by `--allow_changed`.
+    """Keys of the training maths that differ from the stored run and are in `allowed`.
 
-    UserError if one differs that is not accepted, or an accepted one is no key.
+    Raises UserError if another one differs, if a network key or the search space differs, or if `allowed` has a name
+    that is not a key.
     """
     known = [name for name, key in configuration.KEYS.items() if key.maths] + [DATASET_KEY]
     for name in allowed:

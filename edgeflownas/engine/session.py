@@ -1,4 +1,4 @@
-"""TensorFlow's set-up from a configuration: the session's options, the pipelines of training and of an evaluation."""
+"""Builds session options and data pipelines from a configuration. Built on `data.pipeline`."""
 
 from typing import Any, Tuple
 
@@ -14,8 +14,11 @@ EVAL_PREFETCH, FAST_PREFETCH = 2, 8  # batches
 
 
 def session_config(config: Config, local_rank: int = 0) -> Any:
-    """One thread in deterministic mode; GPU memory as needed; mixed precision and XLA if asked for; of several ranks,
-    the GPU of this one."""
+    """The session options of a configuration, a ConfigProto.
+
+    One thread in deterministic mode; GPU memory on demand; mixed precision and XLA if configured. One of several ranks
+    sees only its own GPU.
+    """
     threads = 1 if config.runtime.deterministic else 0
     made = tf.ConfigProto(
         intra_op_parallelism_threads=threads,
@@ -23,7 +26,7 @@ def session_config(config: Config, local_rank: int = 0) -> Any:
         gpu_options=tf.GPUOptions(allow_growth=True),
     )
     wanted = config.runtime.distributed and not config.runtime.deterministic and asked_for(config.runtime.gpu_device)
-    if wanted and nvidia.gpus():  # TensorFlow 1.15 aborts if a device is named where there is none
+    if wanted and nvidia.gpus():  # TensorFlow 1.15 aborts if a device is named on a machine without GPUs
         made.gpu_options.visible_device_list = rank_device(local_rank)
     options = made.graph_options
     if config.train.amp:  # TensorFlow then rewrites every graph of the session, the evaluation's too
@@ -42,9 +45,9 @@ def train_pipeline(config: Config, index: FC2Index, shard: Shard = WHOLE) -> Tra
 
 
 def evaluation_pipelines(config: Config, index: FC2Index, shard: Shard = WHOLE) -> Tuple[EvalPipeline, EvalPipeline]:
-    """(validation samples, samples for BN re-estimation) of a configuration, in the current default graph.
+    """Pipelines of (validation samples, BN recalibration samples) of a configuration, in the current default graph.
 
-    A shard divides the validation samples only: every rank re-estimates the statistics for itself, to the same bits.
+    A shard divides only the validation samples. Every rank does BN recalibration itself, with the same bits.
     """
     data, evaluation = config.data, config.eval
     val = index.val[: evaluation.num_samples] if evaluation.num_samples else index.val

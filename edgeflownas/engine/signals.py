@@ -1,6 +1,6 @@
-"""SIGTERM, SIGUSR1 (SLURM's warning ahead of the limit) and SIGINT ask for a stop at the next safe point.
+"""Stop signals: SIGTERM, SIGUSR1 (SLURM's warning before the time limit) and SIGINT request a stop at a safe point.
 
-Of several ranks all must stop at the same point, so a signal counts there once all of them know of it.
+Several ranks must stop at the same point, so a signal takes effect once all of them know of it.
 """
 
 import signal
@@ -14,7 +14,7 @@ NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGUSR1: "SIGUSR1", signal.SIGINT: "C
 
 
 class StoppedEarly(UserError):
-    """A signal came before anything of the run was touched. Ends the program with the signal's exit code."""
+    """A signal came before the run was changed. The program ends with the signal's exit code."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {NAMES[signal.Signals(number)]} before training began; nothing was changed")
@@ -22,14 +22,14 @@ class StoppedEarly(UserError):
 
 
 class StopSignals:
-    """`with StopSignals() as stop:`; `stop.requested` is true once one has come. A second SIGINT stops at once.
+    """Use as `with StopSignals() as stop:`. A signal sets `stop.requested`. A second SIGINT raises KeyboardInterrupt.
 
-    `shared` is for one of several ranks: a signal that has come `here` is then `requested` after `agree`.
+    Set `shared` if there are several ranks: a signal then only sets `here`, and `agree` sets `requested` on all ranks.
     """
 
     def __init__(self) -> None:
-        self.here = 0  # the signal that has come to this process; 0: none
-        self.received: Optional[int] = None  # the one to stop by
+        self.here = 0  # number of the signal that this process received; 0: none
+        self.received: Optional[int] = None  # number of the signal to stop for
         self.shared = False
         self._before: Dict[int, Any] = {}
 
@@ -39,22 +39,22 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int:
-        """143, 138 or 130: 128 and the number of the signal."""
+        """128 plus the number of the signal: 143, 138 or 130."""
         return 128 + (self.received or 0)
 
     @property
     def name(self) -> str:
-        """The signal that has come, in words."""
+        """The name of the signal, for messages."""
         return NAMES[signal.Signals(self.received or 0)]
 
     def agree(self, ranks: Iterable[float]) -> None:
-        """Takes what has come to each rank, the same on all of them: they stop by the first."""
+        """Takes each rank's signal number, 0 for none, the same list on all ranks. All stop for the first signal."""
         come = [int(number) for number in ranks if number]
         if come and self.received is None:
             self.received = come[0]
 
     def check(self) -> None:
-        """Ends the preparations: `StoppedEarly` if a signal has come."""
+        """Raises `StoppedEarly` if a signal has come. For use before training begins."""
         number = self.received or self.here
         if number:
             raise StoppedEarly(number)

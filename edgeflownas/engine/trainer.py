@@ -1,11 +1,12 @@
 """The training run: fair cycles, an evaluation after each epoch, checkpoints, resume.
 
-Several processes run this side by side, each on its part of every batch. All keep the same state; rank 0 alone writes.
+Built on `cycle`, `evaluate`, `records` and `run.checkpoint`. Of several ranks, each trains on its part of every batch.
+All ranks keep the same state; only rank 0 writes files.
 
 while the schedule lasts:
     train the cycles of the epoch          step t: codes, batch and learning rate are pure functions of t
     commit                                 tensors and state, atomically
-    evaluate the pool                      BN re-estimation and EPE of each subnet, best, early stop
+    evaluate the pool                      BN recalibration and EPE of each subnet, best, early stop
     commit
 """
 
@@ -43,7 +44,7 @@ from edgeflownas.tfcompat import restore, tf
 
 log = logging.getLogger("edgeflownas")
 SHOWN_SAMPLES = 3
-SCALARS, FAST_SCALARS, FLUSH = 10, 100, 200  # steps between scalars for TensorBoard, and between flushes
+SCALARS, FAST_SCALARS, FLUSH = 10, 100, 200  # steps between TensorBoard scalars (usual, fast mode) and between flushes
 
 
 class Limits(NamedTuple):
@@ -54,16 +55,16 @@ class Limits(NamedTuple):
 
 
 class Trainer:
-    """One process's share of a run. Building it reads the data index and builds the graph; nothing is written."""
+    """One rank of a run. The constructor builds the session and the graph; it writes nothing."""
 
     def __init__(self, config: Config, folder: str, index: FC2Index, limits: Limits, exchange: Alone = ALONE) -> None:
         self.config, self.folder, self.limits, self.exchange = config, folder, limits, exchange
-        self.stop = StopSignals()  # those of `run`
-        self.throughput: Dict[str, Any] = {}  # of the last epoch, of several ranks only
+        self.stop = StopSignals()  # replaced by the argument of `run`
+        self.throughput: Dict[str, Any] = {}  # of the last epoch; empty with one rank
         shard = Shard(exchange.rank, exchange.size)
         tf.reset_default_graph()
-        # Ahead of the graph: TensorFlow has one pool of threads per process, of the size that whoever comes first asks
-        # for, and on TensorFlow 2 building a graph already takes one of all cores.
+        # Before the graph: TensorFlow has one thread pool per process, and its first user sets the size. In TensorFlow
+        # 2, building a graph already creates a pool of all cores.
         self.session = tf.Session(config=session_config(config, exchange.local_rank))
         self.pipeline = train_pipeline(config, index, shard)
         self.val_pipeline, self.bn_pipeline = evaluation_pipelines(config, index, shard)
@@ -82,7 +83,7 @@ class Trainer:
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one that writes the run's files."""
+        """Whether this process writes the run's files."""
         return self.exchange.rank == 0
 
     @property
@@ -104,7 +105,7 @@ class Trainer:
         return limits.max_steps is not None and state.step >= limits.max_steps and (evaluated or in_epoch)
 
     def start(self, weights_from: Optional[Generation]) -> None:
-        """A new run: first weights, by seed or from another run's checkpoint; its pool is written down."""
+        """Starts a new run: initial weights from the seed or from another run's checkpoint. Writes the pool."""
         self.graph.initialize(self.session, self.config.train.seed)
         if weights_from is not None:
             restore(tf.train.Saver(self.graph.net.variables.all()), self.session, weights_from.prefix)
@@ -113,9 +114,9 @@ class Trainer:
         self._ready()
 
     def resume(self, generation: Generation, state: RunState) -> None:
-        """An existing run, at a generation that was verified and whose configuration was compared.
+        """Continues an existing run. The caller has verified `generation` and compared its configuration.
 
-        UserError if an accepted change bends the epochs: a step would have no place in them.
+        Raises UserError if an accepted change alters the number of steps per epoch.
         """
         if state.steps_per_epoch != self.steps_per_epoch:
             raise UserError(
@@ -136,13 +137,13 @@ class Trainer:
     def _ready(self) -> None:
         if self.writes:
             self.records.open_events(self.state.step, self.state.evaluation_due)
-        self.session.graph.finalize()  # from here on nothing may add to the graph: long runs do not grow
+        self.session.graph.finalize()  # so that the graph cannot grow during a long run
         for_gpus = self.config.train.amp or self.config.runtime.xla
         if for_gpus and not tf.config.experimental.list_physical_devices("GPU"):
             log.warning("TensorFlow sees no GPU: --amp and --xla do not make this run faster (on a CPU all is float32)")
 
     def run(self, stop: StopSignals, on_evaluated: Callable[[], None]) -> str:
-        """Trains until the schedule, a limit or a signal ends it; gives the manifest's status.
+        """Trains until the schedule, a limit or a signal ends it. Returns the manifest's status.
 
         `on_evaluated()` is called after each evaluation's commit, for the report.
         """
@@ -152,7 +153,7 @@ class Trainer:
             if state.step < min(state.total_steps, end_of_epoch):
                 self._train_epoch(stop)
             if not stop.requested and state.evaluation_due:
-                if self._committed != state.step:  # a kill during the evaluation costs the evaluation only
+                if self._committed != state.step:  # so that a kill during the evaluation loses only the evaluation
                     self.commit(is_best=False)
                     if self.writes:
                         self.records.counts(state)
@@ -167,13 +168,13 @@ class Trainer:
         return INTERRUPTED
 
     def _share(self, flag: bool = False) -> bool:
-        """Tells all ranks of a signal that has come to one of them; gives rank 0's flag. Every rank must call it."""
+        """Shares the signals of all ranks and returns rank 0's flag. Every rank must call it."""
         rows = self.exchange.rows([self.stop.here, flag])
         self.stop.agree(rows[:, 0])
         return bool(rows[0, 1])
 
     def _train_epoch(self, stop: StopSignals) -> None:
-        """Trains the rest of the epoch at hand, or up to the limit or a signal."""
+        """Trains the rest of the current epoch, or up to a limit or a signal."""
         epoch, position = divmod(self.state.step, self.steps_per_epoch)
         self.pipeline.start_epoch(self.session, epoch, position)
         self.progress.start_epoch(epoch, position)
@@ -214,7 +215,7 @@ class Trainer:
         self.progress.cycle(epoch, position, result.loss, lr, seconds)
 
     def _run_cycle(self, codes: np.ndarray, images: np.ndarray, flow: np.ndarray, lr: float) -> CycleResult:
-        """One cycle; in mixed precision at half the loss scale again, as often as its gradient overflows."""
+        """Runs one cycle. In mixed precision, an overflowing cycle runs again at half the loss scale."""
         batch, trace, scale = (codes, images, flow, lr), self.records.tracing, self.state.loss_scale
         if not self.config.train.amp:
             return self.graph.run(self.session, *batch, trace, signal=self.stop.here)
@@ -229,7 +230,7 @@ class Trainer:
                 log.info("step %d: the gradient overflowed; again with loss scale %g", self.state.step, scale.value)
 
     def _failed(self, t: int, codes: np.ndarray, epoch: int, position: int, error: RunFailed) -> RunFailed:
-        """The error of a cycle with all that leads to its cause."""
+        """The error of a cycle, with its codes and samples, which help to find the cause."""
         files = ", ".join(sample.name for sample, _, _ in self.pipeline.batch(epoch, position))
         again = "" if self._committed is None else " and --resume --allow_changed train.lr"
         return RunFailed(
@@ -249,7 +250,7 @@ class Trainer:
             self.records.trace_cycle(row, codes, result, crops, self.state.fairness.gap())
 
     def _evaluate(self, stop: StopSignals) -> bool:
-        """Scores the pool, updates best and early stop, writes the rows, commits. False: a signal came first."""
+        """Scores the pool, updates best and early stop, writes the rows, commits. False if a signal came first."""
         state, started = self.state, time.monotonic()
         self.progress.start_evaluation(state.evaluations, len(self.val_pipeline.rounds))
         try:
@@ -270,7 +271,7 @@ class Trainer:
             self._tell(row, seconds)
         return True
 
-    def _stopped(self) -> bool:  # asked as often on every rank
+    def _stopped(self) -> bool:  # every rank must call it equally often
         self._share()
         return self.stop.requested
 
@@ -284,13 +285,13 @@ class Trainer:
         self.records.samples(self.state, self.pool, scores, [sample.name for sample, _, _ in crops])
 
     def score_pool(self, stop: Callable[[], bool] = lambda: False) -> Scores:
-        """EPE of the pool's subnets on the validation samples, each after BN re-estimation."""
+        """EPE of the pool's subnets on the validation samples, each after BN recalibration. Raises `Interrupted`."""
         bn, val = [read_batches(self.session, pipeline) for pipeline in (self.bn_pipeline, self.val_pipeline)]
         shown, told = SHOWN_SAMPLES if self.writes else 0, (stop, self.progress.evaluated, self._of_all_ranks)
         return score_codes(self.session, self.scorer, self.pool, list(bn), val, shown, *told)
 
     def _of_all_ranks(self, errors: np.ndarray) -> np.ndarray:
-        """Errors of this rank's validation samples [rows, own samples] to those of all, in the samples' order."""
+        """Combines the ranks' errors: [rows, own samples] -> [rows, all samples], in the order of the samples."""
         if self.exchange.size == 1:
             return errors
         measured = np.zeros((len(errors), self.val_pipeline.num_samples))
@@ -321,7 +322,7 @@ class Trainer:
             log.warning("epoch %d: %s", row.epoch, trouble)
 
     def commit(self, is_best: bool) -> None:
-        """Tensors and state, atomically. No rank goes on before it is done, so all know which checkpoint is good."""
+        """Writes tensors and state atomically. All ranks wait for it, so that all know the last good checkpoint."""
 
         def write_model(prefix: str) -> None:
             self.saver.save(self.session, prefix, write_meta_graph=False, write_state=False)
@@ -334,7 +335,7 @@ class Trainer:
 
     @property
     def way_back(self) -> str:
-        """What a run that ends badly can still do, for its last words."""
+        """The checkpoint that a failed run can resume from, in words, for its error message."""
         if self._committed is None:
             return "there is no checkpoint yet"
         return f"the checkpoint of step {self._committed} is good"
@@ -343,7 +344,7 @@ class Trainer:
         return os.path.join(self.folder, name)
 
     def close(self) -> None:
-        """Files and session."""
+        """Closes files and session."""
         self.progress.close()
         self.records.close()
         self.session.close()
