@@ -1,8 +1,7 @@
-"""The index of a FlyingChairs2 set: which samples train, which validate, where their files are.
+"""The index of a FlyingChairs2 set: its training and validation samples and their files. Built on `fc2_sample`.
 
-The split is named by list files (FC2_dirnames.txt, FC2_train.txt, FC2_test.txt) or by the folders train/ and
-val/. Nothing is ever left out or replaced: whatever does not fit is a DataError naming file, line, expected
-and found.
+List files (FC2_dirnames.txt, FC2_train.txt, FC2_test.txt) or the folders train/ and val/ define the split. No sample is
+left out or replaced: any mismatch is a DataError that names file, line, the expected and the found value.
 """
 
 import hashlib
@@ -32,13 +31,13 @@ __all__ = ["FC2Index", "Sample", "build_index", "verify_all", "verify_sample"]
 
 DIRNAMES, TRAIN_LIST, VAL_LIST = "FC2_dirnames.txt", "FC2_train.txt", "FC2_test.txt"
 DATASET = "FlyingChairs2"
-RECORD = "dataset.json"  # what the maker of synthetic sets leaves in them
+RECORD = "dataset.json"  # written into each set by `edgeflownas.data.synthetic`
 _ENTRY_NAME = re.compile(r"[0-9]{7}" + re.escape(IMG0) + r"\Z")
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 
 class FC2Index(NamedTuple):
-    """Samples in list order. `fingerprint`: SHA-256 of every split, name and frame size; no paths."""
+    """Samples in list order. `fingerprint`: SHA-256 over split, name and frame size of every sample, without paths."""
 
     train: Tuple[Sample, ...]
     val: Tuple[Sample, ...]
@@ -49,11 +48,11 @@ class FC2Index(NamedTuple):
 def build_index(data_cfg: Any, seed: int, check: bool = True, progress: Optional[Progress] = None) -> FC2Index:
     """Finds the samples below `data_cfg.base_path`.
 
-    With `data_cfg.holdout` > 0 the validation set is that many samples drawn from the training list, in list
-    order; the validation list is then not used. `check` compares existence, headers and file sizes of all
-    three files of every sample and asks for frames of at least the crop (`input_height`, `input_width`);
-    without it only the flow's header is read. `progress(done, total)` is called per sample. Raises UserError
-    and its child DataError.
+    With `data_cfg.holdout` > 0 the validation set is that many samples drawn from the training list by `seed`, in list
+    order; the validation list is then not used. `check` compares existence, headers and file sizes of all three files
+    of every sample; without it only the flow's header is read. Frames must be at least as large as the crop
+    (`input_height`, `input_width`). `progress(done, total)` is called per sample. Raises UserError and its subclass
+    DataError.
     """
     root = os.path.realpath(data_cfg.base_path)
     if not data_cfg.base_path or not os.path.isdir(root):
@@ -73,7 +72,7 @@ def build_index(data_cfg: Any, seed: int, check: bool = True, progress: Optional
 
 
 def _is_synthetic(root: str) -> bool:
-    """Whether the set has the record of its maker. Another file of that name is not it."""
+    """Whether the folder has the record of a synthetic set. Another file of that name does not count."""
     try:
         with open(os.path.join(root, RECORD), encoding="utf-8") as file:
             record = json.load(file)
@@ -98,7 +97,7 @@ def _splits(root: str, list_dir: str, use_val: bool) -> Tuple[str, List[str], Li
 
 
 def _lines(path: str) -> List[Tuple[int, str]]:
-    """(line number from 1, text) of the lines of a list file that are not blank."""
+    """(line number from 1, text) of each non-blank line of a list file."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = [(number, line.strip()) for number, line in enumerate(file, 1)]
@@ -144,7 +143,7 @@ def _below_dataset(parts: Sequence[str]) -> Sequence[str]:
 
 
 def _read_split(path: str, names: Sequence[str], used: Dict[int, str]) -> List[str]:
-    """The names that a file of indices selects. `used` (index -> where) grows from file to file."""
+    """The names that a file of indices selects. Adds them to `used` (index -> place), to find an index in two lists."""
     selected = []
     for number, text in _lines(path):
         where = f"{path} line {number}"
@@ -163,7 +162,7 @@ def _read_split(path: str, names: Sequence[str], used: Dict[int, str]) -> List[s
 
 
 def _scan(root: str, split: str) -> List[str]:
-    """Sorted sample names of a folder: whatever has any of its three files, lest one be missed."""
+    """Sorted sample names of a folder. One of the three files is enough, so that a missing file is noticed later."""
     folder = os.path.join(root, split)
     if not os.path.isdir(folder):
         raise DataError(
@@ -187,7 +186,7 @@ def _scan(root: str, split: str) -> List[str]:
 
 
 def _hold_out(names: Sequence[str], count: int, seed: int) -> Tuple[List[str], List[str]]:
-    """(what stays for training, `count` drawn for validation), both in the order of `names`."""
+    """(names left for training, `count` names drawn for validation), both in the order of `names`."""
     if not 0 < count < len(names):
         raise UserError(
             f"data.holdout: expected 0 (off) to {len(names) - 1}, leaving a sample to train on, found {count}"

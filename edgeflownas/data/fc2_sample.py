@@ -1,4 +1,4 @@
-"""One FC2 sample (two frames and the flow between them): its files, the quick check and the full one."""
+"""One FC2 sample (two frames and the flow between them): its files, a quick check and a full check."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from edgeflownas.data.png_file import read_png, read_png_header
 from edgeflownas.errors import DataError
 
 IMG0, IMG1, FLOW = "-img_0.png", "-img_1.png", "-flow_01.flo"
-_READERS = 16  # Checking waits for the disk, not for the processor.
+_READERS = 16  # Threads; checks wait for the disk, not for the processor.
 
 Progress = Callable[[int, int], None]  # (samples done, samples in all)
 
@@ -32,11 +32,10 @@ def sample_files(root: str, name: str) -> Tuple[str, str, str]:
 
 
 def probe(root: str, name: str, check: bool) -> Sample:
-    """The sample with its size, from the `.flo` header; DataError if that is missing or its file has a wrong
-    length.
+    """The sample `name` below `root`, a real path, with its size from the `.flo` header.
 
-    `check` also reads both ends of the PNGs and compares their sizes, and follows no link out of `root`, a
-    real path.
+    `check` also reads both ends of the PNGs, compares the sizes of all three files and refuses links out of `root`.
+    Raises DataError if a file that is read is missing, damaged or of a wrong size.
     """
     files = sample_files(root, name)
     width, height = read_flo_header(files[2])
@@ -68,7 +67,7 @@ def check_crop(samples: Sequence[Sample], height: int, width: int) -> None:
 
 
 def verify_sample(sample: Sample) -> None:
-    """Decodes all three files and compares every checksum and size; DataError for the first fault."""
+    """Decodes all three files and compares every checksum and size. Raises DataError for the first fault."""
     size = (sample.width, sample.height)
     read_png(sample.img0, size)
     read_png(sample.img1, size)
@@ -78,8 +77,7 @@ def verify_sample(sample: Sample) -> None:
 def verify_all(samples: Sequence[Sample], workers: int = 0, progress: Optional[Progress] = None) -> None:
     """`verify_sample` for all samples with `workers` threads (0 = one per processor).
 
-    Looks at every sample before it raises one DataError: the first fault in full, then the names of all bad
-    samples.
+    Checks every sample first. Then raises one DataError with the first fault in full and the names of all bad samples.
     """
     faults = each(_fault, samples, workers or os.cpu_count() or 1, progress)
     bad = [(sample.name, fault) for sample, fault in zip(samples, faults) if fault is not None]
@@ -92,7 +90,7 @@ def verify_all(samples: Sequence[Sample], workers: int = 0, progress: Optional[P
 
 
 def each(function: Callable, items: Sequence, workers: int = _READERS, progress: Optional[Progress] = None) -> List:
-    """[function(item) for item in items] with threads; an error is that of the first item that has one."""
+    """`[function(item) for item in items]`, in threads. Raises the error of the first item that has one."""
     results = []
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(function, item) for item in items]

@@ -1,8 +1,7 @@
-"""Middlebury `.flo` files, strictly read, and the Middlebury colour code for optical flow. Pure NumPy.
+"""Reads and writes Middlebury `.flo` files strictly, and draws the Middlebury colour code of a flow. NumPy only.
 
-A `.flo` file is the float32 202021.25 ("PIEH"), int32 width, int32 height, then height x width x (u, v)
-float32, all little-endian; u points right and v points down, in pixels. Anything that deviates from this is a
-`DataError`.
+A `.flo` file is the float32 202021.25 ("PIEH"), int32 width, int32 height, then height x width x (u, v) float32, all
+little-endian; u points right and v points down, in pixels. Any deviation from this is a `DataError`.
 """
 
 import os
@@ -15,7 +14,7 @@ from edgeflownas.errors import DataError
 
 MAGIC = struct.pack("<f", 202021.25)
 HEADER_BYTES = 12
-MAX_ABS_FLOW = 1e9  # Middlebury marks an unknown vector by a component beyond this; FC2 has none.
+MAX_ABS_FLOW = 1e9  # Middlebury marks unknown vectors by components above this; FC2 has none.
 
 # Number of colours in each arc of the wheel, from red over yellow, green, cyan, blue and magenta back to red
 # (Baker et al., "A Database and Evaluation Methodology for Optical Flow", 2011).
@@ -34,10 +33,9 @@ def flo_header(width: int, height: int) -> bytes:
 
 
 def check_flo_header(path: str, header: bytes, file_bytes: int) -> Tuple[int, int]:
-    """(width, height) from a file's first 12 bytes, after comparing them with the file's size. Reads nothing.
+    """(width, height) from a file's first 12 bytes, checked against its size in bytes. Reads no file.
 
-    Raises DataError: file too short, bad magic number, a side below 1, or a size that is not exactly 12 + 8 w
-    h.
+    Raises DataError: file too short, bad magic number, a side below 1, or a size that is not exactly 12 + 8 w h.
     """
     if file_bytes < HEADER_BYTES or len(header) < HEADER_BYTES:
         raise DataError(f"{path}: expected a .flo file of more than {HEADER_BYTES} bytes, found {file_bytes} bytes")
@@ -57,7 +55,7 @@ def check_flo_header(path: str, header: bytes, file_bytes: int) -> Tuple[int, in
 
 
 def read_flo_header(path: str) -> Tuple[int, int]:
-    """(width, height) of a `.flo` file; DataError if header and size in bytes disagree. Reads 12 bytes."""
+    """(width, height) of a `.flo` file. Raises DataError if header and size in bytes disagree. Reads 12 bytes."""
     try:
         with open(path, "rb") as file:
             return check_flo_header(path, file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size)
@@ -68,9 +66,9 @@ def read_flo_header(path: str) -> Tuple[int, int]:
 def read_flo(path: str, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
     """Reads a `.flo` file: float32 [H, W, 2], (u, v) in pixels.
 
-    `size` = (width, height) it must have, if known: the only way to notice that the two were swapped.
-    Raises DataError for a missing or unreadable file, a wrong size, header or length, and for values that are
-    NaN, infinite or beyond 1e9. Nothing is allocated before the header agrees with the file's size.
+    `size` is the expected (width, height), if known; without it, swapped sides go unnoticed. Raises DataError for a
+    missing or unreadable file, a wrong size, header or length, and for values that are NaN, infinite or beyond 1e9.
+    The header is checked against the file's size before any memory is allocated.
     """
     width, height = read_flo_header(path)
     if size is not None and (width, height) != tuple(size):
@@ -92,7 +90,10 @@ def read_flo(path: str, size: Optional[Tuple[int, int]] = None) -> np.ndarray:
 
 
 def write_flo(path: str, flow: np.ndarray) -> None:
-    """Writes float [H, W, 2] in pixels as `.flo`. ValueError if it is not such an array or not finite."""
+    """Writes float [H, W, 2] in pixels as `.flo`.
+
+    Raises ValueError for another shape or type, and for values that are NaN, infinite or beyond 1e9.
+    """
     flow = np.asarray(flow)
     if flow.ndim != 3 or flow.shape[2] != 2 or 0 in flow.shape or flow.dtype.kind != "f":
         raise ValueError(f"flow must be a float array [H, W, 2], got {flow.dtype} {flow.shape}")
@@ -104,7 +105,7 @@ def write_flo(path: str, flow: np.ndarray) -> None:
 
 
 def _known(flow: np.ndarray) -> np.ndarray:
-    """Which values are a flow: not NaN (which compares false), infinite or beyond 1e9."""
+    """True where a value is at most 1e9 in absolute value; False for NaN, which compares false."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(flow) <= MAX_ABS_FLOW)
 
@@ -121,8 +122,8 @@ def _color_wheel() -> np.ndarray:
 def flow_to_rgb(flow: np.ndarray, max_px: Optional[float] = None) -> np.ndarray:
     """Middlebury colour code of float [H, W, 2]: uint8 RGB [H, W, 3]. Hue = direction, white = no motion.
 
-    `max_px` is the length of full saturation in pixels (default: the longest vector); longer ones are
-    darkened. Vectors that are not finite or beyond 1e9 are black.
+    `max_px` is the length of full saturation in pixels (default: the longest vector). Longer vectors are darkened.
+    Vectors that are not finite or beyond 1e9 are black. Raises ValueError for another shape or `max_px` <= 0.
     """
     flow = np.asarray(flow, np.float64)
     if flow.ndim != 3 or flow.shape[2] != 2:
@@ -134,8 +135,8 @@ def flow_to_rgb(flow: np.ndarray, max_px: Optional[float] = None) -> np.ndarray:
     length = np.hypot(flow[..., 0], flow[..., 1])
     radius = length / (max_px if max_px is not None else max(float(length.max()), 1e-9))
     wheel = _color_wheel()
-    # -u, -v: red points right. The last colour is not the first: Middlebury's wheel has a faint seam there,
-    # kept so that the colours are those of every other tool.
+    # With -u and -v, red points right. The wheel's last colour is not its first. The faint seam there is Middlebury's
+    # and is kept, so that the colours equal those of other tools.
     turn = (np.arctan2(-flow[..., 1], -flow[..., 0]) / np.pi + 1.0) / 2.0 * (len(wheel) - 1)
     low = np.floor(turn).astype(int)
     part = (turn - low)[..., None]
@@ -148,7 +149,10 @@ def flow_to_rgb(flow: np.ndarray, max_px: Optional[float] = None) -> np.ndarray:
 
 
 def color_wheel_image(size: int) -> np.ndarray:
-    """The legend of `flow_to_rgb`, uint8 [size, size, 3]: centre = no motion, rim = `max_px`."""
+    """The legend of `flow_to_rgb`, uint8 [size, size, 3]: centre = no motion, rim = `max_px`.
+
+    Raises ValueError for a `size` below 2.
+    """
     if size < 2:
         raise ValueError(f"size must be at least 2 px, got {size}")
     axis = np.linspace(-1.0, 1.0, size)

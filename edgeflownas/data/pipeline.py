@@ -1,11 +1,10 @@
-"""Batches of FC2 crops, decoded by `tf.data` inside the graph: no Python runs while a session reads.
+"""Batches of FC2 crops. Built on `tf.data`, which decodes inside the graph, so that reading runs no Python code.
 
-What the n-th batch of an epoch holds is a pure function of (seed, epoch, n): the same for any number of
-workers, after any resume and on both stacks. A damaged file fails the very batch that it belongs to;
-`explain` then names it.
+The content of the n-th batch of an epoch is a pure function of (seed, epoch, n). It does not depend on the number of
+workers, on resumes or on the TensorFlow version. A damaged file fails exactly the batch that it belongs to; `explain`
+then names the file.
 
-Shapes: B batch, H x W crop, h x w frame. Images are two RGB frames side by side in 6 channels, flow is (u, v)
-in pixels.
+Shapes: B batch, H x W crop, h x w frame. Images are two RGB frames stacked in 6 channels; flow is (u, v) in pixels.
 """
 
 from typing import Any, List, Sequence, Tuple
@@ -24,12 +23,11 @@ Crop = Tuple[Sample, int, int]  # A sample and the top left corner (y, x) of its
 
 
 class TrainPipeline:
-    """Shuffled, randomly cropped batches, one pass over `samples` per epoch; an incomplete last batch is
-    dropped.
+    """Shuffled, randomly cropped batches: one pass over `samples` per epoch. An incomplete last batch is dropped.
 
-    images: uint8 tensor [B, H, W, 6]; flow: float32 tensor [B, H, W, 2], of a shard the B / ranks samples of its part.
-    Built in the current default graph.
-    UserError if there are fewer samples than one batch, DataError if a frame is smaller than the crop.
+    images: uint8 tensor [B, H, W, 6]; flow: float32 tensor [B, H, W, 2]. A shard reads B / ranks samples of each batch.
+    Built in the current default graph. Raises UserError if there are fewer samples than one batch, DataError if a frame
+    is smaller than the crop.
     """
 
     def __init__(
@@ -63,18 +61,18 @@ class TrainPipeline:
         self._reader.start(sess, self._shard.of_batches(crops, self._batch_size))
 
     def batch(self, epoch: int, position: int) -> List[Crop]:
-        """The samples of one batch, of all ranks, and the corners of their crops."""
+        """The samples of one batch, over all ranks, and the corners of their crops."""
         self._check(epoch, position)
         return self._crops(epoch, position, position + 1)
 
     def explain(self, epoch: int, position: int, message: str) -> None:
-        """Raises the DataError that names the bad file of a batch at which the session said `message`."""
+        """Raises a DataError that names the bad file of a batch. `message` is the session's error."""
         part = self._shard.of_batches(self.batch(epoch, position), self._batch_size)
         _explain(part, f"batch {position} of epoch {epoch + 1}", message)
 
     def _crops(self, epoch: int, start: int, stop: int) -> List[Crop]:
         order = rng.stream("order", self._seed, epoch).permutation(len(self._samples))
-        # One draw per sample, whatever its place in the order. Inclusive of the last valid offset.
+        # One draw per sample, independent of its place in the order. The offsets include the last valid one.
         share = rng.stream("crop", self._seed, epoch).random_sample((len(self._samples), 2))
         corners = np.floor(share * (self._margins + 1)).astype(int)
         chosen = order[start * self._batch_size : stop * self._batch_size]
@@ -88,11 +86,11 @@ class TrainPipeline:
 
 
 class EvalPipeline:
-    """The centre crops of `samples` in their order; the last batch may be smaller, so that all are seen once.
+    """The centre crops of `samples` in their order, each once; the last batch may be smaller.
 
-    Of a shard, every `ranks`-th batch: `rounds` has the number of the batch that is read in each round, or None.
-    images: uint8 tensor [None, H, W, 6]; flow: float32 tensor [None, H, W, 2]. Built in the current default
-    graph.
+    A shard reads every `ranks`-th batch. `rounds` has the number of the batch of each round, None if there is none.
+    images: uint8 tensor [None, H, W, 6]; flow: float32 tensor [None, H, W, 2]. Built in the current default graph.
+    Raises UserError without samples, DataError if a frame is smaller than the crop.
     """
 
     def __init__(
@@ -123,7 +121,7 @@ class EvalPipeline:
 
     @property
     def places(self) -> List[int]:
-        """Which of the samples are read, in the order of reading."""
+        """Positions of the samples that this shard reads, in the order of reading."""
         size, last = self._batch_size, self.num_samples
         return [i for batch in self.rounds if batch is not None for i in range(last)[batch * size : (batch + 1) * size]]
 
@@ -134,20 +132,20 @@ class EvalPipeline:
         return self._crops[i * self._batch_size : (i + 1) * self._batch_size]
 
     def explain(self, i: int, message: str) -> None:
-        """Raises the DataError that names the bad file of batch `i`, at which the session said `message`."""
+        """Raises a DataError that names the bad file of batch `i`. `message` is the session's error."""
         _explain(self.batch(i), f"evaluation batch {i}", message)
 
 
 def bn_samples(samples: Sequence[Sample], seed: int, count: int) -> Tuple[Sample, ...]:
-    """The fixed `count` training samples for BN re-estimation; if there are fewer, they repeat in turn."""
+    """`count` training samples for BN recalibration, fixed by `seed`. If there are fewer, they repeat in turn."""
     order = rng.stream("bn", seed).permutation(len(samples))
     return tuple(samples[order[i % len(order)]] for i in range(count))
 
 
 class _Reader:
-    """A tf.data pipeline over crops that are fed when it is started."""
+    """A tf.data pipeline over crops; `start` feeds them."""
 
-    # What is fed per sample: three paths, the first bytes that PNG and .flo must have, h, w, y, x.
+    # Fed per sample: three paths, the expected first bytes of PNG and .flo, h, w, y, x.
     _TYPES = (tf.string, tf.string, tf.string, tf.string, tf.string, tf.int64, tf.int64, tf.int64, tf.int64)
 
     def __init__(
@@ -185,8 +183,10 @@ class _Reader:
 
 
 def _no_autotune() -> Any:
-    """All parallelism here is given, so there is nothing to tune; and TensorFlow 2's tuner, which sleeps up to a minute
-    between its looks, would make the next start wait for its end."""
+    """Options without autotuning. All parallelism is set explicitly, so there is nothing to tune.
+
+    TensorFlow 2's tuner sleeps up to a minute between its checks, and the next start would wait for it to end.
+    """
     options = tf.data.Options()
     if hasattr(options, "autotune"):
         options.autotune.enabled = False
@@ -199,14 +199,14 @@ def _read_crop(fed: Sequence[Any], height: int, width: int) -> Tuple[Any, Any]:
     """(uint8 [H, W, 6], float32 [H, W, 2]) of one sample, from what `_Reader.start` fed for it."""
     img0, img1, flow, png_start, flo_start, frame_height, frame_width, y, x = fed
     frames = [_read_png(path, png_start)[y : y + height, x : x + width] for path in (img0, img1)]
-    images = tf.concat(frames, axis=2)  # Cropped while still uint8: a tenth of the frame's bytes as float32.
+    images = tf.concat(frames, axis=2)  # Stays uint8; only the crop becomes float32, in the network's graph.
     values = _read_flo(flow, flo_start, frame_height, frame_width)
     crop = values[y : y + height, x : x + width]
     return tf.reshape(images, [height, width, 6]), tf.reshape(crop, [height, width, 2])
 
 
 def _read_png(path: Any, start: Any) -> Any:
-    """uint8 [h, w, 3]. libpng refuses damage, but decode_png would also take JPEG, gray or palette."""
+    """uint8 [h, w, 3]. libpng refuses damage, but without the checks decode_png would accept JPEG, gray or palette."""
     content = tf.io.read_file(path)
     size = tf.strings.length(content)
     found = tf.strings.substr(content, 0, 26)
@@ -220,7 +220,7 @@ def _read_png(path: Any, start: Any) -> Any:
 
 
 def _read_flo(path: Any, start: Any, height: Any, width: Any) -> Any:
-    """float32 [h, w, 2], all of it checked, so that a bad value fails at every crop."""
+    """float32 [h, w, 2]. Checks the whole frame, so that a bad value fails for every crop."""
     content = tf.io.read_file(path)
     size = tf.strings.length(content)
     whole = tf.equal(tf.cast(size, tf.int64), flo_bytes(width, height))
@@ -234,7 +234,7 @@ def _read_flo(path: Any, start: Any, height: Any, width: Any) -> Any:
         _require(whole, "the .flo length of its sample's size", path, size),
     ]
     with tf.control_dependencies(checks):
-        # The header is three float32 long: decoding it along and dropping it saves a copy of the string.
+        # The header is as long as three float32. Decoding it, too, and dropping it saves a copy of the string.
         values = tf.decode_raw(tf.identity(content), tf.float32)[HEADER_BYTES // 4 :]
     with tf.control_dependencies(
         [_require(tf.reduce_all(tf.abs(values) <= MAX_ABS_FLOW), "finite flow of at most 1e9 px", path, size)]
@@ -247,7 +247,7 @@ def _require(condition: Any, expected: str, path: Any, size: Any) -> Any:
 
 
 def _margins(samples: Sequence[Sample], height: int, width: int) -> np.ndarray:
-    """How far a crop can move in each frame: int [N, 2], (y, x)."""
+    """The largest offset (y, x) of a crop in each frame: int [N, 2]. Raises DataError if a frame is too small."""
     check_crop(samples, height, width)
     return np.array([(sample.height - height, sample.width - width) for sample in samples], int).reshape(-1, 2)
 

@@ -1,4 +1,4 @@
-"""8-bit RGB PNG files, strictly checked: both ends quickly, or every chunk and pixel."""
+"""Strict checks of 8-bit RGB PNG files: quickly at both ends, or of every chunk and pixel. Decodes with Pillow."""
 
 import io
 import os
@@ -20,12 +20,12 @@ _COLOR_TYPES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB
 
 
 def png_prefix(width: int, height: int) -> bytes:
-    """The first 26 bytes that an 8-bit RGB PNG of this size must have, whatever wrote it."""
+    """The first 26 bytes of every 8-bit RGB PNG of this size."""
     return SIGNATURE + b"\x00\x00\x00\x0dIHDR" + struct.pack(">II", width, height) + _RGB8
 
 
 def check_png_ends(path: str, header: bytes, tail: bytes, file_bytes: int) -> Tuple[int, int]:
-    """(width, height) from the first 33 and last 12 bytes; DataError if it is no whole 8-bit RGB PNG."""
+    """(width, height) from the first 33 and last 12 bytes. Raises DataError if it is not a whole 8-bit RGB PNG."""
     if header[:8] != SIGNATURE:
         found = f"{file_bytes} bytes starting with {header[:8]!r}" if file_bytes else "0 bytes"
         raise DataError(f"{path}: expected a PNG file, found {found}")
@@ -54,7 +54,7 @@ def check_png_ends(path: str, header: bytes, tail: bytes, file_bytes: int) -> Tu
 
 
 def read_png_header(path: str) -> Tuple[int, int]:
-    """(width, height) of a PNG whose ends are those of a whole 8-bit RGB PNG; else DataError."""
+    """(width, height) of a PNG, after a check of both ends. Raises DataError if it is not a whole 8-bit RGB PNG."""
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
@@ -66,7 +66,7 @@ def read_png_header(path: str) -> Tuple[int, int]:
 
 
 def read_png(path: str, size: Tuple[int, int]) -> np.ndarray:
-    """Decodes a PNG of `size` = (width, height), every chunk checked: uint8 [H, W, 3]; else DataError."""
+    """Checks every chunk of a PNG of `size` (width, height) and decodes it: uint8 [H, W, 3]. Raises DataError."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -81,7 +81,7 @@ def read_png(path: str, size: Tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             pixels = np.array(image.convert("RGB"))
-    # Pillow's ways to refuse a PNG; it has no common base class for them.
+    # Pillow raises these for a bad PNG. They have no common base class of their own.
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a PNG that decodes, found: {error}") from error
     if pixels.shape != (size[1], size[0], 3):
@@ -90,7 +90,7 @@ def read_png(path: str, size: Tuple[int, int]) -> np.ndarray:
 
 
 def _check_chunks(path: str, data: bytes) -> bytes:
-    """Walks all chunks, which must fill the file exactly, and compares their CRCs. Returns the contents of IDAT."""
+    """Checks all chunks, which must fill the file exactly, and their CRCs. Returns the joined contents of IDAT."""
     offset, content = len(SIGNATURE), []
     kinds: List[bytes] = []
     while offset < len(data):
@@ -116,9 +116,9 @@ def _check_chunks(path: str, data: bytes) -> bytes:
 
 
 def _check_kind(path: str, name: str, kind: bytes, before: Sequence[bytes]) -> None:
-    """What TensorFlow's decoder refuses of a chunk after those `before` it: it must know every critical one.
+    """Raises DataError for a chunk that TensorFlow's decoder refuses after the chunks `before` it.
 
-    A chunk is critical if its name starts with a capital.
+    The decoder must know every critical chunk. A chunk is critical if its name starts with a capital.
     """
     problem = None
     if not re.match(rb"[A-Za-z]{4}\Z", kind):
@@ -134,9 +134,9 @@ def _check_kind(path: str, name: str, kind: bytes, before: Sequence[bytes]) -> N
 
 
 def _check_pixel_bytes(path: str, content: bytes, size: Tuple[int, int], interlaced: bool) -> None:
-    """Inflates IDAT: it must be one whole zlib stream of exactly as many bytes as its rows need.
+    """Raises DataError unless IDAT is one whole zlib stream of exactly as many bytes as the rows need.
 
-    Pillow pads a short one with black and says nothing.
+    Needed because Pillow silently pads a short stream with black.
     """
     width, height = size
     steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))

@@ -1,12 +1,11 @@
 """Draws one synthetic FC2 sample: a scene of textured layers, each moving by its own affine motion.
 
-A layer's point p of frame 0 is at `A (p - c) + c + d` in frame 1, so its flow is `(A - I)(p - c) + d`,
-exactly. Both frames are rendered by sampling the layers' textures at continuous coordinates, never by warping
-the other frame.
+A layer's point p of frame 0 is at `A (p - c) + c + d` in frame 1, so its exact flow is `(A - I)(p - c) + d`. Both
+frames are rendered by sampling the layers' textures at continuous coordinates. No frame is made by warping the other.
 
-Only +, -, *, /, sqrt, floor and rint of IEEE numbers are used, element by element: no sine, no exponential,
-no sum whose order a library may choose. The same (seed, number) therefore gives the same values on every
-machine and NumPy.
+The arithmetic uses only +, -, *, /, sqrt, floor, rint and comparisons of IEEE numbers, element by element. It has no
+sine, no exponential and no sum whose order a library may choose. So the same (seed, number) gives the same values on
+every machine and NumPy version.
 """
 
 from typing import Any, List, NamedTuple, Optional, Tuple
@@ -15,13 +14,13 @@ import numpy as np
 
 from edgeflownas import rng
 
-TEXTURE = 256  # Side of a texture in pixels, a power of two; it repeats beyond.
-NOISE = 32  # Finest grid of noise in a texture: features of 8 px and more, for which linear sampling will do.
-SHAPES = (16, 24)  # Fewest and most moving shapes of a scene, as FlyingChairs has chairs.
+TEXTURE = 256  # Side of a texture in pixels, a power of two. A texture repeats.
+NOISE = 32  # Finest noise grid of a texture: features of 8 px and more, which are smooth enough for linear sampling.
+SHAPES = (16, 24)  # Minimum and maximum number of moving shapes in a scene, like the chairs of FlyingChairs.
 RADIUS = (0.06, 0.26)  # Smallest and largest half-axis of a shape, as a share of the frame's height.
-SHIFT = 1.5  # Median translation in pixels, of the background and of shapes relative to it, if it is drawn as in FC2.
-LONGEST = 160.0  # Longest of either, as in FC2.
-SOFT_EDGE = 1.5  # Width in pixels over which every second shape's edge fades, on average; the others' edges are hard.
+SHIFT = 1.5  # Approximate median shift in pixels, of the background and of shapes relative to it, as in FC2.
+LONGEST = 160.0  # Longest such shift in pixels, as in FC2.
+SOFT_EDGE = 1.5  # Width in pixels of a soft edge. On average half of the shapes have soft edges, the others hard ones.
 
 Pair = Tuple[float, float]
 Matrix = Tuple[float, float, float, float]
@@ -40,7 +39,7 @@ class Layer(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """One sample. Layer 0 is the background; a pixel belongs to the topmost layer that half covers it."""
+    """One sample. Layer 0 is the background; a pixel belongs to the topmost layer that covers at least half of it."""
 
     frame0: np.ndarray  # uint8 [H, W, 3], RGB
     frame1: np.ndarray  # uint8 [H, W, 3]
@@ -50,13 +49,13 @@ class Scene(NamedTuple):
 
 
 def draw(seed: int, number: int, height: int, width: int, max_shift: Optional[float] = None) -> Scene:
-    """Sample `number` of the synthetic set `seed`.
+    """Draws sample `number` of the synthetic set `seed`, with frames of height x width pixels.
 
-    Shifts do not scale with the frame's size. Their lengths are FC2's, mostly short with a long tail, or, with
-    `max_shift`, spread evenly up to so many pixels.
+    Shifts do not scale with the frame's size. Their lengths are distributed as in FC2: mostly short, with a long tail.
+    With `max_shift` they are uniform from 0 to `max_shift` pixels.
     """
-    # The share of backgrounds slower than this one's, spread evenly over consecutive samples by the golden
-    # ratio, so that a set of twenty already has the distribution of a large one.
+    # The fraction of `turn` is the quantile of the background's shift. Steps of the golden ratio spread it evenly over
+    # consecutive samples, so that a set of twenty already has the distribution of a large one.
     turn = rng.stream("synthetic", seed).random_sample() + number * 0.6180339887498949
     layers = _draw_layers(rng.stream("synthetic", seed, number), float(turn - np.floor(turn)), height, width, max_shift)
     frame0, layer0 = _render(layers, False, height, width)
@@ -103,8 +102,8 @@ def _draw_layers(
 def _texture(random: np.random.RandomState) -> np.ndarray:
     """Smooth colour noise of four octaves, repeating seamlessly: float32 [TEXTURE * TEXTURE, 3] in 0..255.
 
-    All octaves have the same contrast, as photographs have (an amplitude spectrum of 1/f). Were the fine ones weaker, a
-    shift of a pixel or two would hardly change a frame, and a network would see little but colours and outlines.
+    All octaves have the same contrast, as in photographs (an amplitude spectrum of 1/f). With weaker fine octaves, a
+    shift of one or two pixels would hardly change a frame, and a network would see little besides colours and outlines.
     """
     base = 90.0 + 75.0 * random.random_sample(3)
     contrast = 120.0 + 120.0 * random.random_sample()
@@ -127,8 +126,8 @@ def _finer(grid: np.ndarray) -> np.ndarray:
 
 
 def _shift(random: np.random.RandomState, rank: float, max_shift: Optional[float]) -> Pair:
-    """A translation in any direction; `rank` in [0, 1) picks its length."""
-    if max_shift is None:  # about SHIFT, with a long tail
+    """A shift (x, y) in a random direction; `rank` in [0, 1) is the quantile of its length."""
+    if max_shift is None:  # median about SHIFT, with a long tail
         share = rank * LONGEST / (LONGEST + SHIFT)
         length = SHIFT * share / (1.0 - share)
     else:
@@ -138,7 +137,7 @@ def _shift(random: np.random.RandomState, rank: float, max_shift: Optional[float
 
 
 def _direction(random: np.random.RandomState) -> Pair:
-    """A unit vector: a point of the unit disc, drawn by rejection, and normalised."""
+    """A random unit vector: a point of the unit disc, drawn by rejection and normalised."""
     while True:
         x, y = 2.0 * random.random_sample(2) - 1.0
         square = x * x + y * y
@@ -148,7 +147,10 @@ def _direction(random: np.random.RandomState) -> Pair:
 
 
 def _matrix(random: np.random.RandomState, turn: float, zoom: float, shear: float) -> Matrix:
-    """Rotation up to about 2 * `turn` radians, scaling and shear up to those shares; mostly less."""
+    """A random matrix: rotation up to about 2 * `turn` radians, scaling within 1 +- `zoom`, shear up to `shear`.
+
+    The cubes make small values more frequent.
+    """
     t, z, s = 2.0 * random.random_sample(3) - 1.0
     t, z, s = turn * t * t * t, 1.0 + zoom * z * z * z, shear * s * s * s
     cosine, sine = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)  # Of the angle 2 arctan t.
@@ -156,7 +158,7 @@ def _matrix(random: np.random.RandomState, turn: float, zoom: float, shear: floa
 
 
 def _cuts(random: np.random.RandomState, radius: float) -> np.ndarray:
-    """Straight edges of a shape [K, 3], K = 0 (an ellipse) or 3 to 6."""
+    """The straight edges of a shape, float64 [K, 3]; K is 0 (an ellipse) or 3 to 6."""
     count = int(random.random_sample() * 5)
     cuts = [_direction(random) + (radius * (0.35 + 0.5 * random.random_sample()),) for _ in range(count and count + 2)]
     return np.array(cuts).reshape(-1, 3)
@@ -227,7 +229,7 @@ def _own_coordinates(layer: Layer, second: bool, rows: slice, columns: slice) ->
 
 
 def _depth(layer: Layer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far inside the shape its points are, in pixels, roughly; negative outside."""
+    """Approximate depth of points inside the shape, in pixels; negative outside."""
     across, down = x / layer.radii[0], y / layer.radii[1]
     depth = (1.0 - np.sqrt(across * across + down * down)) * min(layer.radii)
     for nx, ny, radius in layer.edges:

@@ -2,8 +2,8 @@
 
     python -m edgeflownas.data.synthetic --out DIR --train 64 --test 16 --seed 1
 
-DIR then has FC2's own format: list files, and frames and flow in DIR/train/. How a sample is drawn:
-`scene.py`.
+DIR then has FC2's own format: list files in DIR, frames and flow in DIR/train/. Built on `scene.py`, which draws the
+samples.
 """
 
 import json
@@ -22,7 +22,7 @@ from edgeflownas.data.fc2_sample import IMG0, sample_files
 from edgeflownas.data.flow_io import write_flo
 from edgeflownas.errors import UserError, run_cli
 
-FORMAT = 3  # Raise it when the same parameters make other pixels.
+FORMAT = 3  # Increase it when the same parameters give other pixels.
 MAX_SAMPLES = 10**7  # Names have seven digits.
 MIN_SIDE = 16
 
@@ -38,12 +38,11 @@ def make_dataset(
     show_progress: bool = False,
     max_shift: Optional[float] = None,
 ) -> bool:
-    """Writes a set of `train` + `test` samples with frames of height x width pixels to the folder `out`; `max_shift` as
-    in `scene.draw`.
+    """Writes a set of `train` + `test` samples with frames of height x width pixels to the folder `out`.
 
-    Byte for byte the same for the same parameters, whatever `workers` (processes). Returns False, and writes
-    nothing, if `out` already holds exactly this set; any other content in `out` is a UserError, and so is a
-    bad parameter.
+    `max_shift` as in `scene.draw`. The same parameters give the same bytes, with any number of `workers` (processes).
+    Returns False and writes nothing if `out` already holds exactly this set. Raises UserError if `out` has any other
+    content, or if a parameter is out of range.
     """
     wanted = _record(train, test, seed, height, width, max_shift)
     if _is_finished(out, wanted):
@@ -63,13 +62,13 @@ def make_dataset(
     _write_lines(os.path.join(out, DIRNAMES), [f"/Datasets/{DATASET}/{_name(number)}{IMG0}" for number in range(total)])
     _write_lines(os.path.join(out, TRAIN_LIST), [str(number) for number in range(train)])
     _write_lines(os.path.join(out, VAL_LIST), [str(number) for number in range(train, total)])
-    # Last: a set without its record is not finished.
+    # Written last, because it marks the set as finished.
     _write_lines(os.path.join(out, RECORD), [json.dumps(wanted, indent=2, sort_keys=True)])
     return True
 
 
 def _record(train: int, test: int, seed: int, height: int, width: int, max_shift: Optional[float]) -> Dict[str, Any]:
-    """The parameters as dataset.json stores them; UserError if there can be no such set."""
+    """The parameters as dataset.json stores them. Raises UserError if one is out of range."""
     if train < 1 or test < 0 or train + test > MAX_SAMPLES:
         raise UserError(
             f"expected --train of at least 1, --test of at least 0 and {MAX_SAMPLES} in all, found {train} and {test}"
@@ -92,7 +91,7 @@ def _record(train: int, test: int, seed: int, height: int, width: int, max_shift
 
 
 def _is_finished(out: str, wanted: Dict[str, Any]) -> bool:
-    """Whether `out` holds the wanted set. False if it is empty or missing; UserError for anything else."""
+    """Whether `out` holds the wanted set. False if it is empty or missing; raises UserError for anything else."""
     if not os.path.lexists(out) or (os.path.isdir(out) and not os.listdir(out)):
         return False
     advice = "remove it or give another --out"
@@ -124,7 +123,7 @@ def _name(number: int) -> str:
 def _write_sample(out: str, seed: int, height: int, width: int, max_shift: Optional[float], number: int) -> None:
     drawn = scene.draw(seed, number, height, width, max_shift)
     img0, img1, flow = sample_files(out, _name(number))
-    # Fast compression: noise does not shrink much, and packing it well would take longer than drawing it.
+    # Fast compression: noise does not shrink much, and strong compression would take longer than drawing.
     Image.fromarray(drawn.frame0).save(img0, "PNG", compress_level=1)
     Image.fromarray(drawn.frame1).save(img1, "PNG", compress_level=1)
     write_flo(flow, drawn.flow)
