@@ -1,17 +1,18 @@
-"""Two frames of any size as the network takes them: checked, stacked, padded by repetition at the right and bottom."""
+"""Prepares two frames of any size for the network: checks, stacks and pads them at the right and bottom. NumPy only."""
 
 import numpy as np
 
 from edgeflownas.errors import UserError
 from edgeflownas.network.layer_table import SMALLEST
 
-GRID = 16  # pixels: the strides of all stages together
+GRID = 16  # pixels: the product of the strides of all stages
 
 
 def paired(frame0: np.ndarray, frame1: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [H, W, 3] twice -> uint8 [H', W', 6], H' and W' as `padded_size` has them for a network's own size.
+    """Stacks two frames uint8 [H, W, 3] into uint8 [H', W', 6].
 
-    UserError: another type or shape, different sizes, a side below 64 pixels.
+    `padded_size` gives H' and W' for the network's own `height` and `width`. Raises UserError for another type or
+    shape, different sizes, or a side below 64 pixels.
     """
     for name, frame in (("frame 0", frame0), ("frame 1", frame1)):
         if getattr(frame, "dtype", None) != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -33,9 +34,9 @@ def paired(frame0: np.ndarray, frame1: np.ndarray, height: int, width: int) -> n
 
 
 def padded_size(size: int, own: int) -> int:
-    """The next size that leaves the same remainder by 16 as `own`, the size that the network was trained on.
+    """The next size with the same remainder modulo 16 as `own`, the size that the network was trained on.
 
-    How SAME padding divides a margin depends on whether a size is odd, at every stage. With the same remainder all
-    stages lie on the frame as they lie on a training crop.
+    At every stage, SAME padding divides a margin differently for odd and even sizes. With the same remainder, all
+    stages are aligned to the frame as to a training crop.
     """
     return size + (own - size) % GRID

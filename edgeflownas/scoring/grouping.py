@@ -1,7 +1,7 @@
-"""Which codes of a list go through the network together. NumPy only.
+"""Groups a list of codes for the fused graph, which scores several codes at once. NumPy only.
 
-The fused graph takes codes that use every option of a block equally often. A group of fewer codes, none of whose
-options occurs too often, is completed by codes that nobody asked for, as long as that costs less than one by one.
+The fused graph needs codes that use every option of a block equally often. A smaller group in which no option occurs
+too often is completed with filler codes, if that costs less than scoring its codes one by one.
 """
 
 from typing import Iterator, List, NamedTuple
@@ -10,19 +10,19 @@ import numpy as np
 
 from edgeflownas.nas.search_space import SearchSpace
 
-FUSED = 12  # codes that go through the network at once, as the pool does
-MOST_FILLERS = 2  # of FUSED; a dozen has as many multiply-adds as 10.2 codes one by one (docs/performance.md)
+FUSED = 12  # codes that go through the network at once, as many as in the default pool
+MOST_FILLERS = 2  # per group; 12 fused codes cost about as much as 10.2 codes one by one (docs/performance.md)
 
 
 class Group(NamedTuple):
-    """`codes` int32 [P, blocks] go through the network at once; the first `len(positions)` are those of the list."""
+    """`codes` int32 [P, blocks] run at once. The first ones are at `positions` of the list; the rest are fillers."""
 
     positions: np.ndarray
     codes: np.ndarray
 
 
 def groups(codes: np.ndarray, space: SearchSpace) -> Iterator[Group]:
-    """Every code of the list int32 [N, blocks] once: fused groups of one size P first, then each alone (P = 1)."""
+    """Yields each code of a list int32 [N, blocks] once: first fused groups of equal size, then single codes."""
     size = FUSED // space.num_paths * space.num_paths if space.num_paths > 1 else 1
     left = np.arange(len(codes))
     while size > 1 and len(left):
@@ -37,7 +37,7 @@ def groups(codes: np.ndarray, space: SearchSpace) -> Iterator[Group]:
 
 
 def _room(space: SearchSpace, size: int) -> List[np.ndarray]:
-    """How often each option of each block may still be used in a group."""
+    """Per block, how often a full group uses each option."""
     width = max(int(max(block.values)) for block in space.blocks) + 1
     room = []
     for block in space.blocks:
@@ -48,8 +48,11 @@ def _room(space: SearchSpace, size: int) -> List[np.ndarray]:
 
 
 def _fitting(codes: np.ndarray, size: int, space: SearchSpace) -> np.ndarray:
-    """Positions of up to `size` codes that fit one group: the first ones if these fit, else from the first code on
-    always the one whose options have most room left, the earlier of equal ones."""
+    """Positions of up to `size` codes that fit into one group.
+
+    If the first `size` codes fill a group, these. Otherwise a greedy choice: the first code, then always the code whose
+    options have the most room left; ties go to the earlier code.
+    """
     room = np.stack(_room(space, size))  # [blocks, options]
     blocks = np.arange(codes.shape[1])
     if len(codes) >= size and _balanced(codes[:size], room):
@@ -74,7 +77,7 @@ def _balanced(codes: np.ndarray, room: np.ndarray) -> bool:
 
 
 def _completed(codes: np.ndarray, size: int, space: SearchSpace) -> np.ndarray:
-    """The codes and, behind them, what they lack to use every option equally often."""
+    """The codes, followed by fillers, so that every option is used equally often: int32 [size, blocks]."""
     columns = []
     for column, room in zip(codes.T, _room(space, size)):
         lacking = room - np.bincount(column, minlength=len(room))

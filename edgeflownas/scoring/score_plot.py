@@ -1,5 +1,4 @@
-"""The picture of scored subnets: EPE against parameters and against multiply-adds, with the ones that
-nothing beats."""
+"""The plot of scored subnets: EPE against parameters and multiply-adds, with Pareto fronts. Built on `reporting`."""
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
@@ -12,7 +11,7 @@ from edgeflownas.reporting.canvas import BLACK, BLUE, GREY, RED, look, panels, p
 from edgeflownas.statistics.paired import is_beyond, paired_error
 
 Cost = Callable[[Any], int]
-# What a row costs, under the words that describe it.
+# The costs of a row by axis label.
 COSTS: Dict[str, Cost] = {
     "parameters": lambda row: row.parameters,
     "multiply-adds per image pair": lambda row: row.multiply_adds,
@@ -21,7 +20,7 @@ UNITS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
 
 
 def front(rows: Sequence[Any], cost: Cost) -> List[Any]:
-    """The Pareto front: the rows that no other row beats in both EPE and `cost`, cheapest first."""
+    """The Pareto front, cheapest first: rows with a lower EPE than every other row of equal or lower cost."""
     best: List[Any] = []
     for row in sorted(rows, key=lambda row: (cost(row), row.epe)):
         if not best or row.epe < best[-1].epe:
@@ -30,8 +29,10 @@ def front(rows: Sequence[Any], cost: Cost) -> List[Any]:
 
 
 def unsure(best: Sequence[Any], samples: Mapping[str, np.ndarray]) -> List[str]:
-    """The codes of a front whose lead over the next cheaper one is inside the paired error: chance among the samples
-    allows it. `samples`: EPE per sample of the front's codes."""
+    """The codes of a front whose lead over the next cheaper code is not significant, given its paired error.
+
+    `samples`: EPE per sample, in pixels, by arch code.
+    """
     found = []
     for cheaper, row in zip(best, best[1:]):
         a, b = samples[cheaper.arch_code], samples[row.arch_code]
@@ -42,13 +43,16 @@ def unsure(best: Sequence[Any], samples: Mapping[str, np.ndarray]) -> List[str]:
 
 
 def unit_of(largest: float) -> Tuple[float, str]:
-    """The unit in which a number is at least 1, and its name."""
+    """The largest unit in which a number is at least 1, else thousands, and its name."""
     return next((entry for entry in UNITS if largest >= entry[0]), UNITS[-1])
 
 
 def draw(path: str, rows: Sequence[Any], title: str, space: SearchSpace, doubtful: Mapping[str, Sequence[str]]) -> None:
-    """Writes the PNG. `rows` have arch_code, epe, zero_flow_epe, parameters, multiply_adds; `doubtful`: of each cost
-    the codes of the front whose lead is inside its error. UserError if the disk refuses."""
+    """Writes the PNG. Raises UserError if it cannot be written.
+
+    `rows` have arch_code, epe, zero_flow_epe, parameters and multiply_adds. `doubtful` has the result of `unsure` for
+    each cost.
+    """
     with look():
         figure, axes = panels(1, 2, 4.6, sharey=True)
         for place, (label, cost) in zip(axes, COSTS.items()):
@@ -112,5 +116,5 @@ def _panel(
     )
     low, high = axes.get_ylim()
     zero = rows[0].zero_flow_epe
-    if zero < high + 0.5 * (high - low):  # far above, it would squeeze the subnets into a line
+    if zero < high + 0.5 * (high - low):  # a line far above would compress the subnets
         axes.axhline(zero, color=GREY, linestyle="--", linewidth=1.2, label="zero flow")

@@ -6,7 +6,7 @@
         for result in supernet.evaluate(["000001000", "2,1,0,0,1,2,2,1,0"]):
             print(result.arch_code, result.epe, result.parameters, result.multiply_adds)
 
-Importing this module imports TensorFlow. A GPU is chosen the usual way, by CUDA_VISIBLE_DEVICES, before that.
+Built on `engine.evaluate`. Importing this module imports TensorFlow. To choose a GPU, set CUDA_VISIBLE_DEVICES before.
 """
 
 import os
@@ -36,9 +36,9 @@ from edgeflownas.tfcompat import restore, tf
 
 __all__ = ["Interrupted", "Result", "Supernet"]
 
-CHUNK = 12  # codes that are scored one by one, so that a validation batch is decoded once for all of them
+CHUNK = 12  # single codes per pass over the validation data, so that a batch is decoded once for all of them
 PREFETCH = 2  # batches, as in the trainer's evaluation
-FREE_SECTION = "eval."  # how a subnet is scored may differ from what the trainer did; what is scored may not
+FREE_SECTION = "eval."  # its keys may differ from the run's: they say how a subnet is scored
 
 
 class Result(NamedTuple):
@@ -49,7 +49,7 @@ class Result(NamedTuple):
     zero_flow_epe: float  # of a flow of zeros on the same samples
     parameters: int
     multiply_adds: int
-    bn_recal_batches: int  # 0: by the stored statistics
+    bn_recal_batches: int  # 0: stored statistics
     num_samples: int
     epe_samples: np.ndarray  # float32 [num_samples], in validation order; `epe` is their mean
 
@@ -75,7 +75,7 @@ class Supernet:
         self._bn_batches: List[Any] = []
         self._graph = tf.Graph()
         with self._graph.as_default():
-            self._session = tf.Session(config=session_config(config))  # ahead of the graph, as in the trainer
+            self._session = tf.Session(config=session_config(config))  # before the graph, as in the trainer
             self._net = SupernetGraph(config.network.init_channels, self.space)
             if index is not None:
                 self._val, self._bn = evaluation_pipelines(config, index)
@@ -101,15 +101,18 @@ class Supernet:
         other_data: bool = False,
         with_data: bool = True,
     ) -> "Supernet":
-        """Opens a run's "best" or "last" checkpoint; before the first evaluation, best is the last.
+        """Opens a run's "best" or "last" checkpoint. Before the first evaluation, "best" is the last one.
 
-        The configuration is the one the run was made with, but for `settings`, {"section.key": value}:
-        paths, `runtime.*` and `eval.*` (how a subnet is scored) are free, every other key must have the
-        run's own value. `progress(done, total)` is told of the data check. `choose(config, index)` gives the samples to
-        score instead of the first `eval.num_samples` of the validation set. `stored_statistics`: by the moving
-        averages of a run of one subnet, instead of re-estimated ones. `other_data`: on another set than the run's.
-        `with_data=False`: for `predict` with stored statistics, which needs no data set. UserError: no such run,
-        damaged checkpoint, other configuration, other data.
+        settings           {"section.key": value}, replaces values of the run's configuration. Only paths, `runtime.*`
+                           and `eval.*` (how a subnet is scored) may differ from the run.
+        progress           `progress(done, total)` is called during the data check.
+        choose             `choose(config, index)` returns the samples to score, instead of the first
+                           `eval.num_samples` of the validation set.
+        stored_statistics  Scores with the stored moving averages, without BN recalibration. For a run of one subnet.
+        other_data         Accepts another data set than the run's.
+        with_data          False: opens no data set, which is enough for `predict` with stored statistics.
+
+        Raises UserError: no such run, damaged checkpoint, other configuration, other data.
         """
         generation = CheckpointStore(os.path.join(run_folder, CHECKPOINTS)).load(checkpoint)
         state = RunState.from_dict(generation.state, generation.path)
@@ -145,17 +148,17 @@ class Supernet:
         return self.state.step
 
     def cost(self, code: Any) -> Cost:
-        """Parameters of a subnet, and its multiply-adds per image pair of the run's size. ValueError: wrong code."""
+        """A subnet's parameters and its multiply-adds per image pair of the run's size. ValueError: wrong code."""
         data = self.config.data
         return subnet_cost(code, self._net.layers, self.space, data.input_height, data.input_width)
 
     def evaluate(self, codes: Sequence[Any]) -> List[Result]:
-        """Scores subnets, given in any spelling of a code; results in their order.
+        """Scores subnets, given in any spelling of an arch code. Returns the results in the order of `codes`.
 
-        Each: BN statistics re-estimated over `eval.bn_recal_batches` training batches, then EPE on the
-        validation samples. Codes that can go through the network together do (`grouping.py`), and then differ in their
-        last digits from their score alone. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed
-        if an EPE is not finite.
+        Each subnet gets BN recalibration over `eval.bn_recal_batches` training batches, then EPE on the validation
+        samples. Codes that fit together run at once (`grouping.py`); their scores may differ in the last digits from
+        those of codes that run alone. Raises ValueError for a wrong code, DataError for a damaged file, RunFailed if
+        an EPE is not finite.
         """
         found = {result.arch_code: result for chunk in self.stream(codes) for result in chunk}
         return [found[to_digits(code, self.space)] for code in codes]
@@ -166,12 +169,11 @@ class Supernet:
         stop: Callable[[], bool] = lambda: False,
         progress: Optional[Callable[[int, int], None]] = None,
     ) -> Iterator[List[Result]]:
-        """`evaluate`, some codes at a time as they are done, each code once. `Interrupted` once `stop()` is true. Never
-        yields partial results.
+        """Like `evaluate`, but yields results of some codes at a time, each code once. Never yields partial results.
 
-        `progress(done, total)` is told of each validation batch that was scored for the codes at hand.
-        The run's whole pool goes through the network at once, and so do the groups of other codes; codes that are in no
-        group go one by one, `CHUNK` per pass over the data.
+        `progress(done, total)` is called for each validation batch that is scored for the current codes. The run's
+        whole pool runs at once, and so does each group of other codes. Codes without a group run one by one, `CHUNK`
+        per pass over the data. Raises `Interrupted` once `stop()` is true.
         """
         rows = np.array([parse(code, self.space) for code in codes], np.int32).reshape(-1, len(self.space.blocks))
         if np.array_equal(rows, self.pool):
@@ -189,15 +191,15 @@ class Supernet:
             yield self._results(part, self._score(part, 1, stop, progress))
 
     def score_alone(self, codes: Sequence[Any], stop: Callable[[], bool] = lambda: False) -> Scores:
-        """EPE of each code and sample; every code goes through the network alone, whatever stands beside it.
+        """EPE of each code and sample. Every code runs alone, so its score has the same bits in any list.
 
-        So a code has the same bits in any company. Errors as `evaluate`; `Interrupted` once `stop()` is true.
+        Raises as `evaluate`, and `Interrupted` once `stop()` is true.
         """
         rows = np.array([parse(code, self.space) for code in codes], np.int32)
         return self._score(rows, 1, stop, None)
 
     def statistics(self, code: Any) -> np.ndarray:
-        """BN means and variances by which a subnet is scored, as one vector (`Scorer.by_layer` takes it apart)."""
+        """The BN means and variances with which a subnet is scored, as one vector. `Scorer.by_layer` splits it."""
         row = parse(code, self.space)
         if row not in self._statistics:
             with self._graph.as_default():
@@ -208,7 +210,7 @@ class Supernet:
         return self._statistics[row]
 
     def statistics_by_layer(self, code: Any) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
-        """The same as (mean, variance) by the scope of each batch norm."""
+        """`statistics` as (mean, variance) by the name of each batch norm."""
         data = self.config.data
         vector = self.statistics(code)
         return self._scorer(1, data.input_height, data.input_width).by_layer(vector)
@@ -219,7 +221,7 @@ class Supernet:
         return self.index.val[: self.config.eval.num_samples or None]
 
     def read(self, samples: Sequence[Sample]) -> Iterator[Tuple[List[str], np.ndarray, np.ndarray]]:
-        """Names, images uint8 [B, H, W, 6] and flow [B, H, W, 2] of the centre crops of any samples, by batches."""
+        """Yields batches of the centre crops of `samples`: names, images uint8 [B, H, W, 6], flow [B, H, W, 2]."""
         data, evaluation = self.config.data, self.config.eval
         with self._graph.as_default():
             sizes = (
@@ -234,7 +236,7 @@ class Supernet:
             yield [sample.name for sample, _, _ in pipeline.batch(number)], images, flow
 
     def flow(self, code: Any, images: np.ndarray) -> np.ndarray:
-        """The flow [B, H, W, 2] in pixels, x first, of images uint8 [B, H, W, 6] as they are."""
+        """The flow [B, H, W, 2] in pixels, x first, of `images` uint8 [B, H, W, 6], without padding."""
         return self._run(code, images, lambda scorer: scorer.predictions)[0]
 
     def outputs(self, code: Any, images: np.ndarray) -> List[np.ndarray]:
@@ -242,13 +244,12 @@ class Supernet:
         return [paths[0] for paths in self._run(code, images, lambda scorer: scorer.outputs)]
 
     def predict(self, code: Any, frame0: np.ndarray, frame1: np.ndarray) -> np.ndarray:
-        """The flow from `frame0` to `frame1`, uint8 RGB [H, W, 3], 64 pixels or more.
+        """The flow from `frame0` to `frame1`, float32 [H, W, 2] in pixels, x first.
 
-        Gives float32 [H, W, 2], in pixels, x first.
-
-        The frames are padded at the right and bottom by repetition, so that the network strides over them as over the
-        crops it was trained on; a pair of the run's own size is not padded. ValueError: wrong code; UserError: frames
-        that do not fit; DataError: a damaged file among the samples of BN re-estimation; RunFailed: not finite.
+        The frames are uint8 RGB [H, W, 3] with sides of at least 64 pixels. Their edge is repeated at the right and
+        bottom, so that the network strides over them as over training crops. A pair of the run's own size is not
+        padded. Raises ValueError for a wrong code, UserError for unfit frames, DataError for a damaged file among the
+        BN recalibration samples, RunFailed if the flow is not finite.
         """
         data = self.config.data
         images = paired(frame0, frame1, data.input_height, data.input_width)
@@ -258,7 +259,7 @@ class Supernet:
         return flow
 
     def _run(self, code: Any, images: np.ndarray, fetch: Callable[[Scorer], Any]) -> Any:
-        """What `fetch` takes of the graph of one code at the size of `images`."""
+        """The values of what `fetch` selects from the graph of one code, at the size of `images`."""
         row, statistics = parse(code, self.space), self.statistics(code)
         with self._graph.as_default():
             scorer = self._scorer(1, *images.shape[1:3])
@@ -266,7 +267,7 @@ class Supernet:
         return self._session.run(fetch(scorer), feed)
 
     def close(self) -> None:
-        """Frees the session; the object cannot be used any more."""
+        """Frees the session. The object cannot be used afterwards."""
         self._session.close()
 
     def __enter__(self) -> "Supernet":
@@ -331,7 +332,7 @@ def _distinct(rows: np.ndarray) -> np.ndarray:
 
 
 def _pool(run_folder: str, state: RunState, config: Config) -> np.ndarray:
-    """The run's own pool; one of another size, if the settings ask for it."""
+    """The run's own pool, or a new one if the settings change its size."""
     size = config.eval.pool_size
     if size != state.config.eval.pool_size:
         return build_pool(config.train.arch_seed, size, state.space)
@@ -339,7 +340,7 @@ def _pool(run_folder: str, state: RunState, config: Config) -> np.ndarray:
 
 
 def _with_settings(stored: Config, settings: Dict[str, Any], run_folder: str) -> Config:
-    """The run's configuration with `settings`; UserError that names each one that may not differ and does."""
+    """The run's configuration with `settings`. Raises UserError that names each key that may not differ but does."""
     sections = configuration.to_dict(stored)
     for name, value in settings.items():
         section, _, key = name.partition(".")

@@ -1,9 +1,8 @@
-"""Scores subnets of a finished (or running) run: its evaluation pool, or any codes; never trains.
+"""The command that scores subnets of a finished or running run: its evaluation pool or any codes. Never trains.
 
-    python -m edgeflownas.nas.supernet_eval --config supernet_fc2_180x240 --eval_only
-    --bn_recal_batches 8
+    python -m edgeflownas.nas.supernet_eval --config supernet_fc2_180x240 --eval_only --bn_recal_batches 8
 
-Rows go to `subnet_scores.csv` as they are done; the same command goes on where a stopped one ended.
+Built on `scoring.supernet`. Writes a row per subnet to `subnet_scores.csv`. The same command continues a stopped one.
 """
 
 import argparse
@@ -29,8 +28,8 @@ from edgeflownas.run.folder import CHECKPOINTS, SCORES, find_run, run_folder, sc
 
 REESTIMATED, STORED = "reestimated", "stored"
 SHOWN = 50  # lines of the printed table; the file has them all
-FRONT_SHOWN = 12  # codes of a front
-# Of the configuration; what else a run was trained with comes from its checkpoint.
+FRONT_SHOWN = 12  # printed codes of a front
+# Configuration keys that this command uses. All other values come from the run's checkpoint.
 USED = (
     "data.base_path", "data.list_dir", "eval.bn_recal_batches", "eval.batch_size", "eval.num_samples",
     "runtime.gpu_device", "runtime.deterministic", "runtime.num_workers", "runtime.output_dir",
@@ -119,8 +118,7 @@ def _parser() -> Parser:
 
 
 def requested_codes(args: argparse.Namespace, space: SearchSpace) -> Optional[List[str]]:
-    """The codes that the command line names, in digits and each once; None for the pool. UserError: a wrong
-    one."""
+    """The codes that the command line names, in digits and each once; None for the pool. UserError: a wrong code."""
     if args.random_seed is not None and args.random is None:
         raise UserError("--random_seed goes with --random N")
     if args.random is not None:
@@ -146,7 +144,7 @@ def requested_codes(args: argparse.Namespace, space: SearchSpace) -> Optional[Li
 
 
 def _split(text: str, space: SearchSpace) -> List[str]:
-    # "0,1,2,0,0,1,2,1,0" is one code in its other spelling.
+    # "0,1,2,0,0,1,2,1,0" is one code, spelled with commas.
     blocks = len(space.blocks)
     return [text] if text.count(",") == blocks - 1 and len(text) < 3 * blocks else text.split(",")
 
@@ -162,7 +160,7 @@ def _digits(named: List[Tuple[str, str]], space: SearchSpace) -> List[str]:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Scores what is asked for and is not scored yet; gives the exit code."""
+    """Scores the requested codes that are not scored yet. Returns the exit code."""
     args = _parser().parse_args(argv)
     config, origins = configuration.load(args.config, overrides(args))
     folder = find_run(args.run) if args.run else run_folder(config)
@@ -176,7 +174,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def asked_settings(config: Config, origins: Dict[str, str]) -> Dict[str, Any]:
-    """The keys that a file or the command line names, and where and how this process runs; the rest is the run's."""
+    """The keys that a file or the command line sets, and all of `runtime.*`. Other keys come from the run."""
     values = configuration.flat(config)
     return {
         name: values[name] for name, origin in origins.items() if origin != "default" or name.startswith("runtime.")
@@ -184,7 +182,7 @@ def asked_settings(config: Config, origins: Dict[str, str]) -> Dict[str, Any]:
 
 
 def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
-    """The search space of a run, known before TensorFlow is imported."""
+    """The search space of a run, read without importing TensorFlow."""
     generation = CheckpointStore(os.path.join(folder, CHECKPOINTS)).load(checkpoint)
     return RunState.from_dict(generation.state, generation.path).space
 
@@ -192,7 +190,7 @@ def _space_of_run(folder: str, checkpoint: str) -> SearchSpace:
 def _evaluate(
     folder: str, args: argparse.Namespace, settings: Dict[str, Any], codes: Optional[List[str]], stop: StopSignals
 ) -> int:
-    # TensorFlow takes seconds to import, so it is not imported before it is needed.
+    # Imported late, because TensorFlow takes seconds to import.
     from edgeflownas.engine.progress import Checking
     from edgeflownas.run.score_table import ScoreTable
     from edgeflownas.scoring.supernet import Interrupted, Supernet
@@ -234,7 +232,7 @@ def _evaluate(
 
 
 def belongs_to(supernet: Any, other_data: bool = False) -> Dict[str, Any]:
-    """What decides a row beside its code: weights, settings and data."""
+    """What determines a row besides its code: weights, settings and data."""
     evaluation, generation = supernet.config.eval, supernet.generation
     dataset, path = supernet.index.fingerprint, os.path.abspath(supernet.config.data.base_path)
     return {
@@ -264,7 +262,7 @@ def _title(supernet: Any, folder: str, checkpoint: str) -> str:
 
 
 class _Bar:
-    """A progress bar for every chunk of codes; a terminal only."""
+    """A progress bar for each group of codes, on a terminal only."""
 
     def __call__(self, done: int, total: int) -> None:
         from tqdm import tqdm
@@ -342,7 +340,7 @@ def _print_ranking(table: Any, ranked: List[Any], space: SearchSpace) -> None:
 
 
 def _print_fronts(table: Any, ranked: List[Any]) -> Dict[str, List[str]]:
-    """Prints the Pareto fronts; gives of each cost the codes whose lead is inside its error."""
+    """Prints the Pareto fronts. Returns, for each cost, the codes whose lead is inside its paired error."""
     from edgeflownas.scoring.score_plot import COSTS, front, unsure
 
     samples = table.samples()

@@ -1,1 +1,1 @@
-"""`edgeflownas fidelity`: does a supernet's ranking agree with stand-alone training? Design, section 17."""
+"""`edgeflownas fidelity`: compares a supernet's ranking with stand-alone training. Protocol: docs/fidelity.md."""

@@ -1,4 +1,4 @@
-"""The numbers of a fidelity report, from the evidence. No file, no picture; statistics are `edgeflownas.statistics`."""
+"""Computes the numbers of a fidelity report from the evidence. Built on `edgeflownas.statistics`; touches no file."""
 
 from typing import Dict, List, NamedTuple, Optional
 
@@ -17,7 +17,7 @@ LEAST_CODES = 3
 
 
 class Agreement(NamedTuple):
-    """One ranking against stand-alone training. Regrets in px; `tau_ties` takes gaps within 2 sqrt(2) sd as ties."""
+    """One ranking compared with stand-alone training. Regrets in px; `tau_ties` treats gaps up to `tie_gap` as ties."""
 
     name: str
     kind: str
@@ -34,12 +34,12 @@ class Agreement(NamedTuple):
 
 
 class AtBudget(NamedTuple):
-    """Everything at one stand-alone budget. `alone` has the codes of the statistic that every seed has."""
+    """All results at one stand-alone budget. `alone` has the codes of the statistic that every seed has."""
 
     alone: Alone
     truth: np.ndarray  # [codes] mean EPE over the seeds
-    sd: float
-    spread: float
+    sd: float  # px, of stand-alone EPE over seeds
+    spread: float  # px, sd over codes of `truth`
     ceiling: Optional[float]  # mean tau between stand-alone seeds
     resolved: Separation  # pairs of codes that differ by more than 2 sqrt(2) sd
     strict: List[Agreement]
@@ -59,7 +59,7 @@ class Pair(NamedTuple):
 
 
 def tie_gap(sd: float) -> float:
-    """A gap between two stand-alone runs that their seeds alone would exceed in 5% of pairs."""
+    """The EPE gap that two stand-alone runs exceed by their seeds alone in about 5% of pairs; `sd` over seeds, px."""
     return 2 * np.sqrt(2) * sd
 
 
@@ -120,7 +120,7 @@ def _supernet(plan: Plan, alone: Alone, supernet: SupernetEvidence, sd: float) -
 
 
 def _cost(plan: Plan, alone: Alone, field: str, sd: float) -> Agreement:
-    """A ranking by cost alone: the dearest first."""
+    """A ranking by cost alone: the most expensive code is first."""
     costs = {code.arch_code: float(getattr(code, field)) for code in plan.codes}
     x = -np.array([costs[code] for code in alone.codes])
     return _agreement(plan, COSTS[field], "cost", x, alone.epe.mean(axis=(0, 2)), sd)
@@ -166,7 +166,7 @@ def _gain(evidence: Evidence, alone: Alone, truth: np.ndarray) -> Optional[Inter
 
 
 def seed_pairs(evidence: Evidence) -> List[Pair]:
-    """How alike the supernets of one kind rank the codes, for every pair of seeds."""
+    """Rank agreement of supernets of one kind, for every pair of seeds."""
     plan, pairs = evidence.plan, []
     for i, one in enumerate(evidence.supernets):
         for other in evidence.supernets[i + 1 :]:
@@ -178,7 +178,7 @@ def seed_pairs(evidence: Evidence) -> List[Pair]:
 
 
 def holdout_pairs(evidence: Evidence) -> List[Pair]:
-    """How alike each supernet ranks the codes on FC2_test and on its holdout."""
+    """Rank agreement of each supernet between FC2_test and its holdout."""
     plan = evidence.plan
     return [
         _pair(plan, one.name, means_of(one, plan.counted), means_of(one, plan.counted, HOLDOUT), None)

@@ -1,4 +1,4 @@
-"""How much of a ranking is BN re-estimation: the pool scored after 8, 32 and 128 batches, and how its ranks change."""
+"""Measures how the number of BN recalibration batches changes the ranking of a pool. Built on `scoring.supernet`."""
 
 from typing import List, NamedTuple, Sequence
 
@@ -11,7 +11,7 @@ BATCHES = (8, 32, 128)
 
 
 class Row(NamedTuple):
-    """One number of batches against the largest: how far EPE and ranking are from there."""
+    """One number of batches compared with the reference: how far EPE and ranking differ."""
 
     batches: int
     mean_epe: float
@@ -19,11 +19,11 @@ class Row(NamedTuple):
     tau: float
     largest_rank_change: int
     swapped: int  # pairs in another order
-    swapped_outside: int  # of these, pairs whose difference is outside its paired error on both sides
+    swapped_outside: int  # of these, pairs whose difference is outside its paired error here and in the reference
 
 
 def compare(batches: Sequence[int], epe: Sequence[np.ndarray]) -> List[Row]:
-    """A row per number of batches; `epe` are EPEs per sample [codes, samples], the last one is what counts."""
+    """A row per number of batches. `epe` has an EPE per sample [codes, samples] for each; the last is the reference."""
     return [_row(number, one.astype(np.float64), epe[-1].astype(np.float64)) for number, one in zip(batches, epe)]
 
 
@@ -48,7 +48,7 @@ def _row(batches: int, epe: np.ndarray, reference: np.ndarray) -> Row:
 
 
 def table(run_folder: str, checkpoint: str, batches: Sequence[int]) -> List[Row]:
-    """Scores a run's pool after each number of BN batches. On TensorFlow. UserError as `Supernet.load`."""
+    """Scores a run's pool after each number of BN batches. Needs TensorFlow. Raises as `Supernet.load`."""
     from edgeflownas.scoring.supernet import Supernet
 
     epe = []
@@ -59,7 +59,7 @@ def table(run_folder: str, checkpoint: str, batches: Sequence[int]) -> List[Row]
 
 
 def words(rows: Sequence[Row]) -> str:
-    """The table, for people."""
+    """The table as text."""
     last = rows[-1].batches
     lines = [
         f"{'BN batches':>10}  {'mean EPE px':>11}  {'largest change px':>17}  {'tau':>5}  {'rank moves':>10}  "

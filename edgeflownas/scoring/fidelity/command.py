@@ -1,4 +1,4 @@
-"""The command `edgeflownas fidelity`: plan, run, report, bn."""
+"""The command `edgeflownas fidelity`: plan, run, report, bn. Built on the modules of these names and `work`."""
 
 import argparse
 import os
@@ -90,7 +90,7 @@ def _count(text: str) -> int:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs one of the sub-commands; gives the exit code."""
+    """Runs one of the sub-commands. Returns the exit code."""
     args = _parser().parse_args(argv)
     return {"plan": _plan, "run": _run, "report": _report, "bn": _bn}[args.command](args)
 

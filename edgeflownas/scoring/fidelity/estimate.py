@@ -1,7 +1,7 @@
-"""How long a study will take: measured from a few real steps of three of its runs, in a process of its own.
+"""Estimates the training time of a study from a few real steps of up to three of its runs, in a separate process.
 
 `python -m edgeflownas.scoring.fidelity.estimate FOLDER STEPS` prints JSON {run name: [seconds per step, per
-evaluation]}. A code alone is measured once; other codes are scaled by their multiply-adds.
+evaluation]}. Only one stand-alone run is measured; the time of other codes is scaled by their multiply-adds.
 """
 
 import json
@@ -21,7 +21,7 @@ _WARM_UP = 2  # steps that are not measured
 
 
 def measured(plan: Plan) -> List[PlannedRun]:
-    """One run of each kind; of the codes alone the one of median multiply-adds."""
+    """One run of each kind; of the stand-alone runs, the one with median multiply-adds."""
     costs = {code.arch_code: code.multiply_adds for code in plan.codes}
     alone = sorted(plan.of_kind(ALONE), key=lambda run: (costs[run.arch_code], run.name))
     kinds = [plan.of_kind(STRICT)[:1], plan.of_kind(UNIFORM)[:1], alone[len(alone) // 2 :][:1]]
@@ -29,7 +29,10 @@ def measured(plan: Plan) -> List[PlannedRun]:
 
 
 def estimate(plan: Plan, steps: int) -> Dict[str, Any]:
-    """Seconds per step and per evaluation, and hours of the whole study for one worker that has the machine alone."""
+    """Seconds per step and per evaluation, and the training hours of all runs for one worker on an idle machine.
+
+    Raises UserError if the measuring process fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
         write_plan(plan._replace(folder=folder), None)
         command = [sys.executable, "-m", "edgeflownas.scoring.fidelity.estimate", folder, str(steps)]
@@ -54,7 +57,7 @@ def _hours(plan: Plan, seconds: Dict[str, Tuple[float, float]]) -> float:
 
 
 def _measure(plan: Plan, run: PlannedRun, steps: int, folder: str) -> Tuple[float, float]:
-    """(seconds per step, seconds per evaluation) of a real trainer; what it writes goes into `folder`."""
+    """(seconds per step, seconds per evaluation) of a real trainer, which writes into `folder`."""
     from edgeflownas.data.fc2_index import build_index
     from edgeflownas.engine.trainer import Limits, Trainer
 
@@ -77,7 +80,7 @@ def _measure(plan: Plan, run: PlannedRun, steps: int, folder: str) -> Tuple[floa
 
 
 def _step(trainer: Any, config: Any, number: int) -> None:
-    """One cycle of a run, read from the data and trained, not recorded."""
+    """Reads and trains one cycle of a run, without recording it."""
     epoch, position = divmod(number, trainer.steps_per_epoch)
     if position == 0:
         trainer.pipeline.start_epoch(trainer.session, epoch, 0)
@@ -88,7 +91,7 @@ def _step(trainer: Any, config: Any, number: int) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Measures and prints."""
+    """Measures the runs and prints the JSON. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     plan, steps = read_plan(words[0]), int(words[1])
     choose_device(plan.config.runtime.gpu_device, plan.config.runtime.deterministic)

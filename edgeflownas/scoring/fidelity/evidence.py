@@ -1,6 +1,6 @@
-"""What the folders of a study show: scores of sound runs, and the name of every other run with the reason.
+"""Collects the results of a study: scores of valid runs, and the reason for each other run. Built on `runs`, `scores`.
 
-Nothing is averaged in that is not done, whole and trained as planned.
+A run is valid if it is complete, undamaged and trained as planned. Only valid runs are used.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from edgeflownas.scoring.fidelity.scores import RunScores, read_scores
 
 
 class Epochs(NamedTuple):
-    """A supernet's evaluations of the study's codes: `epe` [evaluations, codes] in the plan's order."""
+    """A supernet's evaluations of the study's codes: `epe` [evaluations, codes] in px, in the plan's order."""
 
     epoch: np.ndarray
     lr: np.ndarray
@@ -24,7 +24,7 @@ class Epochs(NamedTuple):
 
 
 class SupernetEvidence(NamedTuple):
-    """A sound supernet. `epochs` is None if its evaluation pool is not the study's codes."""
+    """A valid supernet. `epochs` is None if its evaluation pool is not the study's codes."""
 
     run: PlannedRun
     scores: RunScores
@@ -36,7 +36,7 @@ class SupernetEvidence(NamedTuple):
 
 
 class Alone(NamedTuple):
-    """The codes trained alone at one budget: `epe` float64 [seeds, codes, samples] of `codes`, which every seed has."""
+    """Codes trained alone at one budget: `epe` float64 [seeds, codes, samples] in px. Every seed has all `codes`."""
 
     budget: float
     seeds: Tuple[int, ...]
@@ -49,7 +49,7 @@ class Alone(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """All of it. `problems`: (run, reason)."""
+    """All results of a study. `problems`: (run, reason); `alone`: by budget."""
 
     plan: Plan
     problems: List[Tuple[str, str]]
@@ -58,7 +58,7 @@ class Evidence(NamedTuple):
 
 
 def gather(plan: Plan, progress: Callable[[str], None] = lambda name: None) -> Evidence:
-    """Checks every run and reads the scores of the sound ones."""
+    """Checks every run and reads the scores of the valid ones. `progress` is called with the name of each run."""
     problems: List[Tuple[str, str]] = []
     sound: Dict[str, RunScores] = {}
     for run in plan.runs:

@@ -1,4 +1,4 @@
-"""The pictures of a fidelity report. Each function gives the bytes of a PNG."""
+"""The pictures of a fidelity report. Each public function returns the bytes of a PNG. Built on `reporting.canvas`."""
 
 from typing import Any, List, Optional, Sequence
 
@@ -13,11 +13,11 @@ from edgeflownas.statistics.ranks import kendall_tau_b
 from edgeflownas.statistics.stability import LR_SHARE
 
 _COLOURS = {"strict": BLUE, "uniform": ORANGE, "cost": GREY}
-_EPOCH_RESAMPLES = 500  # per evaluation, for the band
+_EPOCH_RESAMPLES = 500  # bootstrap resamples per evaluation, for the band
 
 
 def scatter(evidence: Evidence, budgets: Sequence[AtBudget]) -> bytes:
-    """Supernet EPE against stand-alone EPE, a panel per budget; bars are one sd over seeds, both ways."""
+    """Supernet EPE against stand-alone EPE, a panel per budget. Error bars in x and y are one sd over seeds."""
     with look():
         figure, axes = panels(1, len(budgets), 4.8, sharey=True)
         for place, found in zip(axes, budgets):
@@ -59,7 +59,7 @@ def _sd(values: np.ndarray) -> Optional[np.ndarray]:
 
 
 def over_epochs(evidence: Evidence, found: AtBudget) -> Optional[bytes]:
-    """Tau of each supernet's evaluations with stand-alone EPE; None if no evaluation pool is the study's codes."""
+    """Tau of each supernet evaluation with stand-alone EPE. None if no evaluation pool equals the study's codes."""
     shown = [one for one in evidence.supernets if one.epochs is not None]
     if not shown:
         return None
@@ -91,7 +91,7 @@ def _epochs(place: Any, evidence: Evidence, supernet: SupernetEvidence, found: A
 
 
 def over_budgets(budgets: Sequence[AtBudget]) -> bytes:
-    """Tau of each supernet against the stand-alone budget, with intervals, beside the ceiling between seeds."""
+    """Tau of each supernet against the stand-alone budget, with intervals, and the ceiling between seeds."""
     with look():
         figure, (place,) = panels(1, 1, 4.2)
         names = [one.name for one in budgets[0].strict + budgets[0].uniform]
@@ -134,7 +134,7 @@ def controls(found: AtBudget) -> bytes:
 
 
 def _reach(rows: List[Agreement]) -> np.ndarray:
-    """[2, rows]: how far each interval reaches below and above tau."""
+    """[2, rows]: the length of each interval below and above tau."""
     below = [max(0.0, one.tau - one.tau_codes.low) for one in rows]
     above = [max(0.0, one.tau_codes.high - one.tau) for one in rows]
     return np.nan_to_num(np.array([below, above]))

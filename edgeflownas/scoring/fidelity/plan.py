@@ -1,7 +1,8 @@
-"""plan.json: everything that is decided before anything is trained, under a digest. Written once, never changed.
+"""plan.json: all decisions of a study, fixed before training and protected by a digest. Built on `study`.
 
-Legend of a run's name: `alone-CODE-b1-s42` is a code trained alone for 1 times the supernet's cycles with seed 42,
-`strict-s42` and `uniform-s42` are supernets. A supernet's seed is that of its weights, its data order and its paths.
+The file is written once and never changed. Names of runs: `alone-CODE-b1-s42` is a code trained alone for 1 times the
+supernet's cycles with seed 42; `strict-s42` and `uniform-s42` are supernets. A supernet's seed determines its weights,
+its data order and its paths.
 """
 
 import dataclasses
@@ -22,16 +23,16 @@ from edgeflownas.scoring.fidelity.study import Study, read_study, space_of_study
 from edgeflownas.statistics import intervals, verdict
 
 PLAN = "plan.json"
-RUNS, SCORED = "runs", "scores"  # folders beside it
+RUNS, SCORED = "runs", "scores"  # folders beside plan.json
 ALONE, STRICT, UNIFORM = "alone", "strict", "uniform"
-UNSEEN, HOLDOUT = "unseen", "holdout"  # sets of samples: one that chose nothing, and the one held out of training
+UNSEEN, HOLDOUT = "unseen", "holdout"  # sets of samples: not used by any run, held out of training
 _FORMAT = 1
 _MODES = {STRICT: "strict_fairness", UNIFORM: "uniform", ALONE: "strict_fairness"}
 _FREE = ("estimate", "digest")  # may differ when the same study is planned again
 
 
 class PlannedRun(NamedTuple):
-    """One training run of the study. `arch_code` and `budget` are empty and 0 for a supernet."""
+    """One training run of the study. For a supernet, `arch_code` is empty and `budget` is 0."""
 
     name: str
     kind: str
@@ -43,7 +44,7 @@ class PlannedRun(NamedTuple):
 
 
 class PlannedCode(NamedTuple):
-    """A code of the study. `counts`: it is in the statistic; else it is shown beside it."""
+    """A code of the study. `counts`: whether it is in the statistic or only shown beside it."""
 
     arch_code: str
     parameters: int
@@ -92,7 +93,7 @@ class Plan(NamedTuple):
 
 
 def _own_settings(run: PlannedRun, config: Config) -> Dict[str, Any]:
-    """What makes a run differ from the supernet's configuration. Patience reaches to the end: no early stop."""
+    """The settings of a run that differ from the supernet's. Patience equals the epochs, to prevent early stop."""
     own = {
         "train.seed": run.seed,
         "train.supernet_mode": _MODES[run.kind],
@@ -105,9 +106,9 @@ def _own_settings(run: PlannedRun, config: Config) -> Dict[str, Any]:
 
 
 def unseen_samples(config: Config, index: FC2Index) -> Tuple[Sample, ...]:
-    """The samples that are scored: nobody trained on them and no evaluation during training saw them.
+    """The samples to score. No run trains on them or evaluates them during training.
 
-    With a holdout the whole validation list, which the runs leave alone; else the second half of it.
+    With a holdout they are the whole validation list, which the runs do not use; else its second half.
     """
     if config.data.holdout:
         return build_index(dataclasses.replace(config.data, holdout=0), config.train.seed).val
@@ -115,7 +116,7 @@ def unseen_samples(config: Config, index: FC2Index) -> Tuple[Sample, ...]:
 
 
 def make_plan(study: Study) -> Plan:
-    """The plan of a study, without an estimate; reads the data index. UserError if the study does not fit."""
+    """The plan of a study, without an estimate. Reads the data index. Raises UserError if the study does not fit."""
     space = space_of_study(study)
     base = study.base()
     index = build_index(base.data, base.train.seed)
@@ -172,7 +173,7 @@ def _codes(study: Study, space: SearchSpace, config: Config) -> List[PlannedCode
 
 
 def _runs(study: Study, config: Config, codes: List[PlannedCode]) -> List[PlannedRun]:
-    """All runs: the supernets first, then the codes alone, all codes of one seed before the next seed."""
+    """All runs: first the supernets, then the codes alone by seed, budget and code."""
     epochs = config.train.num_epochs
     runs = [PlannedRun(f"{STRICT}-s{seed}", STRICT, seed, "", 0, epochs, "") for seed in study.strict_seeds]
     runs += [PlannedRun(f"{UNIFORM}-s{seed}", UNIFORM, seed, "", 0, epochs, "") for seed in study.uniform_seeds]
@@ -216,7 +217,7 @@ def _plan(folder: str, document: Dict[str, Any], origin: str) -> Plan:
 
 
 def write_plan(plan: Plan, estimate: Optional[Dict[str, Any]]) -> Plan:
-    """Writes plan.json, which must not exist yet."""
+    """Writes plan.json and returns the plan with its estimate. Raises UserError if the file exists."""
     path = os.path.join(plan.folder, PLAN)
     with os_errors(f"write {path}"):
         os.makedirs(plan.folder, exist_ok=True)
@@ -228,7 +229,7 @@ def write_plan(plan: Plan, estimate: Optional[Dict[str, Any]]) -> Plan:
 
 
 def read_plan(folder: str) -> Plan:
-    """The plan of a study's folder. UserError: missing, damaged or edited."""
+    """The plan of a study's folder. Raises UserError if it is missing, damaged or edited."""
     path = os.path.join(folder, PLAN)
     if not os.path.exists(path):
         raise UserError(f"{folder} has no {PLAN}: make one with: edgeflownas fidelity plan STUDY.yaml")
@@ -249,9 +250,9 @@ def read_plan(folder: str) -> Plan:
 
 
 def find_plan(target: str) -> Plan:
-    """The plan that STUDY.yaml, or the folder of a study, means.
+    """The plan of a STUDY.yaml or of a study's folder.
 
-    UserError if there is none, or if the study file says something else than what was planned.
+    Raises UserError if there is none, or if the study file has changed since the plan was made.
     """
     if os.path.isdir(target):
         return read_plan(target)
@@ -267,6 +268,6 @@ def find_plan(target: str) -> Plan:
 
 
 def same_plan(made: Plan, standing: Plan) -> List[str]:
-    """The keys in which a plan that was made anew differs from the one that stands."""
+    """The keys in which the new plan `made` differs from the existing plan `standing`."""
     fresh = json.loads(json.dumps(made.document))
     return [key for key in fresh if key not in _FREE and fresh[key] != standing.document.get(key)]

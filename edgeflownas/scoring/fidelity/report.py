@@ -1,4 +1,4 @@
-"""The fidelity report, Markdown and HTML, from the folders of a study alone. Built on the analysis and the pictures."""
+"""Writes the fidelity report, Markdown and HTML, from a study's folder alone. Built on `analysis` and `pictures`."""
 
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
@@ -36,7 +36,7 @@ _MEANING = {
 
 
 def write_report(plan: Plan, progress: Callable[[str], None] = lambda name: None) -> Tuple[Path, str]:
-    """Writes the report into the study's folder; gives the Markdown file's path and the verdict in one line."""
+    """Writes the report into the study's folder. Returns the Markdown file's path and the verdict in one line."""
     evidence = gather(plan, progress)
     budgets = [found for found in (at_budget(evidence, budget) for budget in plan.budgets) if found is not None]
     box = _verdict(evidence, budgets)
@@ -62,7 +62,7 @@ def _interval(interval: Optional[Interval]) -> str:
 
 
 def _verdict(evidence: Evidence, budgets: List[AtBudget]) -> VerdictBox:
-    """The verdict at the planned budget; open while a run of the study is missing, damaged or changed."""
+    """The verdict at the planned budget. It is open while a run of the study is missing, damaged or changed."""
     plan = evidence.plan
     budget = plan.document["statistics"]["verdict_at_budget"]
     found = [one for one in budgets if one.alone.budget == budget]
@@ -213,7 +213,7 @@ def _alone(evidence: Evidence, budget: float, code: str) -> str:
 
 
 def _options(evidence: Evidence, budgets: List[AtBudget]) -> List[Part]:
-    """Which options are better, alone and in the supernets: only where the difference is outside its error."""
+    """Names better options, stand-alone and in the supernets, only where the difference is outside its error."""
     models = [
         (f"alone, budget {found.alone.budget:g}", found.alone.codes, found.truth)
         for found in budgets

@@ -1,4 +1,7 @@
-"""How far each run of a study is, and whether its results may be used. Reads run folders; changes nothing."""
+"""Tells how far each run of a study is, and whether its results may be used. Only reads run folders.
+
+Built on `run.manifest`, `run.checkpoint` and `checks.check_manifest`.
+"""
 
 import os
 from typing import List, Optional
@@ -19,14 +22,14 @@ def _store(plan: Plan, run: PlannedRun) -> CheckpointStore:
 
 
 def last_checkpoint(plan: Plan, run: PlannedRun) -> Generation:
-    """The run's last checkpoint, its files verified. UserError: missing or damaged."""
+    """The run's last checkpoint, with verified files. Raises UserError if it is missing or damaged."""
     return _store(plan, run).load("last")
 
 
 def stage(plan: Plan, run: PlannedRun) -> str:
-    """FRESH: nothing to go on from; STOPPED: a resume goes on; TRAINED: to the end.
+    """FRESH: nothing to resume. STOPPED: a resume continues it. TRAINED: complete.
 
-    UserError if the folder holds a run of another configuration: it is not this study's to go on with.
+    Raises UserError if the folder holds a run with another configuration, which this study must not continue.
     """
     if not Manifest.exists(plan.run_folder(run)):
         return FRESH
@@ -55,7 +58,7 @@ def _changed(plan: Plan, run: PlannedRun, manifest: Manifest) -> Optional[str]:
 
 
 def problem(plan: Plan, run: PlannedRun) -> Optional[str]:
-    """Why the run's results may not be used: not done, interrupted, changed, damaged. None if they may."""
+    """Why the run's results may not be used: not started, interrupted, changed or damaged. None if they may."""
     if not Manifest.exists(plan.run_folder(run)):
         return "not started"
     try:

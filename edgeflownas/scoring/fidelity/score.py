@@ -1,6 +1,7 @@
-"""Scores trained runs of a study: `python -m edgeflownas.scoring.fidelity.score FOLDER RUN...`. On TensorFlow.
+"""Scores trained runs of a study: `python -m edgeflownas.scoring.fidelity.score FOLDER RUN...`.
 
-Each run's last checkpoint, each code alone after BN re-estimation, on the samples that chose nothing.
+Built on `scoring.supernet`, which needs TensorFlow. It takes each run's last checkpoint and scores each code alone,
+after BN recalibration, on the sets of samples that `scores.sets_of` names.
 """
 
 import sys
@@ -15,7 +16,7 @@ from edgeflownas.scoring.fidelity.scores import RunScores, codes_of, sets_of, wr
 
 
 def score_run(plan: Plan, run: PlannedRun) -> None:
-    """Scores a trained run and writes its file. UserError: other data than planned, a damaged checkpoint."""
+    """Scores a trained run and writes its file. Raises UserError: other data than planned, damaged checkpoint."""
     from edgeflownas.scoring.supernet import Supernet
 
     generation = last_checkpoint(plan, run)

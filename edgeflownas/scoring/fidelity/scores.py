@@ -1,7 +1,8 @@
 """The file of a scored run, `scores/NAME.npz`: EPE per sample of each code, and what it was measured with.
 
-For each set of samples the arrays `samples_SET` (EPE per sample, float32 [codes, samples], px) and `zero_SET` (EPE of
-zero flow, px); `codes`, `belongs_to` (JSON: plan, run, checkpoint), and `digest` over all of it.
+For each set of samples it has the arrays `samples_SET` (EPE per sample, float32 [codes, samples], px) and `zero_SET`
+(EPE of zero flow, px). The others are `codes`, `belongs_to` (JSON: plan, run, checkpoint) and `digest` (SHA-256 of all
+other arrays).
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from edgeflownas.scoring.fidelity.plan import HOLDOUT, SCORED, STRICT, UNIFORM, 
 
 
 class RunScores(NamedTuple):
-    """What one run scored. `epe[set]` float32 [codes, samples] in px, `zero[set]` the EPE of zero flow."""
+    """The scores of one run. `epe[set]`: float32 [codes, samples] in px; `zero[set]`: the EPE of zero flow in px."""
 
     codes: List[str]
     epe: Dict[str, np.ndarray]
@@ -32,7 +33,7 @@ def score_path(plan: Plan, run: PlannedRun) -> str:
 
 
 def codes_of(plan: Plan, run: PlannedRun) -> List[str]:
-    """The codes that a run scores: its own one alone, or all of the study."""
+    """The codes that a run scores: its own code if it trained one alone, else all codes of the study."""
     return [run.arch_code] if run.arch_code else [code.arch_code for code in plan.codes]
 
 
@@ -43,7 +44,7 @@ def sets_of(plan: Plan, run: PlannedRun) -> List[str]:
 
 
 def belongs_to(plan: Plan, run: PlannedRun, generation: Generation) -> Dict[str, Any]:
-    """What decides the scores beside the codes."""
+    """What determines the scores besides the codes."""
     return {"plan": plan.digest, "run": run.name, "checkpoint": generation.sha256}
 
 
@@ -57,7 +58,7 @@ def _digest(arrays: Dict[str, np.ndarray]) -> str:
 
 
 def write_scores(plan: Plan, run: PlannedRun, scores: RunScores, generation: Generation) -> None:
-    """Replaces the file, whole or not at all. UserError if the disk refuses."""
+    """Writes or replaces the file atomically. Raises UserError if it cannot be written."""
     arrays: Dict[str, Any] = {
         "codes": np.array(scores.codes),
         "belongs_to": np.array(json.dumps(belongs_to(plan, run, generation))),
@@ -76,12 +77,12 @@ def write_scores(plan: Plan, run: PlannedRun, scores: RunScores, generation: Gen
 
 
 def read_scores(plan: Plan, run: PlannedRun, generation: Generation) -> RunScores:
-    """The scores of a run's last checkpoint. DataError: missing, damaged, or measured with something else."""
+    """The scores of a run's checkpoint. Raises DataError if missing, damaged, or of another plan or checkpoint."""
     path = score_path(plan, run)
     if not os.path.exists(path):
         raise DataError("not scored")
     try:
-        with zipfile.ZipFile(path):  # fails cleanly, where NumPy 1.18 leaves a half-made object behind
+        with zipfile.ZipFile(path):  # fails cleanly; NumPy 1.18 would leave a half-initialized object
             pass
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -1,14 +1,14 @@
-"""The study file, STUDY.yaml: what is compared with what. Typed, checked, and turned into configurations of runs.
+"""Reads and checks the study file, STUDY.yaml, which says what a study compares. Built on `config`.
 
     output: outputs/fidelity/quick          # folder of the plan, the runs, the scores and the report
     config: configs/supernet_quick.yaml     # the supernet's configuration
-    settings: {eval.batch_size: 16}         # over it
+    settings: {eval.batch_size: 16}         # keys that replace those of the configuration
     codes: pool                             # the configuration's evaluation pool, or a list of codes
     baseline: true                          # also the published code, outside the statistic
-    alone_seeds: [42, 43, 44]               # of every code trained alone; [] if only supernets are compared
+    alone_seeds: [42, 43, 44]               # for every code trained alone; [] if only supernets are compared
     strict_seeds: [42, 43]                  # supernets with strict fairness
     uniform_seeds: [42]                     # supernets with uniform sampling, the control
-    budgets: [1, 4]                         # of a code alone, in multiples of the supernet's cycles
+    budgets: [1, 4]                         # for a code trained alone, in multiples of the supernet's cycles
 
 `settings: {data.holdout: N}` trains without N training samples, validates on them, and keeps FC2_test for the scores.
 """
@@ -27,7 +27,7 @@ from edgeflownas.yaml_file import read_yaml_file
 
 POOL = "pool"
 MIN_CODES = 3
-# What the plan decides for each run, so that a study may not.
+# Keys that the plan sets for each run. A study must not set them.
 _OWN = ("runtime.output_dir", "runtime.experiment_name", "network.arch_code", "train.supernet_mode", "train.seed")
 
 
@@ -47,7 +47,7 @@ class Study:
     origin: str = ""
 
     def record(self) -> Dict[str, Any]:
-        """What decides the study, in plain JSON; where it is kept does not."""
+        """The fields that define the study, as plain JSON: all but `output` and `origin`."""
         fields = dataclasses.asdict(self)
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -60,7 +60,7 @@ class Study:
         return configuration.load(self.config or None, dict(self.settings))[0]
 
     def arch_codes(self, space: SearchSpace, config: Config) -> Tuple[List[str], List[str]]:
-        """(codes of the statistic, codes beside it), in digits."""
+        """(codes of the statistic, codes shown beside it), in digits. Raises UserError for wrong or too few codes."""
         if self.codes == POOL:
             pool = build_pool(config.train.arch_seed, config.eval.pool_size, space)
             codes = [to_digits(code, space) for code in pool]
@@ -79,7 +79,7 @@ class Study:
 
 
 def read_study(path: str) -> Study:
-    """The study in a YAML file. UserError that names the key, what was expected and what was found."""
+    """The study in a YAML file. Raises UserError that names the key, what was expected and what was found."""
     document = read_yaml_file(path)
     names = [field.name for field in dataclasses.fields(Study) if field.name != "origin"]
     if not isinstance(document, dict):
@@ -146,7 +146,7 @@ def _check(study: Study) -> None:
 
 
 def space_of_study(study: Study) -> SearchSpace:
-    """The whole space; a configuration that is narrowed already is refused."""
+    """The search space of a study. Raises UserError if the configuration is already narrowed to one arch code."""
     config = study.base()
     if config.network.arch_code:
         raise UserError(f"{study.origin}: network.arch_code: the study trains supernets; leave it empty")

@@ -1,8 +1,8 @@
-"""Trains and scores what a study still lacks, by the ordinary trainer in processes of its own; resumable at any point.
+"""Trains and scores the missing runs of a study, with the ordinary trainer in child processes. It can always resume.
 
-A run is taken by a lock on a file, and the trainer inherits the lock: while either lives, nobody else takes the run. So
-any number of workers on one machine, or the tasks of a SLURM array, may share a study, and a worker that is killed
-leaves behind a run that the next one waits for or goes on with.
+A lock on a file reserves a run, and the trainer inherits the lock. While either process lives, nobody else takes the
+run. So any number of workers on one machine, or the tasks of a SLURM array, can share a study. If a worker is killed,
+others skip its run as busy while its trainer lives; after that, an invocation resumes the run.
 """
 
 import fcntl
@@ -24,24 +24,24 @@ from edgeflownas.scoring.fidelity import runs
 from edgeflownas.scoring.fidelity.plan import RUNS, SCORED, Plan, PlannedRun
 from edgeflownas.scoring.fidelity.scores import read_scores
 
-LOGS = "logs"  # what the trainers print
+LOGS = "logs"  # folder of the output of trainers and scoring
 _POLL_SECONDS = 0.2
 
 
 class Outcome(NamedTuple):
-    """What an invocation left: names of runs."""
+    """The result of an invocation: names of runs."""
 
     done: List[str]  # trained and scored
-    busy: List[str]  # another process has them
-    failed: List[str]  # with the reason
+    busy: List[str]  # reserved by another process
+    failed: List[str]  # each name with the reason
 
 
 class RunTaken(Exception):
-    """Another process has the run."""
+    """Another process has reserved the run."""
 
 
 class RunHold:
-    """`with RunHold(plan, run) as hold:`; raises `RunTaken`. `hold.handle` is handed on to the trainer."""
+    """The lock on a run: `with RunHold(plan, run) as hold:`. Raises `RunTaken`. The trainer inherits `hold.handle`."""
 
     def __init__(self, plan: Plan, run: PlannedRun) -> None:
         self._path = os.path.join(plan.folder, RUNS, f".{run.name}.taken")
@@ -63,7 +63,7 @@ class RunHold:
 
 
 class Work:
-    """One invocation's share of a study: the runs of `plan` that `task` of `tasks` is given."""
+    """One invocation's share of a study: every `tasks`-th run of `plan`, from number `task` on."""
 
     def __init__(self, plan: Plan, task: int, tasks: int, unsigned: bool, say: Callable[[str], None]) -> None:
         self.plan, self._unsigned, self._say = plan, unsigned, say
@@ -76,7 +76,7 @@ class Work:
         self._stopping = False
 
     def run(self, workers: int, stop: StopSignals) -> Outcome:
-        """Trains with so many processes at a time, then scores. After a signal the trainers commit, and it ends."""
+        """Trains with `workers` processes at a time, then scores. A signal stops the trainers, which commit first."""
         threads = [threading.Thread(target=self._train_all, daemon=True) for _ in range(workers)]
         self._until_done(threads, stop)
         if not self._stopping:
@@ -106,7 +106,7 @@ class Work:
                 self._failed.append(f"{run.name}: {error}")
 
     def _next(self) -> Iterator[PlannedRun]:
-        """The runs of the share, each to one worker."""
+        """Yields the runs of the share, each to one worker only."""
         while True:
             with self._guard:
                 left = [run for run in self.share if run.name not in self._tried]
@@ -141,7 +141,7 @@ class Work:
         return words
 
     def _child(self, words: List[str], log: str, hold: Any = None) -> int:
-        """Runs Python on `words`, its output appended to `log`.log; gives the exit code."""
+        """Runs Python with the arguments `words` and appends its output to `log`.log. Returns the exit code."""
         root = os.path.dirname(os.path.dirname(os.path.abspath(edgeflownas.__file__)))
         path = os.pathsep.join([root] + os.environ.get("PYTHONPATH", "").split(os.pathsep)).rstrip(os.pathsep)
         with os_errors(f"write {log}.log"):
@@ -158,7 +158,7 @@ class Work:
                     stderr=subprocess.STDOUT,
                     env=dict(os.environ, PYTHONPATH=path),
                     pass_fds=(hold.handle,) if hold else (),
-                    start_new_session=True,  # Ctrl-C reaches this process, which asks the trainers to stop, once
+                    start_new_session=True,  # Ctrl-C reaches only this process, which then stops the trainers once
                 )
                 self._children.append(child)
             code = child.wait()
@@ -172,7 +172,7 @@ class Work:
         return lines[-1] if lines else "it said nothing"
 
     def _score_all(self) -> None:
-        """Scores, in one process, what is trained and not scored yet."""
+        """Scores, in one process, the runs that are trained and not scored yet."""
         holds = []
         try:
             for run in self.share:
@@ -209,7 +209,7 @@ class Work:
 
 
 def left_over(plan: Plan, outcome: Outcome, share: Sequence[PlannedRun]) -> Optional[str]:
-    """What is still missing, in words; None if nothing is."""
+    """The missing runs of a share, in words; None if none is missing."""
     missing = [run.name for run in share if run.name not in outcome.done]
     if not missing:
         return None
