@@ -1,4 +1,4 @@
-"""The verdict on a ranking, by rules fixed before anything was trained (design, section 17.4).
+"""The verdict on a ranking, by rules fixed before anything was trained (docs/manual.md).
 
 strong  there are at least two supernet seeds, and in each of them: the lower bound of tau is above 0.5, tau is higher
         than every control's, and the top-3 regret is at most 2 sd

@@ -1,4 +1,4 @@
-"""The verdict's words on studies with a known truth, and at the edge of every rule of section 17.4."""
+"""The verdict's words on studies with a known truth, and at the edge of every rule (docs/manual.md)."""
 
 import numpy as np
 import pytest

@@ -73,7 +73,7 @@ def test_the_sampled_p_is_near_scipys_exact_p_and_repeats():
 
 
 def test_twelve_codes_have_their_five_percent_point_at_tau_045():
-    """Design, section 17: the two-sided 5% point of chance with twelve codes is about 0.45."""
+    """With twelve codes the two-sided 5% point of chance is about 0.45."""
     y = np.arange(12.0)
     rng = np.random.RandomState(0)
     taus = ranks.kendall_tau_b(np.stack([rng.permutation(12) for _ in range(20000)]), y)
