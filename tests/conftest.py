@@ -7,6 +7,7 @@ tested in this process must not inherit a larger one from another test.
 
 import os
 import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,6 +20,17 @@ from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.eval_pool import build_pool
 from edgeflownas.run.checkpoint import CheckpointStore
 from edgeflownas.run.pool import save_pool
+
+# Folders of tests that share session fixtures which take minutes. A process of pytest-xdist gets such a folder whole,
+# and first, and of the others a file at a time (`--dist loadgroup`).
+TOGETHER = ("handover", "spaces")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        path = Path(str(item.fspath))
+        item.add_marker(pytest.mark.xdist_group(path.parent.name if path.parent.name in TOGETHER else str(path)))
+    items.sort(key=lambda item: Path(str(item.fspath)).parent.name not in TOGETHER)
 
 
 @pytest.fixture(autouse=True, scope="session")
