@@ -61,7 +61,7 @@ def cycle_convolutions(config: Config) -> "collections.Counter":
     )
 
 
-class Alone:
+class IsolatedConvolutions:
     """Each of these convolutions as an operation of its own, by the kernels that TensorFlow picks and by those we ask
     for."""
 

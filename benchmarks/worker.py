@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from benchmarks.baseline import MaskedSupernet
-from benchmarks.ceiling import Alone, cycle_convolutions
+from benchmarks.ceiling import IsolatedConvolutions, cycle_convolutions
 from benchmarks.subjects import SPACE
 from benchmarks.trace import Tracer
 from edgeflownas.config import Config, load
@@ -164,7 +164,7 @@ def listed(config: Config, balanced: bool, grouped: bool) -> Ready:
 def convolutions(config: Config) -> Ready:
     """Every kind of convolution of a cycle, alone, one after the other."""
     found = cycle_convolutions(config)
-    alone = Alone(list(found))
+    alone = IsolatedConvolutions(list(found))
     return lambda session: alone.ready(session, list(found.values()))
 
 

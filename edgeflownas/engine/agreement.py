@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from edgeflownas.config import KEYS, Config, flat
 from edgeflownas.data.fc2_index import FC2Index
-from edgeflownas.engine.exchange import Alone
+from edgeflownas.engine.exchange import LocalExchange
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.errors import UserError
 from edgeflownas.nas.arch_codec import space_of
@@ -33,7 +33,7 @@ def facts(
     }
 
 
-def refuse_differences(exchange: Alone, own: Dict[str, Any]) -> None:
+def refuse_differences(exchange: LocalExchange, own: Dict[str, Any]) -> None:
     """Compares the facts of all ranks; every rank must call it.
 
     Raises a UserError, the same on all ranks, that names the first fact in which a rank differs from rank 0.

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Dict
 
-from edgeflownas.engine.exchange import Alone
+from edgeflownas.engine.exchange import LocalExchange
 from edgeflownas.engine.run_state import RunState
 from edgeflownas.run.rows import TimingRow
 
@@ -21,7 +21,7 @@ class EpochClock:
         rate, share = (self.cycles / self.seconds, self.input_seconds / self.seconds) if self.seconds else (0.0, 0.0)
         return TimingRow(state.evaluations, state.step, self.seconds, eval_seconds, rate, share)
 
-    def throughput(self, exchange: Alone, batch_size: int) -> Dict[str, Any]:
+    def throughput(self, exchange: LocalExchange, batch_size: int) -> Dict[str, Any]:
         """The epoch's throughput, as the manifest stores it. Every rank must call it.
 
         A rank's own rate leaves out its time in exchanges, so the slowest rank has the lowest rate.

@@ -17,7 +17,7 @@ from typing import Any, List, NamedTuple, Tuple
 import numpy as np
 
 from edgeflownas.config import Config
-from edgeflownas.engine.exchange import ALONE, Alone
+from edgeflownas.engine.exchange import LOCAL, LocalExchange
 from edgeflownas.errors import GradientNotFinite, RunFailed
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.network.layers import BatchStatistics
@@ -57,7 +57,7 @@ class CycleGraph:
     `saved` lists every variable that a checkpoint must hold. The accumulators are not among them.
     """
 
-    def __init__(self, config: Config, space: SearchSpace, exchange: Alone = ALONE) -> None:
+    def __init__(self, config: Config, space: SearchSpace, exchange: LocalExchange = LOCAL) -> None:
         train, data = config.train, config.data
         self.config, self.exchange = config, exchange
         self.net = SupernetGraph(config.network.init_channels, space)

@@ -1,8 +1,8 @@
 """Communication between the ranks of a run. Built on Horovod, which only this module imports.
 
-Horovod is imported with `runtime.distributed` only. `Alone` and `Horovod` have the same methods. Every rank must make
-the same exchanging calls in the same order; otherwise all wait until the watchdog ends them. Values are summed. A rank
-without a value sends zeros, which change no bit of the sum.
+Horovod is imported with `runtime.distributed` only. `LocalExchange` and `HorovodExchange` have the same methods. Every
+rank must make the same exchanging calls in the same order; otherwise all wait until the watchdog ends them. Values are
+summed. A rank without a value sends zeros, which change no bit of the sum.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ class PeerLost(UserError):
     """Another rank has ended, or Horovod has failed. No further exchange is possible."""
 
 
-class Alone:
+class LocalExchange:
     """The exchange of a run with one process. It adds nothing to a graph."""
 
     rank, size, local_rank = 0, 1, 0
@@ -75,17 +75,17 @@ class Alone:
     def close(self) -> None:
         """Disconnects from the other ranks. A rank that still exchanges gets `PeerLost`."""
 
-    def __enter__(self) -> "Alone":
+    def __enter__(self) -> "LocalExchange":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-ALONE = Alone()
+LOCAL = LocalExchange()
 
 
-class Horovod(Alone):
+class HorovodExchange(LocalExchange):
     """The exchange of one of several processes, which a launcher (horovodrun, mpirun, srun) has started."""
 
     def __init__(self, hvd: Any, options: Any, timeout: float) -> None:
@@ -154,20 +154,20 @@ class Horovod(Alone):
         os._exit(STALLED)
 
 
-def connect(config: Config) -> Alone:
-    """The exchange of a run with this configuration: `Alone`, or `Horovod` with all ranks connected.
+def connect(config: Config) -> LocalExchange:
+    """The exchange of a run with this configuration: `LocalExchange`, or `HorovodExchange` with all ranks connected.
 
     Raises UserError if Horovod is requested and cannot be used, or if a batch does not divide evenly into the ranks.
     """
     if not config.runtime.distributed:
-        return ALONE
+        return LOCAL
     hvd, train = _horovod(config.runtime.exchange_timeout), config.train
     if train.batch_size % (hvd.size() * train.micro_batch_size):
         raise UserError(
             f"train.batch_size {train.batch_size} does not divide into {hvd.size()} ranks with micro-batches of "
             f"{train.micro_batch_size}; choose a train.micro_batch_size that divides batch_size / ranks"
         )
-    return Horovod(hvd, session_config(config, hvd.local_rank()), config.runtime.exchange_timeout)
+    return HorovodExchange(hvd, session_config(config, hvd.local_rank()), config.runtime.exchange_timeout)
 
 
 def _horovod(timeout: float) -> Any:

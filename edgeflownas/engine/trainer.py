@@ -23,7 +23,7 @@ from edgeflownas.data.shards import Shard
 from edgeflownas.engine.clock import EpochClock
 from edgeflownas.engine.cycle import CycleGraph, CycleResult
 from edgeflownas.engine.evaluate import Interrupted, Scorer, Scores, read_batches, score_codes
-from edgeflownas.engine.exchange import ALONE, Alone
+from edgeflownas.engine.exchange import LOCAL, LocalExchange
 from edgeflownas.engine.learning import collapse, level
 from edgeflownas.engine.progress import Progress
 from edgeflownas.engine.records import Records
@@ -57,7 +57,9 @@ class Limits(NamedTuple):
 class Trainer:
     """One rank of a run. The constructor builds the session and the graph; it writes nothing."""
 
-    def __init__(self, config: Config, folder: str, index: FC2Index, limits: Limits, exchange: Alone = ALONE) -> None:
+    def __init__(
+        self, config: Config, folder: str, index: FC2Index, limits: Limits, exchange: LocalExchange = LOCAL
+    ) -> None:
         self.config, self.folder, self.limits, self.exchange = config, folder, limits, exchange
         self.stop = StopSignals()  # replaced by the argument of `run`
         self.throughput: Dict[str, Any] = {}  # of the last epoch; empty with one rank

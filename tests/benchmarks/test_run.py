@@ -7,7 +7,7 @@ import os
 import pytest
 
 from benchmarks import parts, ranks, run, subjects, worker
-from benchmarks.ceiling import Alone, Convolution, convolutions
+from benchmarks.ceiling import Convolution, IsolatedConvolutions, convolutions
 from benchmarks.trace import Tracer
 from edgeflownas.config import load
 from edgeflownas.errors import UserError
@@ -215,7 +215,7 @@ def test_convolutions_are_timed_alone_and_counted():
         Convolution("filter gradient", (1, 9, 7, 3), (3, 3, 3, 2), (1, 9, 7, 2)),
     ]
     with tf.Graph().as_default(), tf.Session() as session:
-        figures = Alone(kinds).ready(session, [1, 2, 3])(0)
+        figures = IsolatedConvolutions(kinds).ready(session, [1, 2, 3])(0)
     assert figures["flops"] == 3 * 2 * 5 * 5 * 3 * 2 * 5 * 4 + 3 * 2 * 3 * 3 * 3 * 2 * 9 * 7
     assert figures["alone"] < 1.0
 

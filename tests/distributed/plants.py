@@ -8,7 +8,7 @@ import time
 from unittest import mock
 
 from edgeflownas.engine.cycle import CycleGraph
-from edgeflownas.engine.exchange import Horovod
+from edgeflownas.engine.exchange import HorovodExchange
 from edgeflownas.run.checkpoint import CheckpointStore
 from tests.reliability import lab
 
@@ -27,7 +27,7 @@ def stall_at_cycle(step, seconds):
 
 def kill_in_exchange(number):
     """Killed while the n-th exchange runs."""
-    real, calls = Horovod.run, []
+    real, calls = HorovodExchange.run, []
 
     def run(self, *arguments):
         calls.append(None)
@@ -36,7 +36,7 @@ def kill_in_exchange(number):
             time.sleep(0.001)
         return real(self, *arguments)
 
-    return mock.patch.object(Horovod, "run", run)
+    return mock.patch.object(HorovodExchange, "run", run)
 
 
 def kill_in_commit(number):

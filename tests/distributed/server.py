@@ -62,11 +62,11 @@ def _build(lab, data, ranks):
     """The graph, but no session yet, and no connection."""
     words = (tiny.flags(data, "unused") + sys.argv[3:])[1::2]
     config, _ = configuration.load(None, dict(word.split("=", 1) for word in words))
-    link = exchange.ALONE
+    link = exchange.LOCAL
     if ranks > 1:
         import horovod.tensorflow as hvd
 
-        link = exchange.Horovod.__new__(exchange.Horovod)
+        link = exchange.HorovodExchange.__new__(exchange.HorovodExchange)
         link._hvd, link.rank, link.size, link.local_rank = hvd, 0, ranks, 0
     index = build_index(config.data, config.train.seed)
     with mock.patch.object(lab.tf, "Session", lambda **kwargs: None), lab.patched():
@@ -91,7 +91,7 @@ def _run(lab, rank, request):
     try:
         for number, run in enumerate(request["runs"]):
             mine, last = run[rank], number == len(request["runs"]) - 1
-            kept = [] if last else [mock.patch.object(exchange.Horovod, "close", lambda self: None)]
+            kept = [] if last else [mock.patch.object(exchange.HorovodExchange, "close", lambda self: None)]
             planted = [getattr(plants, name)(*arguments) for name, *arguments in mine["plants"]]
             outcome = lab.run(mine["folder"], *mine["words"], plants=planted + kept)
             code = outcome.code

@@ -7,12 +7,12 @@ import pytest
 
 from edgeflownas import config as configuration
 from edgeflownas.engine.agreement import refuse_differences
-from edgeflownas.engine.exchange import ALONE, Alone, connect
+from edgeflownas.engine.exchange import LOCAL, LocalExchange, connect
 from edgeflownas.engine.signals import StopSignals
 from edgeflownas.errors import UserError
 
 
-class Scripted(Alone):
+class Scripted(LocalExchange):
     """Rank 1 of three, which hear of each other what the test says."""
 
     rank, size = 1, 3
@@ -26,16 +26,16 @@ class Scripted(Alone):
 
 def test_one_process_exchanges_nothing():
     tensors = [object(), object()]
-    assert ALONE.summed(tensors) is tensors
-    np.testing.assert_array_equal(ALONE.rows([3, 0.1]), [[3, 0.1]])
-    assert ALONE.gather({"a": [1, None, "x"]}) == [{"a": [1, None, "x"]}]
-    assert connect(configuration.load()[0]) is ALONE
+    assert LOCAL.summed(tensors) is tensors
+    np.testing.assert_array_equal(LOCAL.rows([3, 0.1]), [[3, 0.1]])
+    assert LOCAL.gather({"a": [1, None, "x"]}) == [{"a": [1, None, "x"]}]
+    assert connect(configuration.load()[0]) is LOCAL
 
 
 def test_texts_of_different_length_are_gathered_whole():
     """The sums over three ranks are made here, as `total` would."""
 
-    class Third(Alone):
+    class Third(LocalExchange):
         rank, size, sums = 2, 3, []
 
         def total(self, values):

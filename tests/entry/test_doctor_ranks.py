@@ -16,7 +16,7 @@ from edgeflownas.tfcompat import tf
 FLOATS = 1500
 
 
-class Three(exchange.Alone):
+class Three(exchange.LocalExchange):
     """Rank `rank` of three; the others say what this one says, but for `others`; a sum is off by `wrong`."""
 
     def __init__(self, rank=0, others=(), wrong=0.0):
@@ -69,7 +69,7 @@ def test_what_is_timed_is_summed():
     """TensorFlow leaves out an operation without side effects whose result nobody reads."""
     summed = []
 
-    class Counting(exchange.Alone):
+    class Counting(exchange.LocalExchange):
         def summed(self, tensors):
             counted = [tf.py_func(lambda x: summed.append(1) or x, [x], tf.float32, stateful=False) for x in tensors]
             for tensor, original in zip(counted, tensors):
@@ -114,7 +114,7 @@ def test_two_local_ranks_that_fail(found, tmp_path, monkeypatch, program, words)
     launcher.write_text("#!/bin/sh\n" + program + "\n")
     launcher.chmod(0o755)
     monkeypatch.setattr(ranks, "launcher", lambda: str(launcher))
-    _, named, failed = found(exchange.Alone())
+    _, named, failed = found(exchange.LocalExchange())
     assert named == f"ok launcher: {launcher}; " and failed.startswith("FAIL ranks: " + words)
 
 

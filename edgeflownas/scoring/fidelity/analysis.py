@@ -5,15 +5,15 @@ from typing import Dict, List, NamedTuple, Optional
 import numpy as np
 
 from edgeflownas.engine.learning import COLLAPSED_RATIO, ratio
-from edgeflownas.scoring.fidelity.evidence import Alone, Evidence, SupernetEvidence
+from edgeflownas.scoring.fidelity.evidence import Evidence, StandaloneScores, SupernetEvidence
 from edgeflownas.scoring.fidelity.plan import HOLDOUT, STRICT, UNIFORM, UNSEEN, Plan, PlannedCode
+from edgeflownas.scoring.fidelity.study import MIN_CODES
 from edgeflownas.statistics.intervals import Interval, over_codes, over_samples, tau_over_codes
 from edgeflownas.statistics.paired import Separation, separated_pairs
 from edgeflownas.statistics.ranks import kendall_tau_b, mean_tau_of_pairs, permutation_p, regret, spearman
 from edgeflownas.statistics.verdict import SupernetFacts, Verdict, code_spread, seed_sd, verdict
 
 COSTS = dict(zip(PlannedCode._fields[1:3], ("parameters", "multiply-adds")))  # field: name
-LEAST_CODES = 3
 
 
 class Agreement(NamedTuple):
@@ -36,7 +36,7 @@ class Agreement(NamedTuple):
 class AtBudget(NamedTuple):
     """All results at one stand-alone budget. `alone` has the codes of the statistic that every seed has."""
 
-    alone: Alone
+    alone: StandaloneScores
     truth: np.ndarray  # [codes] mean EPE over the seeds
     sd: float  # px, of stand-alone EPE over seeds
     spread: float  # px, sd over codes of `truth`
@@ -63,7 +63,7 @@ def tie_gap(sd: float) -> float:
     return 2 * np.sqrt(2) * sd
 
 
-def means_of(supernet: SupernetEvidence, codes: List[str], samples: str = UNSEEN) -> np.ndarray:
+def epe_of(supernet: SupernetEvidence, codes: List[str], samples: str = UNSEEN) -> np.ndarray:
     """float64 [codes, samples]: a supernet's EPE of these codes."""
     rows = [supernet.scores.codes.index(code) for code in codes]
     return supernet.scores.epe[samples][rows].astype(np.float64)
@@ -74,7 +74,7 @@ def at_budget(evidence: Evidence, budget: float) -> Optional[AtBudget]:
     plan = evidence.plan
     found = evidence.alone[budget]
     alone = found.of([code for code in plan.counted if code in found.codes])
-    if len(alone.codes) < LEAST_CODES:
+    if len(alone.codes) < MIN_CODES:
         return None
     means = alone.epe.mean(axis=2)
     sd = seed_sd(means)
@@ -110,8 +110,8 @@ def _seed(plan: Plan) -> int:
     return int(plan.document["statistics"]["seed"])
 
 
-def _supernet(plan: Plan, alone: Alone, supernet: SupernetEvidence, sd: float) -> Agreement:
-    x, y = means_of(supernet, alone.codes), alone.epe.mean(axis=0)
+def _supernet(plan: Plan, alone: StandaloneScores, supernet: SupernetEvidence, sd: float) -> Agreement:
+    x, y = epe_of(supernet, alone.codes), alone.epe.mean(axis=0)
     found = _agreement(plan, supernet.name, supernet.run.kind, x.mean(axis=1), y.mean(axis=1), sd)
     return found._replace(
         tau_samples=over_samples(kendall_tau_b, x, y, _seed(plan)),
@@ -119,7 +119,7 @@ def _supernet(plan: Plan, alone: Alone, supernet: SupernetEvidence, sd: float) -
     )
 
 
-def _cost(plan: Plan, alone: Alone, field: str, sd: float) -> Agreement:
+def _cost(plan: Plan, alone: StandaloneScores, field: str, sd: float) -> Agreement:
     """A ranking by cost alone: the most expensive code is first."""
     costs = {code.arch_code: float(getattr(code, field)) for code in plan.codes}
     x = -np.array([costs[code] for code in alone.codes])
@@ -147,14 +147,14 @@ def _agreement(plan: Plan, name: str, kind: str, x: np.ndarray, y: np.ndarray, s
 def _learned(evidence: Evidence, name: str) -> bool:
     """Whether a supernet's mean EPE over the codes of the statistic is clearly below that of zero flow."""
     (supernet,) = [one for one in evidence.supernets if one.name == name]
-    mean = float(means_of(supernet, evidence.plan.counted).mean())
+    mean = float(epe_of(supernet, evidence.plan.counted).mean())
     return ratio(mean, supernet.scores.zero[UNSEEN]) < COLLAPSED_RATIO
 
 
-def _gain(evidence: Evidence, alone: Alone, truth: np.ndarray) -> Optional[Interval]:
+def _gain(evidence: Evidence, alone: StandaloneScores, truth: np.ndarray) -> Optional[Interval]:
     means: Dict[str, List[np.ndarray]] = {STRICT: [], UNIFORM: []}
     for supernet in evidence.supernets:
-        means[supernet.run.kind].append(means_of(supernet, alone.codes).mean(axis=1))
+        means[supernet.run.kind].append(epe_of(supernet, alone.codes).mean(axis=1))
     if not means[STRICT] or not means[UNIFORM]:
         return None
 
@@ -171,7 +171,7 @@ def seed_pairs(evidence: Evidence) -> List[Pair]:
     for i, one in enumerate(evidence.supernets):
         for other in evidence.supernets[i + 1 :]:
             if one.run.kind == other.run.kind:
-                x, y = means_of(one, plan.counted), means_of(other, plan.counted)
+                x, y = epe_of(one, plan.counted), epe_of(other, plan.counted)
                 name = f"{one.run.kind}, seeds {one.run.seed} and {other.run.seed}"
                 pairs.append(_pair(plan, name, x, y, over_samples(kendall_tau_b, x, y, _seed(plan))))
     return pairs
@@ -181,7 +181,7 @@ def holdout_pairs(evidence: Evidence) -> List[Pair]:
     """Rank agreement of each supernet between FC2_test and its holdout."""
     plan = evidence.plan
     return [
-        _pair(plan, one.name, means_of(one, plan.counted), means_of(one, plan.counted, HOLDOUT), None)
+        _pair(plan, one.name, epe_of(one, plan.counted), epe_of(one, plan.counted, HOLDOUT), None)
         for one in evidence.supernets
         if HOLDOUT in one.scores.epe
     ]
@@ -194,4 +194,4 @@ def _pair(plan: Plan, name: str, x: np.ndarray, y: np.ndarray, samples: Optional
 
 def separation(evidence: Evidence, supernet: SupernetEvidence) -> Separation:
     """How many pairs of codes a supernet's EPEs separate beyond their paired error."""
-    return separated_pairs(means_of(supernet, evidence.plan.counted))
+    return separated_pairs(epe_of(supernet, evidence.plan.counted))

@@ -35,7 +35,7 @@ class SupernetEvidence(NamedTuple):
         return f"{self.run.kind}, seed {self.run.seed}"
 
 
-class Alone(NamedTuple):
+class StandaloneScores(NamedTuple):
     """Codes trained alone at one budget: `epe` float64 [seeds, codes, samples] in px. Every seed has all `codes`."""
 
     budget: float
@@ -43,7 +43,7 @@ class Alone(NamedTuple):
     codes: List[str]
     epe: np.ndarray
 
-    def of(self, codes: List[str]) -> "Alone":
+    def of(self, codes: List[str]) -> "StandaloneScores":
         """Only these codes, in their order."""
         return self._replace(codes=codes, epe=self.epe[:, [self.codes.index(code) for code in codes]])
 
@@ -54,7 +54,7 @@ class Evidence(NamedTuple):
     plan: Plan
     problems: List[Tuple[str, str]]
     supernets: List[SupernetEvidence]
-    alone: Dict[float, Alone]
+    alone: Dict[float, StandaloneScores]
 
 
 def gather(plan: Plan, progress: Callable[[str], None] = lambda name: None) -> Evidence:
@@ -79,7 +79,7 @@ def gather(plan: Plan, progress: Callable[[str], None] = lambda name: None) -> E
     return Evidence(plan, problems, supernets, {budget: _alone(plan, budget, sound) for budget in plan.budgets})
 
 
-def _alone(plan: Plan, budget: float, sound: Dict[str, RunScores]) -> Alone:
+def _alone(plan: Plan, budget: float, sound: Dict[str, RunScores]) -> StandaloneScores:
     own = {(run.arch_code, run.seed): run for run in plan.of_kind(ALONE) if run.budget == budget}
     seeds = tuple(sorted({seed for _, seed in own}))
     codes = [code.arch_code for code in plan.codes if all(own[code.arch_code, seed].name in sound for seed in seeds)]
@@ -88,7 +88,7 @@ def _alone(plan: Plan, budget: float, sound: Dict[str, RunScores]) -> Alone:
     for s, seed in enumerate(seeds):
         for c, code in enumerate(codes):
             epe[s, c] = sound[own[code, seed].name].epe[UNSEEN][0]
-    return Alone(budget, seeds, codes, epe)
+    return StandaloneScores(budget, seeds, codes, epe)
 
 
 def _epochs(plan: Plan, run: PlannedRun) -> Optional[Epochs]:

@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, epoch_axis, look, panels, png
-from edgeflownas.scoring.fidelity.analysis import Agreement, AtBudget, means_of
+from edgeflownas.scoring.fidelity.analysis import Agreement, AtBudget, epe_of
 from edgeflownas.scoring.fidelity.evidence import Evidence, SupernetEvidence
 from edgeflownas.scoring.fidelity.plan import STRICT
 from edgeflownas.statistics.intervals import tau_over_codes
@@ -38,7 +38,7 @@ def _scatter(place: Any, evidence: Evidence, found: AtBudget) -> None:
         if not codes:
             continue
         alone = whole.of(list(codes)).epe.mean(axis=2)
-        inside = np.stack([means_of(one, list(codes)).mean(axis=1) for one in strict])
+        inside = np.stack([epe_of(one, list(codes)).mean(axis=1) for one in strict])
         place.errorbar(
             alone.mean(axis=0),
             inside.mean(axis=0),

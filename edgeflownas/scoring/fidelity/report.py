@@ -14,8 +14,8 @@ from edgeflownas.scoring.fidelity.analysis import (
     AtBudget,
     Pair,
     at_budget,
+    epe_of,
     holdout_pairs,
-    means_of,
     seed_pairs,
     separation,
 )
@@ -193,7 +193,7 @@ def _codes(evidence: Evidence, budgets: List[AtBudget]) -> List[Part]:
     header = ["code", "parameters", "multiply-adds"]
     header += [f"alone, budget {found.alone.budget:g}, px" for found in budgets]
     header += [f"{one.name}, px" for one in supernets]
-    inside = {one.name: means_of(one, one.scores.codes).mean(axis=1) for one in supernets}
+    inside = {one.name: epe_of(one, one.scores.codes).mean(axis=1) for one in supernets}
     rows = []
     for code in evidence.plan.codes:
         row = [f"`{code.arch_code}`" + ("" if code.counts else " (beside)")]
@@ -220,7 +220,7 @@ def _options(evidence: Evidence, budgets: List[AtBudget]) -> List[Part]:
         if len(found.alone.codes) >= 3
     ]
     counted = evidence.plan.counted
-    models += [(one.name, counted, means_of(one, counted).mean(axis=1)) for one in evidence.supernets]
+    models += [(one.name, counted, epe_of(one, counted).mean(axis=1)) for one in evidence.supernets]
     if not models:
         return []
     space = evidence.plan.space
