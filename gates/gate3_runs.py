@@ -142,7 +142,8 @@ def make_changed(folder: Path) -> None:
 
 def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
     """Resumes copies of the uninterrupted run with damaged checkpoints, a run that does not exist, and a finished run,
-    also on other data: another layout, and each of `OTHER_DATA`. Trains on the other data layout, and with a learning rate that soon makes the loss not finite."""
+    also on other data: another layout, and each of `OTHER_DATA`. Trains on the other data layout, and with a learning
+    rate that soon makes the loss not finite."""
     for name in ("damaged", "ruined"):
         runs.snapshot(whole, folder / name)
     newest = runs.generations(folder / "damaged")[-1][1]
@@ -254,7 +255,8 @@ FOREIGN_POOL = "foreign_pool"  # a run whose pool is not the one that its arch_s
 def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
     """Resumes and loads copies of the uninterrupted run as another space's, resumes one with an edited pool and a run
     with a foreign pool; trains, resumes and scores in a folder named like a pattern; resumes with --allow_changed, in
-    another such folder, with one and with two keys changed; makes two synthetic sets with one seed and one with another."""
+    another such folder, with one and with two keys changed; makes two synthetic sets with one seed and one with
+    another."""
     for name in FOREIGN:
         runs.snapshot(whole, folder / name)
     runs.snapshot(variants / "first", folder / FOREIGN_POOL)

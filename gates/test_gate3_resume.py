@@ -190,7 +190,7 @@ def after_signals(numbers):
 
 
 def assert_counts(folder, cycles, paths):
-    """Asserts fairness_counts.json of a run of `paths` per cycle that was stopped at any step; one path has one code."""
+    """Asserts fairness_counts.json of a run that was stopped at any step; with one path, each block has one option."""
     __tracebackhide__ = True
     recorded = json.loads((folder / "fairness_counts.json").read_text())
     blocks = [(block.name, 1 if paths == 1 else len(block.options)) for block in spaces.chosen().blocks]
