@@ -35,6 +35,7 @@ EXACT_FILES = (
 )
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
 # An epoch and its evaluation with the initial weights: rounding removes updates with this learning rate.
+SOMETIMES_CLIPPED = 200.0  # between the norms of the first steps, so that some of them are clipped
 STANDSTILL, ONE_EPOCH = {"train.lr": 1e-30}, f"--max_steps {runs.STEPS_PER_EPOCH}"
 
 
@@ -109,7 +110,10 @@ def make_variants(folder: Path, data: Path) -> None:
         "arch_seed": (f"{ONE_EPOCH} --arch_seed 43", STANDSTILL),
         "sequential": (f"--cycle_mode sequential --max_steps {MID_EPOCH_STEP}", {}),
         "pieces": ("--micro_batch_size 1 --cycle_mode sequential --max_steps 3", {"train.batch_size": 3}),
-        "alone": (f"--arch_code {only} --eval_pool_size 1 --max_steps {MID_EPOCH_STEP}", {}),
+        "alone": (
+            f"--arch_code {only} --eval_pool_size 1 --max_steps {MID_EPOCH_STEP}",
+            {"train.grad_clip": SOMETIMES_CLIPPED},
+        ),
         "hundred": (
             f"--arch_code {only} --eval_pool_size 1 --eval_num_samples 1 --bn_recal_batches 1 --fast_mode "
             "--max_steps 101 --unsigned --set runtime.save_every_steps=0",
