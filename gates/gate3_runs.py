@@ -34,8 +34,8 @@ EXACT_FILES = (
     "fairness_counts.json",
 )
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
+SOMETIMES_CLIPPED = 700.0  # a clip between the norms of the first steps, most of which are above 300
 # An epoch and its evaluation with the initial weights: rounding removes updates with this learning rate.
-SOMETIMES_CLIPPED = 700.0  # between the norms of the first steps, so that some of them are clipped
 STANDSTILL, ONE_EPOCH = {"train.lr": 1e-30}, f"--max_steps {runs.STEPS_PER_EPOCH}"
 
 

@@ -195,7 +195,7 @@ def test_the_synthetic_set_is_exact_and_repeatable(folders):
     0 off collisions, and far from it by no flow or the opposite flow.
 
     Measured mean difference: 4.0 and 3.8 of 255. A flow without each layer's rotation and zoom gives 6.3 and 5.7, one
-    half a pixel off 6.3 and 6.5, one looked up by the layers of frame 1 9.8 and 9.6, none 27 and 24.
+    half a pixel off 6.3 and 6.5, one looked up by the layers of frame 1 9.8 and 9.6.
     """
     for name in ("one", "same", "other"):
         assert_succeeded(next(done for done in runs.ends(folders) if f"--out {name}" in done.command))
