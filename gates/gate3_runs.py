@@ -89,10 +89,10 @@ def _train(data: Path, **changed: Any) -> str:
     return f"{runs.small_train(data, **changed)} {FLAGS}"
 
 
-def _alone(data: Path) -> str:
+def _alone(data: Path, **changed: Any) -> str:
     """A run of one subnet, whose graph is quickly built."""
     code = "".join(map(str, spaces.chosen().fair_codes()[0]))
-    return f"{runs.small_train(data)} --deterministic --arch_code {code} --eval_pool_size 1"
+    return f"{runs.small_train(data, **changed)} --deterministic --arch_code {code} --eval_pool_size 1"
 
 
 def make_variants(folder: Path, data: Path) -> None:
@@ -227,8 +227,8 @@ def make_scores(folder: Path, data: Path, whole: Path) -> None:
 
 def make_evaluating(folder: Path, data: Path, whole: Path) -> None:
     """Is killed as soon as the second epoch is committed, before its evaluation ends; resumes to that epoch's end, with
-    the trace and events of the uninterrupted run, which got further. Another run is killed in its schedule's last
-    evaluation, after its only step, and resumes without a trace, but with that run's."""
+    the trace and events of the uninterrupted run, which got further. A run of one subnet is killed in its schedule's
+    last evaluation, after its only step, and resumes without a trace, but with that run's."""
     command = f"{runs.small_train(data)} --deterministic --max_epochs 2"
     runs.logged_until(folder, command, lambda: _committed(folder / RUN) == 2 * runs.STEPS_PER_EPOCH, signal.SIGKILL)
     runs.snapshot(folder / RUN, folder / "killed")
@@ -237,7 +237,7 @@ def make_evaluating(folder: Path, data: Path, whole: Path) -> None:
     shutil.copy(str(whole / "debug_trace.jsonl"), str(folder / RUN))
     runs.logged(folder, f"{command} --resume --debug_trace")
     one_step = {"train.num_epochs": 1, "train.batch_size": runs.SAMPLES}
-    command = f"{runs.small_train(data, **one_step)} --deterministic --output_dir last"
+    command = f"{_alone(data, **one_step)} --output_dir last"
     runs.logged_until(folder, command, lambda: _committed(folder / "last") == 1, signal.SIGKILL)
     runs.snapshot(folder / "last", folder / "killed_at_the_end")
     shutil.copy(str(whole / "debug_trace.jsonl"), str(folder / "last"))

@@ -123,7 +123,8 @@ def test_tensorboard_has_each_step_once_after_a_resume(whole, odd_ends, evaluati
     resumed, last = [told_to_tensorboard(evaluating / name / "tensorboard") for name in (RUN, "last")]
     due = 2 * STEPS_PER_EPOCH - 1
     assert_equal(what="scalars up to the evaluation", got=resumed, want={key: 1 for key in want if key[1] <= due})
-    assert_equal(what="scalars of the only step", got=last, want={(tag, 0): 1 for tag in {tag for tag, _ in want}})
+    tags = {tag.replace("_12", "_1") for tag, _ in want}  # of a pool of one
+    assert_equal(what="scalars of the only step", got=last, want={(tag, 0): 1 for tag in tags})
     for name, evaluations in ((RUN, 1), ("last", 0)):
         seen = Counter(event["event"] for event in map(json.loads, open(str(evaluating / name / "debug_trace.jsonl"))))
         traced = Counter(subnet=12 * evaluations, evaluation=evaluations)
