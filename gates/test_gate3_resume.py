@@ -3,8 +3,8 @@
 import itertools
 import json
 import math
-import os
 import signal
+import threading
 
 import numpy as np
 
@@ -177,13 +177,13 @@ STOPS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
 
 
 def after_signals(numbers):
-    """The exit code that the package's handlers ask for after these signals to this process; or the exception."""
+    """The exit code that the package's handlers ask for after these signals to this thread; or the exception."""
     from edgeflownas.engine.signals import StopSignals
 
     with StopSignals() as stop:
         try:
             for number in numbers:
-                os.kill(os.getpid(), number)
+                signal.pthread_kill(threading.main_thread().ident, number)
         except KeyboardInterrupt as error:
             return repr(error)
         return stop.exit_code
