@@ -202,7 +202,7 @@ GATE_3 = _gate(
     ("31", "a damaged newest checkpoint is named, and the one before it is used", "DESIGN 11"),
     ("32a", "--resume with nothing valid to resume from is an error, never a fresh start", "DESIGN 11"),
     ("32b", "a resume with other training maths is refused with the keys named", "DESIGN 11"),
-    ("32c", "a resume on other data is refused", "DESIGN 11"),
+    ("32c", "a resume on other data is refused, and so is supernet_eval", "DESIGN 11"),
     ("32d", "resuming a finished run does no step and says so", "DESIGN 11"),
     ("33", "a second run on a folder is refused", "DESIGN 11"),
     ("34a", "a loss that is not finite ends the run with a good last checkpoint", "DESIGN 8"),

@@ -146,7 +146,7 @@ def make_changed(folder: Path) -> None:
 
 def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
     """Resumes copies of the uninterrupted run with damaged checkpoints, a run that does not exist, and a finished run,
-    also on other data: another layout, and each of `OTHER_DATA`. Trains on the other data layout, and with a learning
+    also on other data: another layout, and each of `OTHER_DATA`; the last of them is scored on, too. Trains on the other data layout, and with a learning
     rate that soon makes the loss not finite."""
     for name in ("damaged", "ruined"):
         runs.snapshot(whole, folder / name)
@@ -169,6 +169,7 @@ def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
             f"{_train(data, **once)} --output_dir finished --resume --wd 0.5 --grad_clip 3",
             f"{_train(folders.folder, **once)} --output_dir finished --resume",
             *[f"{_train(other[name], **once)} --output_dir finished --resume" for name in OTHER_DATA],
+            f"{runs.EVALUATE} --output_dir finished --base_path {shlex.quote(str(other[OTHER_DATA[-1]]))}",
         ],
     )
 

@@ -240,6 +240,8 @@ def test_other_data_is_refused(odd_ends):
     assert_succeeded(runs.end_of(odd_ends, "finished", 1))
     for number, _ in enumerate(("layout", *OTHER_DATA), 3):
         assert_last_line_refuses(runs.end_of(odd_ends, "finished", number), "data.fingerprint")
+    scored = runs.end_of(odd_ends, "finished", number + 1)
+    assert_last_line_refuses(scored, "trained on other samples", "--other_data")
 
 
 @clause("G3.32d")

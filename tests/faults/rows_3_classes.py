@@ -76,6 +76,14 @@ GATE_3_CLASSES = (
         'digest.update(f"{split} {sample.img0} {sample.height}x{sample.width}\\n".encode())',
     ),
     (
+        "scores-on-other-data",
+        "edgeflownas/scoring/supernet.py",
+        "G3.32c",
+        "supernet_eval does not notice other data",
+        "        if index.fingerprint != state.dataset and not other_data:\n",
+        "        if index.fingerprint is None and not other_data:\n",
+    ),
+    (
         "flow-without-rotation",
         "edgeflownas/data/scene.py",
         "G3.45",
