@@ -146,8 +146,8 @@ def make_changed(folder: Path) -> None:
 
 def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
     """Resumes copies of the uninterrupted run with damaged checkpoints, a run that does not exist, and a finished run,
-    also on other data: another layout, and each of `OTHER_DATA`; the last of them is scored on, too. Trains on the other data layout, and with a learning
-    rate that soon makes the loss not finite."""
+    also on other data: another layout, and each of `OTHER_DATA`; scores it on the last of these. Trains on the other
+    layout, and with a learning rate that soon makes the loss not finite."""
     for name in ("damaged", "ruined"):
         runs.snapshot(whole, folder / name)
     newest = runs.generations(folder / "damaged")[-1][1]
