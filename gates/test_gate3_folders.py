@@ -89,7 +89,7 @@ def test_an_epoch_is_committed_before_its_evaluation(whole, evaluating):
     """A run killed right after the commit of the second epoch has no evaluation of it. The resume evaluates it, and
     likewise the schedule's last epoch."""
     killed, again, killed_at_the_end, last = runs.ends(evaluating)
-    assert_equal(what="exit codes", got=(killed.code, killed_at_the_end.code), want=(-9, -9))
+    assert_equal(what="exit code of both kills", got=(killed.code, killed_at_the_end.code), want=(-9, -9))
     before = evaluating / "killed"
     evaluated = len(runs.table(before / HISTORY)) if (before / HISTORY).exists() else 0
     assert_equal(what="evaluations when the second epoch was committed", got=evaluated, want=1)

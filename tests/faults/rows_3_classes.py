@@ -74,6 +74,7 @@ GATE_3_CLASSES = (
         "the same data in another folder count as other data",
         'digest.update(f"{split} {sample.name} {sample.height}x{sample.width}\\n".encode())',
         'digest.update(f"{split} {sample.img0} {sample.height}x{sample.width}\\n".encode())',
+        "exit code got 2, want 0",
     ),
     (
         "scores-on-other-data",
@@ -99,6 +100,7 @@ GATE_3_CLASSES = (
         "a second signal of any kind stops at once, without a commit",
         "        if self.here == signal.SIGINT and number == signal.SIGINT:",
         "        if self.here:",
+        "exit code got 130, want (138, 143)",
     ),
     (
         "finished-before-evaluation",
@@ -167,6 +169,7 @@ GATE_3_CLASSES = (
         "a checkpoint below a folder with a backslash in its name is not found",
         'PATTERN = re.compile(r"[*?\\[\\]{}\\\\]|://")',
         'PATTERN = re.compile(r"[*?\\[\\]{}]|://")',
+        "ValueError: The passed save_path is not a valid checkpoint",
     ),
     # ---- records
     (
