@@ -4,11 +4,12 @@ import os
 import shutil
 import zlib
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from gates import dataset, runs, spaces
+from gates.gate3_runs import MID_EPOCH_STEP
 
 FLOW, PNG_0, PNG_1 = dataset.FLOW, dataset.IMAGE_0, dataset.IMAGE_1
 
@@ -70,14 +71,21 @@ def _small(data: dataset.DataSet) -> None:
     dataset.write_sample(data.folder, data.train[1], 5, runs.HEIGHT - 1, dataset.FRAME_WIDTH)
 
 
-def _outside(data: dataset.DataSet) -> None:
-    path, away = _file(data, FLOW), data.folder.parent / "away.flo"
-    shutil.copy(str(path), str(away))
-    path.unlink()
-    path.symlink_to(away)
+def _outside(suffix: str, name: str) -> Callable[[dataset.DataSet], Any]:
+    """A `spoil` function that moves a file of the second sample to the folder `name` beside the data root, and leaves a
+    link."""
+
+    def spoil(data: dataset.DataSet) -> None:
+        path, away = _file(data, suffix), data.folder.with_name(name) / "away"
+        away.parent.mkdir()
+        shutil.move(str(path), str(away))
+        path.symlink_to(away)
+
+    return spoil
 
 
 W, H = dataset.FRAME_WIDTH, dataset.FRAME_HEIGHT
+BESIDE = "data_old"  # a folder beside the data root `data`
 AT_START = (
     Case("first image missing", PNG_0, lambda data: _file(data, PNG_0).unlink()),
     Case("second image missing", PNG_1, lambda data: _file(data, PNG_1).unlink()),
@@ -92,7 +100,9 @@ AT_START = (
     Case("flow with sides swapped", FLOW, _with(FLOW, _header(H, W)), (f"{W}x{H}", f"{H}x{W}")),
     Case("frames of different sizes", PNG_1, _other_size, (f"{W}x{H}", f"{W + 2}x{H}")),
     Case("frame smaller than the crop", PNG_0, _small, (f"{runs.WIDTH}x{runs.HEIGHT}", f"{W}x{runs.HEIGHT - 1}")),
-    Case("file outside the data root", FLOW, _outside, ("away.flo",)),
+    Case("flow outside the data root", FLOW, _outside(FLOW, "elsewhere"), ("expected", "elsewhere/away")),
+    # As text, this path begins with the root's.
+    Case("frame in a folder beside the root", PNG_1, _outside(PNG_1, BESIDE), ("expected", f"{BESIDE}/away")),
 )
 INSIDE = (
     Case("PNG with a flipped bit", PNG_0, _with(PNG_0, _flip)),
@@ -129,6 +139,13 @@ def _parent(data: dataset.DataSet) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+def _train_outside(data: dataset.DataSet) -> None:
+    """Moves train/ to a folder beside the data root, and leaves a link."""
+    away = data.folder.with_name(BESIDE)
+    shutil.move(str(data.folder / "train"), str(away))
+    (data.folder / "train").symlink_to(away)
+
+
 TRAIN, TEST, NAMES = "FC2_train.txt", "FC2_test.txt", "FC2_dirnames.txt"
 LISTS = (
     Case("index out of range", TRAIN, _line(TRAIN, lambda lines: lines.append("11")), ("expected", "11", "line 9")),
@@ -138,26 +155,30 @@ LISTS = (
         "index that is no number", TEST, _line(TEST, lambda lines: lines.append("-1")), ("expected", "'-1'", "line 4")
     ),
     Case("path that leaves the root", NAMES, _parent, ("expected", "..", "line 3")),
+    Case("folder that leaves the root", NAMES, _train_outside, ("expected", "line 1", BESIDE)),
     Case("sample named twice", NAMES, _line(NAMES, lambda lines: lines.append(lines[0])), ("expected", "line 12")),
     Case("list missing", TEST, lambda data: (data.folder / TEST).unlink(), ("expected",)),
     Case("no training sample", "training", _line(TRAIN, lambda lines: lines.clear()), ("expected",)),
 )
 
 
-def make_cases(folder: Path, data: Path, cases: Tuple[Case, ...], *words: str) -> None:
+ALONE = "".join(map(str, spaces.chosen().baseline))  # a single subnet, because its graph is built quickly
+BASE = f"--deterministic --output_dir out --arch_code {ALONE} --eval_pool_size 1"
+
+
+def make_cases(folder: Path, data: Path, cases: Tuple[Case, ...], *words: str, more: Sequence[str] = ()) -> None:
     """Spoils a copy of `data` for each case and runs training on it once with each of `words`. All cases run with the
-    first of `words` first; then each case runs with the others."""
+    first of `words` first; then each case runs with the others; last come the commands `more`."""
     commands = []
     for number, case in enumerate(cases):
         copy = folder / f"case{number}" / "data"
         shutil.copytree(str(data), str(copy))
         case.spoil(dataset.found(copy))
     places = [os.path.join(f"case{number}", "data") for number in range(len(cases))]
-    one = "".join(map(str, spaces.chosen().baseline))  # a single subnet, because its graph is built quickly
-    base = f"--deterministic --max_epochs 1 --output_dir out --arch_code {one} --eval_pool_size 1"
+    base = f"{BASE} --max_epochs 1"
     commands += [f"{runs.small_train(Path(place))} {base} {words[0]}" for place in places]
-    commands += [f"{runs.small_train(Path(place))} {base} {more}" for place in places for more in words[1:]]
-    runs.batch(folder, commands)
+    commands += [f"{runs.small_train(Path(place))} {base} {word}" for place in places for word in words[1:]]
+    runs.batch(folder, commands + list(more))
 
 
 def make_starts(folder: Path, data: Path) -> None:
@@ -168,5 +189,19 @@ def make_lists(folder: Path, data: Path) -> None:
     make_cases(folder, data, LISTS, "")
 
 
-def make_contents(folder: Path, data: Path) -> None:
-    make_cases(folder, data, INSIDE, "--verify_data --output_dir verified", "--num_workers 1", "--num_workers 8")
+def make_contents(folder: Path, data: Path, whole: Path) -> None:
+    """Also spoils a sample of a run that stopped in its second epoch, and resumes it."""
+    begun = folder / "begun"
+    shutil.copytree(str(data), str(begun))
+    train = f"{runs.small_train(Path('begun'))} {BASE} --output_dir stopped --max_steps"
+    words = "--verify_data --output_dir verified", "--num_workers 1", "--num_workers 8"
+    make_cases(folder, data, INSIDE, *words, more=[f"{train} {MID_EPOCH_STEP}"])
+    path = begun / (met_after_resume(whole) + FLOW)
+    path.write_bytes(_value(float("nan"))(path.read_bytes()))
+    runs.batch(folder, [f"{train} {MID_EPOCH_STEP + 1} --resume"])
+
+
+def met_after_resume(whole: Path) -> str:
+    """A sample of the batch after `MID_EPOCH_STEP` that is not in the batch of the same place in the first epoch."""
+    batches = [{name for name, _, _ in event["batch"]} for event in runs.trace(whole, "cycle")]
+    return min(batches[MID_EPOCH_STEP] - batches[MID_EPOCH_STEP % runs.STEPS_PER_EPOCH])

@@ -129,7 +129,7 @@ SPEC_04: Tuple[Row, ...] = (
     ("5(1)", "the log shows forward and backward x3, optimizer_step x1", ("G3.1", "G3.2")),
     ("5(2)", "global_grad_norm_after <= 5.0", ("G3.5",)),
     ("5(3)", "each epoch writes mean, std and gap", ("G3.11a", "G3.11b")),
-    ("5(4)", "each subnet's log has bn_recal_batches=8", ("G3.9",)),
+    ("5(4)", "each subnet's log has bn_recal_batches=8", ("G3.9", "G3.37d")),
     (
         "5(5)",
         "global_step is continuous across a resume, nothing twice or skipped",

@@ -34,6 +34,7 @@ EXACT_FILES = (
     "fairness_counts.json",
 )
 FLAGS = "--deterministic --debug_trace --set runtime.save_every_steps=1"
+SOMETIMES_CLIPPED = 700.0  # a clip between the norms of the first steps, most of which are above 300
 # An epoch and its evaluation with the initial weights: rounding removes updates with this learning rate.
 STANDSTILL, ONE_EPOCH = {"train.lr": 1e-30}, f"--max_steps {runs.STEPS_PER_EPOCH}"
 
@@ -65,7 +66,8 @@ def make_midway(folder: Path, data: Path) -> None:
 
 
 def make_signalled(folder: Path, data: Path) -> None:
-    """Stops by SIGINT while a second run tries to use the folder; resumes and stops by SIGUSR1."""
+    """Stops by SIGINT while a second run tries to use the folder; resumes and stops by SIGUSR1. A run of one subnet
+    gets SIGUSR1 and at once SIGTERM."""
     command = f"{runs.small_train(data)} --deterministic --debug_trace --max_epochs {EPOCHS}"
     runs.logged_until(
         folder, command, lambda: _rows(folder) > 0, signal.SIGINT, lambda: runs.logged(folder, command) and None
@@ -74,15 +76,23 @@ def make_signalled(folder: Path, data: Path) -> None:
     at = _rows(folder)
     runs.logged_until(folder, command + " --resume", lambda: _rows(folder) > at, signal.SIGUSR1)
     runs.snapshot(folder / RUN, folder / "after_138")
+    alone = f"{_alone(data)} --debug_trace --output_dir two_signals --max_epochs {EPOCHS}"
+    runs.logged_until(folder, alone, lambda: _rows(folder, "two_signals") > 0, signal.SIGUSR1, then=signal.SIGTERM)
 
 
-def _rows(folder: Path) -> int:
-    steps = folder / RUN / "train_steps.csv"
+def _rows(folder: Path, run: str = str(RUN)) -> int:
+    steps = folder / run / "train_steps.csv"
     return len(runs.table(steps)) if steps.exists() else 0
 
 
 def _train(data: Path, **changed: Any) -> str:
     return f"{runs.small_train(data, **changed)} {FLAGS}"
+
+
+def _alone(data: Path, **changed: Any) -> str:
+    """A run of one subnet, whose graph is quickly built."""
+    code = "".join(map(str, spaces.chosen().fair_codes()[0]))
+    return f"{runs.small_train(data, **changed)} --deterministic --arch_code {code} --eval_pool_size 1"
 
 
 def make_variants(folder: Path, data: Path) -> None:
@@ -100,7 +110,10 @@ def make_variants(folder: Path, data: Path) -> None:
         "arch_seed": (f"{ONE_EPOCH} --arch_seed 43", STANDSTILL),
         "sequential": (f"--cycle_mode sequential --max_steps {MID_EPOCH_STEP}", {}),
         "pieces": ("--micro_batch_size 1 --cycle_mode sequential --max_steps 3", {"train.batch_size": 3}),
-        "alone": (f"--arch_code {only} --eval_pool_size 1 --max_steps {MID_EPOCH_STEP}", {}),
+        "alone": (
+            f"--arch_code {only} --eval_pool_size 1 --max_steps {MID_EPOCH_STEP}",
+            {"train.grad_clip": SOMETIMES_CLIPPED},
+        ),
         "hundred": (
             f"--arch_code {only} --eval_pool_size 1 --eval_num_samples 1 --bn_recal_batches 1 --fast_mode "
             "--max_steps 101 --unsigned --set runtime.save_every_steps=0",
@@ -133,13 +146,15 @@ def make_changed(folder: Path) -> None:
 
 def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
     """Resumes copies of the uninterrupted run with damaged checkpoints, a run that does not exist, and a finished run,
-    also with changes. Trains on the other data layout, and with a learning rate that soon makes the loss not finite."""
+    also on other data: another layout, and each of `OTHER_DATA`; scores it on the last of these. Trains on the other
+    layout, and with a learning rate that soon makes the loss not finite."""
     for name in ("damaged", "ruined"):
         runs.snapshot(whole, folder / name)
     newest = runs.generations(folder / "damaged")[-1][1]
     for prefix in [newest] + [prefix for _, prefix in runs.generations(folder / "ruined")]:
         damage(next(Path(prefix).parent.glob("model.ckpt.data-*")))
     folders = dataset.as_folders(dataset.found(data), folder / "folders")
+    other = make_other_data(data, folder)
     onwards, once = f"{_train(data)} --resume --max_epochs {EPOCHS} --output_dir", {"train.num_epochs": 1}
     runs.batch(
         folder,
@@ -150,11 +165,35 @@ def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
             f"{_train(folders.folder, **STANDSTILL)} {ONE_EPOCH} --output_dir layout",
             f"{_train(data, train__lr=1e30)} --output_dir diverging --max_epochs 2",
             f"{_train(data, **once)} --output_dir finished",
-            f"{_train(data, **once)} --output_dir finished --resume",
+            f"{_train(other['moved'], **once)} --output_dir finished --resume",
             f"{_train(data, **once)} --output_dir finished --resume --wd 0.5 --grad_clip 3",
             f"{_train(folders.folder, **once)} --output_dir finished --resume",
+            *[f"{_train(other[name], **once)} --output_dir finished --resume" for name in OTHER_DATA],
+            f"{runs.EVALUATE} --output_dir finished --base_path {shlex.quote(str(other[OTHER_DATA[-1]]))}",
         ],
     )
+
+
+OTHER_DATA = ("training order", "validation order", "validation sample less", "samples exchanged", "larger frame")
+
+
+def make_other_data(data: Path, parent: Path) -> Dict[str, Path]:
+    """A copy of the data set, "moved", and copies that differ from it in one thing each."""
+    there = {name: parent / "other" / name.replace(" ", "_") for name in ("moved", *OTHER_DATA)}
+    for copy in there.values():
+        shutil.copytree(str(data), str(copy))
+    train, val = [(data / f"FC2_{part}.txt").read_text().split() for part in ("train", "test")]
+    for name, lists in {
+        "training order": (train[::-1], val),
+        "validation order": (train, val[::-1]),
+        "validation sample less": (train, val[:-1]),
+        "samples exchanged": (val[:1] + train[1:], train[:1] + val[1:]),
+    }.items():
+        for part, lines in zip(("train", "test"), lists):
+            (there[name] / f"FC2_{part}.txt").write_text("\n".join(lines) + "\n")
+    larger = dataset.found(data).val[0]
+    dataset.write_sample(there["larger frame"], larger, 5, dataset.FRAME_HEIGHT + 1, dataset.FRAME_WIDTH)
+    return there
 
 
 def damage(path: Path) -> None:
@@ -164,46 +203,65 @@ def damage(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-def make_scores(folder: Path, whole: Path) -> None:
-    """Runs `supernet_eval` on a copy of the uninterrupted run, with all ways to give codes."""
+def make_scores(folder: Path, data: Path, whole: Path) -> None:
+    """Runs `supernet_eval` on a copy of the uninterrupted run, with all ways to give codes; then into a table that has
+    the codes: by other settings, at another checkpoint and on data that counts as other, and by the same command."""
     runs.snapshot(whole, folder / "run")
     codes = ["".join(map(str, code)) for code in spaces.chosen().fair_codes(4)[:2]]
     (folder / "codes.txt").write_text("\n".join([",".join(codes[1]), codes[0]]) + "\n")
     command = f"{runs.EVALUATE} --output_dir run --deterministic --eval_only"
+    again = f"{command} --codes {','.join(codes)} --output codes.csv"
     runs.batch(
         folder,
         [
             f"{command} --checkpoint last --output pool.csv",
-            f"{command} --codes {','.join(codes)} --output codes.csv --checkpoint best",
+            f"{again} --checkpoint best",
             f"{command} --codes_file codes.txt --output file.csv --checkpoint last",
             f"{command} --random 3 --random_seed 1 --output random.csv --checkpoint last",
             f"{command} --random 3 --random_seed 2 --output other.csv --checkpoint last --bn_recal_batches 3",
+            f"{again} --checkpoint last --bn_recal_batches 3 --eval_num_samples 2 --set eval.batch_size=2 "
+            f"--other_data --base_path {shlex.quote(str(data))}",
+            f"{again} --checkpoint best",
         ],
     )
 
 
-def make_evaluating(folder: Path, data: Path) -> None:
-    """Is killed as soon as the second epoch is committed, before its evaluation ends; resumes to that epoch's end."""
+def make_evaluating(folder: Path, data: Path, whole: Path) -> None:
+    """Is killed as soon as the second epoch is committed, before its evaluation ends; resumes to that epoch's end, with
+    the trace and events of the uninterrupted run, which got further. A run of one subnet is killed in its schedule's
+    last evaluation, after its only step, and resumes without a trace, but with that run's."""
     command = f"{runs.small_train(data)} --deterministic --max_epochs 2"
-
-    def committed() -> bool:
-        found = runs.generations(folder / RUN)
-        return bool(found) and found[-1][0]["step"] == 2 * runs.STEPS_PER_EPOCH
-
-    runs.logged_until(folder, command, committed, signal.SIGKILL)
+    runs.logged_until(folder, command, lambda: _committed(folder / RUN) == 2 * runs.STEPS_PER_EPOCH, signal.SIGKILL)
     runs.snapshot(folder / RUN, folder / "killed")
-    runs.logged(folder, command + " --resume")
+    shutil.rmtree(str(folder / RUN / "tensorboard"))
+    shutil.copytree(str(whole / "tensorboard"), str(folder / RUN / "tensorboard"))
+    shutil.copy(str(whole / "debug_trace.jsonl"), str(folder / RUN))
+    runs.logged(folder, f"{command} --resume --debug_trace")
+    one_step = {"train.num_epochs": 1, "train.batch_size": runs.SAMPLES}
+    command = f"{_alone(data, **one_step)} --output_dir last"
+    runs.logged_until(folder, command, lambda: _committed(folder / "last") == 1, signal.SIGKILL)
+    runs.snapshot(folder / "last", folder / "killed_at_the_end")
+    shutil.copy(str(whole / "debug_trace.jsonl"), str(folder / "last"))
+    runs.logged(folder, f"{command} --resume")
 
 
-PATTERN = "sweep [lr=1e-3]"  # a run folder's name that can be read as a glob pattern
+def _committed(run: Path) -> int:
+    """The step of the last checkpoint; 0 if there is none."""
+    state = run / "checkpoints" / "last" / "state.json"
+    return json.loads(state.read_text())["state"]["step"] if state.exists() else 0
+
+
+PATTERN = "sweep [lr=1e-3] {a} *?"  # a run folder's name that can be read as a glob pattern
+BACKSLASH = "runs\\allowed"  # another such name: in a pattern the backslash stands for nothing
 FOREIGN = ("resumed", "loaded", "edited")
 FOREIGN_POOL = "foreign_pool"  # a run whose pool is not the one that its arch_seed gives
 
 
 def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
     """Resumes and loads copies of the uninterrupted run as another space's, resumes one with an edited pool and a run
-    with a foreign pool; trains, resumes and scores in a folder named like a pattern; resumes with --allow_changed, with
-    one and with two keys changed; makes two synthetic sets with one seed and one with another."""
+    with a foreign pool; trains, resumes and scores in a folder named like a pattern; resumes with --allow_changed, in
+    another such folder, with one and with two keys changed; makes two synthetic sets with one seed and one with
+    another."""
     for name in FOREIGN:
         runs.snapshot(whole, folder / name)
     runs.snapshot(variants / "first", folder / FOREIGN_POOL)
@@ -211,10 +269,9 @@ def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
     pool = folder / "edited" / "eval_pool_12.json"
     pool.write_text(pool.read_text().replace(spaces.chosen().digest, "0" * 64))
     there = {"network__space": next(name for name in spaces.SPACES if name != spaces.chosen().name)}
-    code = "".join(map(str, spaces.chosen().fair_codes()[0]))
-    alone = f"{_train(data)} --arch_code {code} --eval_pool_size 1"  # quickly built
+    code, alone = "".join(map(str, spaces.chosen().fair_codes()[0])), f"{_alone(data)} {FLAGS}"
     short = f"--max_epochs {EPOCHS}"  # a longer run is refused for want of a sign-off
-    in_pattern = f"--output_dir {shlex.quote(PATTERN)}"
+    in_pattern, allowed = [f"--output_dir {shlex.quote(name)}" for name in (PATTERN, BACKSLASH)]
     synthetic = "python -m edgeflownas.data.synthetic --train 3 --test 2 --height 96 --width 128"
     runs.batch(
         folder,
@@ -227,9 +284,9 @@ def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
             f"{alone} {in_pattern} --max_steps 2",
             f"{alone} {in_pattern} --max_steps 3 --resume",
             f"{runs.EVALUATE} {in_pattern} --deterministic --eval_only --codes {code}",
-            f"{alone} --output_dir allowed --max_steps 2",
-            f"{alone} --output_dir allowed --max_steps 3 --resume --wd 0.5 --grad_clip 3 --allow_changed train.wd",
-            f"{alone} --output_dir allowed --max_steps 3 --resume --wd 0.5 --allow_changed train.wd",
+            f"{alone} {allowed} --max_steps 2",
+            f"{alone} {allowed} --max_steps 3 --resume --wd 0.5 --grad_clip 3 --allow_changed train.wd",
+            f"{alone} {allowed} --max_steps 3 --resume --wd 0.5 --allow_changed train.wd,train.lr",
             f"{synthetic} --seed 3 --out one",
             f"{synthetic} --seed 3 --out same --workers 1",
             f"{synthetic} --seed 4 --out other",

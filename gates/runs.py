@@ -101,9 +101,15 @@ def end_of(folder: Path, output: str, number: int = 0) -> Done:
 
 
 def logged_until(
-    folder: Path, command: str, ready: Callable[[], bool], signal: int, meanwhile: Optional[Callable[[], None]] = None
+    folder: Path,
+    command: str,
+    ready: Callable[[], bool],
+    signal: int,
+    meanwhile: Optional[Callable[[], None]] = None,
+    then: int = 0,
 ) -> None:
-    """Like `logged`, but sends `signal` as soon as `ready()`; first pauses the process for `meanwhile()`."""
+    """Like `logged`, but sends `signal`, and at once `then`, as soon as `ready()`; first pauses the process for
+    `meanwhile()`."""
     words = shlex.split(command)
     child = subprocess.Popen(
         [sys.executable] + words[1:],
@@ -124,6 +130,8 @@ def logged_until(
         finally:
             child.send_signal(signals.SIGCONT)
     child.send_signal(signal)
+    if then:
+        child.send_signal(then)
     out, err = child.communicate()
     with open(str(folder / "commands.jsonl"), "a") as log:
         log.write(json.dumps(Done(command, child.returncode, out, err)._asdict()) + "\n")

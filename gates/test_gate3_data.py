@@ -4,6 +4,7 @@ The trace has a digest of every batch; `gates/dataset.py` reads the files and re
 """
 
 import itertools
+import re
 
 import numpy as np
 
@@ -167,11 +168,17 @@ def test_verify_data_finds_what_only_decoding_shows(bad_contents):
 
 
 @clause("G3.35d")
-def test_bad_content_fails_at_its_batch_for_one_reader_and_for_many(bad_contents):
-    """Without --verify_data the error is the same with one thread and with eight; no sample replaces a bad one."""
-    ends = runs.ends(bad_contents)[len(bad_data.INSIDE) :]
+def test_bad_content_fails_at_its_batch_for_one_reader_and_for_many(whole, bad_contents):
+    """Without --verify_data the error is the same with one thread and with eight; no sample replaces a bad one. In a
+    run resumed within its second epoch, the error names the bad sample and no other."""
+    *ends, begun, resumed = runs.ends(bad_contents)[len(bad_data.INSIDE) :]
     assert_equal(what="runs", got=len(ends), want=2 * len(bad_data.INSIDE))
     for case, one, many in zip(bad_data.INSIDE, ends[::2], ends[1::2]):
         assert_named(case, one)
         said = [done.err.strip().splitlines()[-1] for done in (one, many)]
         assert_equal(what="error with eight threads", got=said[1], want=said[0], case=case.name)
+    assert_succeeded(begun)
+    bad = bad_data.met_after_resume(whole)
+    assert_named(bad_data.Case("met after a resume", bad + bad_data.FLOW, None), resumed)
+    named = set(re.findall("train/[0-9]{7}", resumed.err.strip().splitlines()[-1]))
+    assert_equal(what="samples that the error names", got=named, want={bad})

@@ -11,7 +11,7 @@ from edgeflownas import config as configuration
 from edgeflownas.engine.early_stop import EarlyStop
 from gates import dataset, oracles, recompute, runs, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
-from gates.commands import ROOT, assert_succeeded
+from gates.commands import ROOT, assert_last_line_refuses, assert_succeeded
 from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, RUN
 from gates.package_objects import SCRIPT, SCRIPT_BEST, SCRIPT_PATIENCE
 from gates.recompute import EPE_FLOAT32
@@ -105,19 +105,26 @@ def test_best_checkpoint_is_scored_as_recorded(whole, samples):
 
 
 @clause("G3.40")
-def test_epe_is_kept_per_sample(whole, samples):
+def test_epe_is_kept_per_sample(whole, scripted, samples):
     """Compares the EPE [subnets, samples], in list order, with NumPy's, for the last and the best evaluation, which
-    differ."""
-    found = np.load(str(whole / "eval_epe_samples.npz"), allow_pickle=False)
-    pool = pool_of(whole)
+    differ: in a run whose first evaluation is the best, and in one with a new best in each of the first three."""
     best = int(np.argmin(runs.column(whole / HISTORY, "mean_epe_12"))) + 1
+    assert_kept_per_sample(whole, samples, best)
+    assert_kept_per_sample(scripted.folder, samples, SCRIPT_BEST)
+
+
+def assert_kept_per_sample(run, samples, best):
+    """Asserts eval_epe_samples.npz of a run of five evaluations."""
+    __tracebackhide__ = True
+    found = np.load(str(run / "eval_epe_samples.npz"), allow_pickle=False)
+    pool = pool_of(run)
     assert_equal(what="epochs", got=(int(found["last_epoch"]), int(found["best_epoch"])), want=(EPOCHS, best))
     assert_equal(what="codes", got=found["codes"].tolist(), want=pool)
     assert_equal(what="samples", got=[str(name) for name in found["names"]], want=samples.val)
     images = recompute.one_by_one(samples.folder, samples.train)
     for which in ("last", "best"):
         assert_equal(what="shape of " + which, got=found[which].shape, want=(12, len(samples.val)))
-        weights = recompute.weights_at(runs.prefix(whole, which))
+        weights = recompute.weights_at(runs.prefix(run, which))
         for row in (0, 11):
             want = [
                 recompute.epe(weights, pool[row], images, dataset.centre_crops(samples.folder, [name]))
@@ -164,9 +171,15 @@ def test_pool_confounds_no_two_blocks(whole):
     pairs = sum(n * m for n, m in itertools.combinations(spaces.chosen().counts, 2))
     if spaces.chosen().name == spaces.DEFAULT:
         assert_equal(what="option pairs", got=pairs, want=324)
-    assert_le(what="sum of squared V", got=sum(squares), want=3.8)
-    assert_le(what="largest V", got=np.sqrt(max(squares)), want=0.6, atol=1e-9)
-    assert_le(what="option pairs that no code has", got=missing, want=24)
+    largest_sum, largest_v, most_missing = POOL_DESIGN[spaces.chosen().name]
+    assert_le(what="sum of squared V", got=sum(squares), want=largest_sum)
+    assert_le(what="largest V", got=np.sqrt(max(squares)), want=largest_v, atol=1e-9)
+    assert_le(what="option pairs that no code has", got=missing, want=most_missing)
+
+
+# Sum of squared V, largest V and missing option pairs that a pool of twelve can reach (measured: 3.375, 0.5, 14 and
+# 3.653, 0.5, 21).
+POOL_DESIGN = {"edgeflownet_v1": (3.4, 0.5, 19), "edgeflownet_v2": (3.7, 0.5, 24)}
 
 
 def pool_of(folder):
@@ -249,7 +262,7 @@ def test_best_and_last_belong_to_the_right_epochs(whole, scripted):
 @clause("G3.37a")
 def test_supernet_eval_scores_the_codes_that_it_is_given(whole, samples, scores):
     """The EPEs for --codes and --codes_file are NumPy's at the requested checkpoint, best or last."""
-    for done in runs.ends(scores):
+    for done in runs.ends(scores)[:5]:
         assert_succeeded(done)
     codes = ["".join(map(str, code)) for code in spaces.chosen().fair_codes(4)[:2]]
     best, last = [int(runs.tensors(runs.prefix(whole, which))["global_step"]) for which in ("best", "last")]
@@ -284,3 +297,23 @@ def test_supernet_eval_scores_the_pool_of_the_last_checkpoint(whole, scores):
     recorded = [row for row in runs.table(whole / PER_ARCH) if row["epoch"] == str(EPOCHS)]
     got, want = [rows.get(row["arch_code"], 0) for row in recorded], [float(row["epe"]) for row in recorded]
     assert_close(what="EPE of the pool", got=got, want=want, rtol=runs.REAL, unit="px")
+
+
+@clause("G3.37d")
+def test_a_table_has_rows_of_one_kind_only(scores):
+    """A second command on a table is refused unless checkpoint, settings and data are those of its rows. The refusal
+    names each that differs. The first command again scores nothing."""
+    other, same = runs.ends(scores)[5:]
+    steps = [int(runs.tensors(runs.prefix(scores / "run", which))["global_step"]) for which in ("best", "last")]
+    differing = (
+        ("checkpoint.global_step", *steps),
+        ("settings.bn_recal_batches", 8, 3),
+        ("settings.num_samples", 0, 2),  # 0: all
+        ("settings.batch_size", 1, 2),
+    )
+    words = [f"{name} {there} there, {now} now" for name, there, now in differing]
+    assert_last_line_refuses(other, *words, "dataset.other_data")
+    assert_succeeded(same)
+    assert_contains(what="the first command again", got=same.out, want="2 of 2 codes are in codes.csv already")
+    rows = [(row["bn_recal_batches"], row["num_samples"]) for row in runs.table(scores / "codes.csv")]
+    assert_equal(what="BN batches and samples of the rows", got=rows, want=[("8", "3")] * 2)

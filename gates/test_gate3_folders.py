@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 
 from gates import dataset, runs, spaces
-from gates.asserts import assert_contains, assert_equal, assert_le, assert_true, clause
+from gates.asserts import assert_equal, assert_le, assert_true, clause
 from gates.commands import assert_last_line_refuses, assert_succeeded
-from gates.gate3_runs import EPOCHS, FOREIGN, FOREIGN_POOL, PATTERN, RUN, STEPS, contents, differing
+from gates.gate3_runs import BACKSLASH, EPOCHS, FOREIGN, FOREIGN_POOL, PATTERN, RUN, STEPS, contents, differing
 from gates.runs import STEPS_PER_EPOCH
 
 HISTORY, PER_ARCH = "eval_epe_history.csv", "eval_epe_per_arch.csv"
@@ -86,9 +86,10 @@ def test_a_checkpoint_holds_what_training_needs_and_nothing_else(whole):
 
 @clause("G3.42b")
 def test_an_epoch_is_committed_before_its_evaluation(whole, evaluating):
-    """A run killed right after the commit of the second epoch has no evaluation of it. The resume evaluates it."""
-    killed, again = runs.ends(evaluating)
-    assert_equal(what="exit code", got=killed.code, want=-9)
+    """A run killed right after the commit of the second epoch has no evaluation of it. The resume evaluates it, and
+    likewise the schedule's last epoch."""
+    killed, again, killed_at_the_end, last = runs.ends(evaluating)
+    assert_equal(what="exit code of both kills", got=(killed.code, killed_at_the_end.code), want=(-9, -9))
     before = evaluating / "killed"
     evaluated = len(runs.table(before / HISTORY)) if (before / HISTORY).exists() else 0
     assert_equal(what="evaluations when the second epoch was committed", got=evaluated, want=1)
@@ -97,16 +98,37 @@ def test_an_epoch_is_committed_before_its_evaluation(whole, evaluating):
     for name, rows in (("train_steps.csv", 2 * STEPS_PER_EPOCH), (HISTORY, 2), (PER_ARCH, 24)):
         got, want = [(folder / name).read_text().splitlines() for folder in (evaluating / RUN, whole)]
         assert_equal(what=f"lines of {name}", got=got, want=want[: 1 + rows])
+    before, run = evaluating / "killed_at_the_end", evaluating / "last"
+    evaluated = len(runs.table(before / HISTORY)) if (before / HISTORY).exists() else 0
+    assert_equal(what="evaluations when the last epoch was committed", got=evaluated, want=0)
+    assert_equal(what="step committed", got=runs.generations(before)[-1][0]["step"], want=1)
+    assert_succeeded(last)
+    assert_true(what="log", ok="nothing to do" not in last.err, got=last.err[-300:], want="an evaluation to do")
+    assert_equal(what="evaluations of the schedule", got=len(runs.table(run / HISTORY)), want=1)
+    assert_equal(what="steps of the schedule", got=len(runs.table(run / "train_steps.csv")), want=1)
+    status = json.loads((run / "train_manifest.json").read_text())["status"]
+    assert_equal(what="status", got=status, want="completed")
 
 
 @clause("G3.42c")
-def test_tensorboard_has_each_step_once_after_a_resume(whole, odd_ends):
-    """A resume from the generation before the damaged one repeats a step and its evaluation."""
+def test_tensorboard_has_each_step_once_after_a_resume(whole, odd_ends, evaluating):
+    """A resume from the generation before the damaged one repeats a step and its evaluation. A resume that has an
+    evaluation to do drops what an earlier invocation wrote of that evaluation and after it, also in the trace, whether
+    it traces or not."""
     got, want = [told_to_tensorboard(folder / "tensorboard") for folder in (odd_ends / "damaged", whole)]
     assert_true(what="steps of an evaluation", ok=("eval/mean_epe_12", STEPS - 1) in want, got=sorted(want), want="all")
     assert_equal(what="scalars told twice", got=[key for key, times in got.items() if times > 1], want=[])
     assert_equal(what="scalars", got=sorted(got), want=sorted(want))
     assert_equal(what="evaluations", got=sum(tag == "eval/mean_epe_12" for tag, _ in got), want=EPOCHS, run="damaged")
+    resumed, last = [told_to_tensorboard(evaluating / name / "tensorboard") for name in (RUN, "last")]
+    due = 2 * STEPS_PER_EPOCH - 1
+    assert_equal(what="scalars up to the evaluation", got=resumed, want={key: 1 for key in want if key[1] <= due})
+    tags = {tag.replace("_12", "_1") for tag, _ in want}  # of a pool of one
+    assert_equal(what="scalars of the only step", got=last, want={(tag, 0): 1 for tag in tags})
+    for name, evaluations in ((RUN, 1), ("last", 0)):
+        seen = Counter(event["event"] for event in map(json.loads, open(str(evaluating / name / "debug_trace.jsonl"))))
+        traced = Counter(subnet=12 * evaluations, evaluation=evaluations)
+        assert_equal(what="events traced", got=+seen, want=+traced, run=str(name))
 
 
 def told_to_tensorboard(folder):
@@ -138,8 +160,9 @@ def test_a_resume_scores_the_pool_that_the_run_has(folders, variants):
 
 @clause("G3.43")
 def test_a_folder_named_like_a_pattern_is_a_folder(folders):
-    for number in range(3):
-        assert_succeeded(runs.end_of(folders, PATTERN, number))
+    """Trains and resumes in two folders that a pattern of that name would not find, and scores in the first."""
+    for name, number in ((PATTERN, 0), (PATTERN, 1), (PATTERN, 2), (BACKSLASH, 0), (BACKSLASH, 2)):
+        assert_succeeded(runs.end_of(folders, name, number))
     steps = runs.column(folders / PATTERN / "train_steps.csv", "step", int).tolist()
     assert_equal(what="steps across the resume", got=steps, want=[0, 1, 2])
     newest = json.loads(next((folders / PATTERN / "checkpoints").glob("generations/gen-*3/state.json")).read_text())
@@ -148,16 +171,19 @@ def test_a_folder_named_like_a_pattern_is_a_folder(folders):
 
 @clause("G3.44")
 def test_allowed_keys_may_change_and_are_recorded(folders):
-    first, two_changed, one_changed = [runs.end_of(folders, "allowed", number) for number in range(3)]
+    """The resume's record has the keys that changed, not those that were allowed to. A refused resume has no record."""
+    first, two_changed, one_changed = [runs.end_of(folders, BACKSLASH, number) for number in range(3)]
     assert_last_line_refuses(two_changed, "train.grad_clip was 5.0, is 3.0")
     for done in (first, one_changed):
         assert_succeeded(done)
-    manifest = json.loads((folders / "allowed" / "train_manifest.json").read_text())
+    run = folders / BACKSLASH
+    manifest = json.loads((run / "train_manifest.json").read_text())
     assert_equal(
         what="weight decay in the manifest", got=(manifest["wd"], manifest["config"]["train"]["wd"]), want=(0.5,) * 2
     )
-    assert_contains(what="the resume's record", got=json.dumps(manifest["resumes"][-1]), want="train.wd")
-    decay = runs.column(folders / "allowed" / "train_steps.csv", "l2_loss")
+    recorded = [(entry["global_step"], entry["changed"]) for entry in manifest["resumes"]]
+    assert_equal(what="resumes: step and keys changed", got=recorded, want=[(2, ["train.wd"])])
+    decay = runs.column(run / "train_steps.csv", "l2_loss")
     assert_le(what="decay before, of the decay after", got=decay[1] / decay[2], want=1e-3)
 
 
@@ -166,8 +192,12 @@ def test_allowed_keys_may_change_and_are_recorded(folders):
 
 @clause("G3.45")
 def test_the_synthetic_set_is_exact_and_repeatable(folders):
-    """The same seed gives the same bytes, and the gates' reader reads the set. Warping frame 1 back by the flow gives
-    frame 0 nearly everywhere, and far better than no flow or the opposite flow."""
+    """The same seed gives the same bytes, and the gates' reader reads the set. Frame 1 warped back by the flow is frame
+    0 off collisions, and far from it by no flow or the opposite flow.
+
+    Measured mean difference: 4.0 and 3.8 of 255. A flow without each layer's rotation and zoom gives 6.3 and 5.7, one
+    half a pixel off 6.3 and 6.5, one looked up by the layers of frame 1 9.8 and 9.6.
+    """
     for name in ("one", "same", "other"):
         assert_succeeded(next(done for done in runs.ends(folders) if f"--out {name}" in done.command))
     one, same, other = [contents(folders / name) for name in ("one", "same", "other")]
@@ -175,21 +205,47 @@ def test_the_synthetic_set_is_exact_and_repeatable(folders):
     pixels = [name for name in one if re.search("(png|flo)$", name)]
     assert_equal(what="files of five samples", got=len(pixels), want=15)
     assert_equal(what="files equal to those of another seed", got=set(pixels) - set(differing(one, other)), want=set())
-    found = dataset.found(folders / "one")
-    assert_equal(
-        what="samples", got=(len(found.train), len(found.val), len({*found.train, *found.val})), want=(3, 2, 5)
-    )
-    errors = {sign: [] for sign in (1, 0, -1)}
-    for name in found.train + found.val:
-        images, flow = dataset.read_pair(folders / "one", name)
-        assert_equal(what="size", got=images.shape[:2] + flow.shape, want=(96, 128, 96, 128, 2))
-        for sign, seen in errors.items():
-            seen.append(warped_back(images[..., 3:], sign * flow) - images[..., :3])
-    typical = {sign: float(np.nanmedian(np.abs(np.stack(seen)))) for sign, seen in errors.items()}
-    assert_le(what="typical difference of frame 1 warped back", got=typical[1], want=8, unit="of 255")
-    for sign in (0, -1):
-        got = typical[1] / typical[sign]
-        assert_le(what=f"share of the difference with {sign} times the flow", got=got, want=0.4)
+    for name in ("one", "other"):
+        found = dataset.found(folders / name)
+        names = found.train + found.val
+        assert_equal(what="samples", got=(len(found.train), len(found.val), len(set(names))), want=(3, 2, 5))
+        pairs = [dataset.read_pair(folders / name, sample) for sample in names]
+        sizes = {images.shape[:2] + flow.shape for images, flow in pairs}
+        assert_equal(what="size", got=sizes, want={(96, 128, 96, 128, 2)})
+        judged = [reached_by_one_motion(flow) for _, flow in pairs]
+        assert_le(what="share of pixels that collide or leave", got=1 - np.mean(judged), want=0.4, set=name)
+        apart = {
+            sign: np.concatenate(
+                [
+                    np.abs(warped_back(images[..., 3:], sign * flow) - images[..., :3])[chosen].ravel()
+                    for (images, flow), chosen in zip(pairs, judged)
+                ]
+            )
+            for sign in (1, 0, -1)
+        }
+        mean = {sign: float(np.nanmean(difference)) for sign, difference in apart.items()}
+        assert_le(what="mean difference of frame 1 warped back", got=mean[1], want=5, unit="of 255", set=name)
+        for sign in (0, -1):
+            got = mean[1] / mean[sign]
+            assert_le(what=f"share of the difference with {sign} times the flow", got=got, want=0.4, set=name)
+
+
+def reached_by_one_motion(flow):
+    """Bool [h, w]: the target is in the frame, and no pixel whose flow differs by more than 2 px has one next to it."""
+    height, width = flow.shape[:2]
+    y, x = np.mgrid[0:height, 0:width]
+    at = np.stack([np.rint(y + flow[..., 1]), np.rint(x + flow[..., 0])]).astype(int).reshape(2, -1) + 1
+    inside = (at[0] > 0) & (at[0] <= height) & (at[1] > 0) & (at[1] <= width)
+    at = np.clip(at, 0, [[height + 1], [width + 1]])
+    result = inside.copy()
+    for part in np.float64(flow.reshape(-1, 2)).T:
+        for sign in (1, -1):
+            most = np.full((height + 4, width + 4), -np.inf)  # with a border, so that every target has neighbours
+            for row in range(3):
+                for column in range(3):
+                    np.maximum.at(most, (at[0] + row, at[1] + column), sign * part)
+            result &= most[at[0] + 1, at[1] + 1] - sign * part <= 2
+    return result.reshape(height, width)
 
 
 def warped_back(frame, flow):

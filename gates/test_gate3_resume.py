@@ -1,14 +1,17 @@
 """Gate 3, stops and resumes: exact continuation after every kind of stop; what is refused; the three commands."""
 
+import itertools
 import json
 import math
+import signal
+import threading
 
 import numpy as np
 
 from gates import gate3_runs, runs, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_true, clause
 from gates.commands import assert_last_line_refuses, assert_succeeded
-from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, RUN, STEPS, assert_same_run
+from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, OTHER_DATA, RUN, STEPS, assert_same_run
 from gates.package_objects import noise_batch
 from gates.runs import STEPS_PER_EPOCH
 
@@ -143,15 +146,17 @@ def test_kill_9_costs_only_what_was_not_committed(whole, midway):
 
 @clause("G3.30")
 def test_each_signal_commits_and_has_its_exit_code(midway, signalled):
-    """The exit codes are 143, 130 and 138. Checkpoint, tables, counts and manifest are at the same step."""
-    ends = {
-        "terminated": runs.ends(midway)[2],
-        "after_130": runs.ends(signalled)[1],
-        "after_138": runs.ends(signalled)[2],
-    }
-    for name, code in (("terminated", 143), ("after_130", 130), ("after_138", 138)):
-        folder = (midway if name == "terminated" else signalled) / name
-        assert_equal(what="exit code", got=ends[name].code, want=code, stderr=ends[name].err[-300:])
+    """The exit codes are 143, 130 and 138; for two signals, that of either. Checkpoint, tables, counts and manifest are
+    at the same step. A second signal asks for the same stop, except a second SIGINT."""
+    stops = (
+        (runs.ends(midway)[2], midway / "terminated", (143,)),
+        (runs.ends(signalled)[1], signalled / "after_130", (130,)),
+        (runs.ends(signalled)[2], signalled / "after_138", (138,)),
+        (runs.ends(signalled)[3], signalled / "two_signals", (138, 143)),
+    )
+    for done, folder, codes in stops:
+        name = folder.name
+        assert_true(what="exit code", ok=done.code in codes, got=done.code, want=f"{codes}", stderr=done.err[-300:])
         step = len(runs.table(folder / "train_steps.csv"))
         stored = runs.tensors(runs.prefix(folder, "last"))
         assert_equal(what="step of the checkpoint", got=int(stored["global_step"]), want=step, stop=name)
@@ -159,17 +164,37 @@ def test_each_signal_commits_and_has_its_exit_code(midway, signalled):
         manifest = json.loads((folder / "train_manifest.json").read_text())
         got = (manifest["status"], manifest["global_step"])
         assert_equal(what="status and step in the manifest", got=got, want=("interrupted", step), stop=name)
-        assert_counts(folder, step)
+        assert_counts(folder, step, 1 if name == "two_signals" else spaces.chosen().paths)
     after = [event["step"] for event in runs.trace(signalled / "after_138", "cycle")]
     assert_equal(what="steps across the resume", got=after, want=list(range(len(after))))
+    pairs = set(itertools.product(STOPS, repeat=2)) - {(signal.SIGINT, signal.SIGINT)}
+    ended = {pair: after_signals(pair) for pair in sorted(pairs)}
+    wrong = {pair: code for pair, code in ended.items() if code not in [128 + number for number in pair]}
+    assert_equal(what="pairs of signals that do not stop as one does", got=wrong, want={})
 
 
-def assert_counts(folder, cycles):
-    """Asserts fairness_counts.json of a run that was stopped at any step."""
+STOPS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
+
+
+def after_signals(numbers):
+    """The exit code that the package's handlers ask for after these signals to this thread; or the exception."""
+    from edgeflownas.engine.signals import StopSignals
+
+    with StopSignals() as stop:
+        try:
+            for number in numbers:
+                signal.pthread_kill(threading.main_thread().ident, number)
+        except KeyboardInterrupt as error:
+            return repr(error)
+        return stop.exit_code
+
+
+def assert_counts(folder, cycles, paths):
+    """Asserts fairness_counts.json of a run that was stopped at any step; with one path, each block has one option."""
     __tracebackhide__ = True
     recorded = json.loads((folder / "fairness_counts.json").read_text())
-    uses = {block.name: cycles * spaces.chosen().paths // len(block.options) for block in spaces.chosen().blocks}
-    want = {block.name: [uses[block.name]] * len(block.options) for block in spaces.chosen().blocks}
+    blocks = [(block.name, 1 if paths == 1 else len(block.options)) for block in spaces.chosen().blocks]
+    want = {name: [cycles * paths // options] * options for name, options in blocks}
     assert_equal(what="cycles counted", got=recorded["cycles"], want=cycles, folder=folder.name)
     assert_equal(what="counts", got=recorded["counts"], want=want, folder=folder.name)
     assert_equal(what="fairness_gap", got=recorded["fairness_gap"], want=0, folder=folder.name)
@@ -211,7 +236,12 @@ def test_changed_training_maths_is_refused_with_the_keys(odd_ends):
 
 @clause("G3.32c")
 def test_other_data_is_refused(odd_ends):
-    assert_last_line_refuses(runs.end_of(odd_ends, "finished", 3), "data.fingerprint")
+    """Data that differ in one thing only are refused: layout, order, samples, size. The same data elsewhere are not."""
+    assert_succeeded(runs.end_of(odd_ends, "finished", 1))
+    for number, _ in enumerate(("layout", *OTHER_DATA), 3):
+        assert_last_line_refuses(runs.end_of(odd_ends, "finished", number), "data.fingerprint")
+    scored = runs.end_of(odd_ends, "finished", number + 1)
+    assert_last_line_refuses(scored, "trained on other samples", "--other_data")
 
 
 @clause("G3.32d")

@@ -133,7 +133,7 @@ def throughput(run: Run) -> bytes:
         axes[2].plot(epochs, 100 * numbers.input_wait_share, color=RED, marker=marker, markersize=3.5)
         axes[2].set_title("Waiting for data, % of training")
         for axis, column in zip(axes, (numbers.cycles_per_second, numbers.train_seconds)):
-            axis.set_ylim(0, 1.1 * top(column))
+            axis.set_ylim(0, 1.1 * top(column) or 1.0)  # all 0 if the run resumed at its only epoch's evaluation
         axes[2].set_ylim(0, max(10.0, 110 * top(numbers.input_wait_share)))
         _epochs(axes, epochs)
         return png(figure)

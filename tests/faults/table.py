@@ -9,6 +9,7 @@ from typing import NamedTuple, Tuple
 
 from tests.faults.rows_1 import GATE_1
 from tests.faults.rows_2 import GATE_2
+from tests.faults.rows_3_classes import GATE_3_CLASSES
 from tests.faults.rows_3_cycles import GATE_3_CYCLES
 from tests.faults.rows_3_ranks import GATE_3_RANKS
 from tests.faults.rows_3_runs import GATE_3_RUNS
@@ -19,7 +20,7 @@ from tests.faults.rows_strangers_data import STRANGERS_DATA
 from tests.faults.rows_strangers_network import STRANGERS_NETWORK
 from tests.faults.rows_strangers_runs import STRANGERS_RUNS
 
-GATE_3 = GATE_3_CYCLES + GATE_3_SETTINGS + GATE_3_RUNS + GATE_3_STOPS + GATE_3_RANKS
+GATE_3 = GATE_3_CYCLES + GATE_3_SETTINGS + GATE_3_RUNS + GATE_3_STOPS + GATE_3_RANKS + GATE_3_CLASSES
 COMPARISON = ", want "  # what a comparison of the gates says
 
 

@@ -52,6 +52,18 @@ def test_curves_of_the_comparison_keep_off_the_upper_edge(figures, long_run):
         assert axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 1.04 * highest
 
 
+def test_an_epoch_that_was_only_evaluated_draws_without_a_warning(tmp_path, recwarn):
+    """A resume at an evaluation trains no cycle of that epoch, so its timing is 0."""
+    folder = write_long_run(tmp_path / "run", epochs=1)
+    path = folder / "timing.csv"
+    header, row = path.read_text().splitlines()
+    zero = ("train_seconds", "cycles_per_second", "input_wait_share")
+    cells = ["0.0" if name in zero else cell for name, cell in zip(header.split(","), row.split(","))]
+    path.write_text(f"{header}\n{','.join(cells)}\n")
+    assert plot_steps.throughput(read_run(folder))[:4] == b"\x89PNG"
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_the_legend_names_only_what_is_drawn(figures, tmp_path, long_run):
     short = read_run(write_long_run(tmp_path / "short", epochs=1))
     for run, band in ((short, False), (long_run, True)):
