@@ -67,7 +67,7 @@ GATE_1 = (
         "{_show(name)}{nearest(name[:100], KEYS)}",
         "{_show(name)}",
     ),
-    ("exit-code", _ERRORS, "G1.5a", "a user's error ends with exit code 1", "exit_code = 2", "exit_code = 1"),
+    ("exit-code", _ERRORS, "G1.5a", "a user's error ends with exit code 1", "exit_code = 2", "exit_code = 1", "exit code got 1, want 2"),
     (
         "true-is-a-number",
         _CONFIG,
@@ -182,6 +182,7 @@ GATE_1 = (
         "the value 3 is accepted",
         "_is_int(found) and int(found) in block.values",
         "_is_int(found) and 0 <= int(found) <= len(block.values)",
+        "exit code got 1, want 0",
     ),
     (
         "self-test-always-passes",
@@ -231,6 +232,7 @@ GATE_1 = (
         "the flag --fast_mode has another name",
         'flag="--fast_mode"',
         'flag="--quick"',
+        "exit code got 2, want 0",
     ),
     (
         "slow-dry-run",
@@ -247,5 +249,37 @@ GATE_1 = (
         "--traceback shows no traceback of a user's error",
         '    except UserError as error:\n        if "--traceback" in arguments:',
         '    except UserError as error:\n        if "--trace" in arguments:',
+    ),
+    (
+        "empty-flag-is-no-flag",
+        _COMMAND_LINE,
+        "G1.4",
+        "a flag with an empty text does not beat the YAML file",
+        " for name in KEYS if getattr(arguments, name, None) is not None}",
+        " for name in KEYS if getattr(arguments, name, None)}",
+    ),
+    (
+        "empty-setting-is-no-setting",
+        _COMMAND_LINE,
+        "G1.4",
+        "--set with an empty value does not beat the YAML file",
+        "        values[name.strip()] = value.strip()\n",
+        "        if value.strip():\n            values[name.strip()] = value.strip()\n",
+    ),
+    (
+        "shipped-without-flow-clip",
+        _SHIPPED,
+        "G1.6",
+        "the shipped configuration does not clip the targets",
+        "  flow_clip: 50.0 ",
+        "  flow_clip: 0.0  ",
+    ),
+    (
+        "shipped-loss-left-out",
+        _SHIPPED,
+        "G1.6",
+        "the shipped configuration leaves the loss to the default",
+        "  loss: linear_softplus\n",
+        "",
     ),
 )

@@ -1,8 +1,9 @@
 """The planted faults as data: what is broken where, and the clause that must fail because of it.
 
 A row is (id, file, clause, sentence, exact old text, new text) and, where the clause must fail otherwise than by
-comparing a value (a fault that stops the program), the words that its failure must contain. The old text occurs exactly
-once. `python -m tests.faults` plants them one at a time; `tests/faults/test_harness.py` checks the table itself.
+comparing what was computed, the words that its failure must contain: those of an exception, or of a command that ends
+with another code than 0 (`exit code got 1, want 2`). The old text occurs exactly once. `python -m tests.faults` plants
+them one at a time; `tests/faults/test_harness.py` checks the table itself.
 """
 
 from typing import NamedTuple, Tuple
@@ -20,7 +21,7 @@ from tests.faults.rows_strangers_network import STRANGERS_NETWORK
 from tests.faults.rows_strangers_runs import STRANGERS_RUNS
 
 GATE_3 = GATE_3_CYCLES + GATE_3_SETTINGS + GATE_3_RUNS + GATE_3_STOPS + GATE_3_RANKS
-COMPARISON = ", want "  # what a comparison of the gates says
+COMPARISON = ", want "  # what a comparison of the gates says; one of an exit code that is not 0 does not count
 
 
 class Fault(NamedTuple):
