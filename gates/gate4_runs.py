@@ -20,7 +20,7 @@ SMOKE = (
 )
 # Invocations of a run of six epochs of four steps, and whether they are allowed without gate 3. They run in this order:
 # the first four would start in a fresh folder, the fifth trains one epoch, the next would start anew in its folder, and
-# the others would resume it. The last two: --unsigned goes beyond five epochs, and then a resume without it does nothing.
+# the others would resume it. In the end --unsigned goes beyond five epochs, and a resume without it trains nothing.
 LONG_RULE = (
     ("--output_dir fresh --max_steps 24", False),
     ("--output_dir fresh --max_steps 21", False),

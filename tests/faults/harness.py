@@ -9,8 +9,7 @@ Only the clause's own test runs in each copy. First the clauses run in a copy wi
     broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it
              fails for another reason, or no test ran
 
-A command that the clause needs may end with another code than 0 because the fault stops it, which is another reason
-unless the row has words for it. With code 0 it has run, and what it did is compared.
+That a command ends with another code than 0 and than wanted is another reason, too, unless the row has words for it.
 
 FILE gets a line of JSON per fault as it ends; faults that it has as caught are not tried again, so a long run can be
 stopped and gone on with. Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no

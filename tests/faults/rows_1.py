@@ -67,7 +67,15 @@ GATE_1 = (
         "{_show(name)}{nearest(name[:100], KEYS)}",
         "{_show(name)}",
     ),
-    ("exit-code", _ERRORS, "G1.5a", "a user's error ends with exit code 1", "exit_code = 2", "exit_code = 1", "exit code got 1, want 2"),
+    (
+        "exit-code",
+        _ERRORS,
+        "G1.5a",
+        "a user's error ends with exit code 1",
+        "exit_code = 2",
+        "exit_code = 1",
+        "exit code got 1, want 2",
+    ),
     (
         "true-is-a-number",
         _CONFIG,
