@@ -100,6 +100,7 @@ STRANGERS_RUNS = (
         "Square brackets no longer count as a pattern when a checkpoint is restored",
         'PATTERN = re.compile(r"[*?\\[\\]{}\\\\]|://")',
         'PATTERN = re.compile(r"[*?{}\\\\]|://")',
+        "ValueError: The passed save_path is not a valid checkpoint",
     ),
     (
         "best-follows-last",
