@@ -1,5 +1,6 @@
 """The harness of the planted faults, and its table. `python -m tests.faults` takes hours, this about a minute."""
 
+import ast
 import collections
 
 import pytest
@@ -108,6 +109,18 @@ def test_a_fault_that_ends_a_command_names_the_code_or_the_words():
     crashed = ClauseResult("failed", HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr='KeyError: 3']")
     for says, outcome in (("exit code got 1, want 0", "broken"), ("KeyError: 3", "caught")):
         assert fault_result(fault(says=says), crashed).outcome == outcome
+
+
+def test_every_comparison_of_an_exit_code_says_so():
+    """By these words the harness tells a command's end from other comparisons."""
+    compared = []
+    for path in sorted((harness.ROOT / "gates").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call):
+                named = {keyword.arg: keyword.value for keyword in call.keywords}
+                if getattr(named.get("got"), "attr", "") in ("code", "returncode"):
+                    compared.append(ast.literal_eval(named["what"]))
+    assert len(compared) > 10 and all(what.startswith("exit code") for what in compared)
 
 
 @pytest.mark.parametrize("old,times", [("no such text", 0), ("Block(", 10)])
