@@ -52,6 +52,7 @@ STRANGERS_RUNS = (
         "Only the sizes of a checkpoint's files are compared",
         'if sha256_of(path) != want["sha256"]:',
         'if not want["sha256"]:',
+        "exit code got 1, want 0",
     ),
     (
         "resume-falls-back-fresh",
