@@ -21,11 +21,12 @@ from tests.faults.rows_strangers_network import STRANGERS_NETWORK
 from tests.faults.rows_strangers_runs import STRANGERS_RUNS
 
 GATE_3 = GATE_3_CYCLES + GATE_3_SETTINGS + GATE_3_RUNS + GATE_3_STOPS + GATE_3_RANKS
-COMPARISON = ", want "  # what a comparison of the gates says; one of an exit code that is not 0 does not count
+COMPARISON = ", want "  # what a comparison of the gates says
 
 
 class Fault(NamedTuple):
-    """One fault. `says` is what the clause's failure must contain."""
+    """One fault. `says` is what the clause's failure must contain. By default that is any comparison, but one of an
+    exit code that is not 0."""
 
     id: str
     file: str
