@@ -382,9 +382,14 @@ def test_a_space_that_the_network_does_not_visit_cannot_be_built():
     """A block that is never visited, of each kind and at each place, and each visit without a block are errors that
     name the block."""
     assert_equal(what="refusal of the space itself", got=refusal_of_a_space(lambda blocks: blocks), want="")
-    for place, kind in itertools.product(range(len(BLOCKS) + 1), (0, -1)):  # the first block's and the last one's kind
-        got = refusal_of_a_space(lambda b, at=place, of=kind: b[:at] + [b[of]._replace(name="H3Out")] + b[at:])
-        assert_contains(what="refusal of one block more", got=got, want="H3Out", place=place)
+    for place, kind in itertools.product(range(len(BLOCKS) + 1), ("depth", "kernel")):
+
+        def one_more(blocks, place=place, kind=kind):
+            like = next(block for block in blocks if block.kind == kind)
+            return blocks[:place] + [like._replace(name="H3Out")] + blocks[place:]
+
+        got = refusal_of_a_space(one_more)
+        assert_contains(what="refusal of one block more", got=got, want="H3Out", place=place, kind=kind)
     must = spaces.places_without_a_fixed_layer()
     assert_true(what="blocks to leave out", ok=set(must) <= set(BLOCKS), got=BLOCKS, want="all of " + ", ".join(must))
     for lost in must:
