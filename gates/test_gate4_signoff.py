@@ -204,14 +204,14 @@ def test_unsigned_overrides_and_the_manifest_says_so(long_run):
 def test_the_rule_for_long_runs_counts_from_the_first_step(long_rule):
     """Divides a run by --max_steps, --max_epochs and --resume. An epoch has four steps, and five epochs are allowed. A
     refused invocation leaves every file as it was."""
-    ends, before = runs.ends(long_rule), []
+    ends, after = runs.ends(long_rule), []
     for (words, free), done, tree in zip(LONG_RULE, ends[::2], ends[1::2]):
-        before, files = tree.out.splitlines(), before
+        before, after = after, tree.out.splitlines()
         if free:
             assert_equal(what="exit code", got=done.code, want=0, words=words, stderr=done.err[-300:])
             continue
         assert_equal(what="exit code", got=done.code, want=2, words=words, stderr=done.err[-300:])
-        changed = sorted(set(files) ^ set(before))
+        changed = sorted(set(before) ^ set(after))
         assert_equal(what="files that the refused invocation changed", got=changed, want=[], words=words)
         said = done.err.strip().splitlines()[-1]
         for phrase in ("error: ", "gate 3", "python -m pytest gates -m gate3", "--unsigned"):

@@ -25,8 +25,8 @@ COMPARISON = ", want "  # what a comparison of the gates says
 
 
 class Fault(NamedTuple):
-    """One fault. `says` is what the clause's failure must contain. By default that is any comparison, but one of an
-    exit code that is not 0."""
+    """One fault. `says` is what the clause's failure must contain. By default that is any comparison, except of an
+    exit code other than 0."""
 
     id: str
     file: str
