@@ -142,7 +142,11 @@ SPEC_04: Tuple[Row, ...] = (
     ("6, task 3", "an HPC template", ("G4.7",)),
     ("6, command 1", "the two-epoch smoke command", ("G4.1",)),
     ("6, command 2", "check_manifest", ("G4.5",)),
-    ("6(1)", "two epochs, checkpoints and evaluation log", ("G4.1", "G4.6d", "G4.6e", "G4.6f", "G4.6g", "G4.6h")),
+    (
+        "6(1)",
+        "two epochs, checkpoints and evaluation log",
+        ("G4.1", "G4.6d", "G4.6e", "G4.6f", "G4.6g", "G4.6h", "G4.6j"),
+    ),
     ("6(2)", "the manifest's eight fields", ("G4.2", "G4.3a", "G4.3b", "G4.3c", "G4.6a", "G4.6b")),
     ("6(3)", "equal counts in fairness_counts.json", ("G4.4", "G4.6c")),
     ("6(4)", "local and HPC template differ in paths and resources only", ("G4.7",)),

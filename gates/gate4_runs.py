@@ -1,6 +1,7 @@
 """The runs of gate 4: the smoke run at full size, and a small long run, first refused, then started --unsigned."""
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -18,17 +19,21 @@ SMOKE = (
     "--base_path data"
 )
 # Invocations of a run of six epochs of four steps, and whether they are allowed without gate 3. They run in this order:
-# the first four would start in a fresh folder, the fifth trains one epoch, and the others would resume it.
+# the first four would start in a fresh folder, the fifth trains one epoch, the next would start anew in its folder, and
+# the others would resume it. In the end --unsigned goes beyond five epochs, and a resume without it trains nothing.
 LONG_RULE = (
     ("--output_dir fresh --max_steps 24", False),
     ("--output_dir fresh --max_steps 21", False),
     ("--output_dir fresh --max_epochs 6 --max_steps 1000", False),
     ("--output_dir fresh", False),
     ("--max_epochs 1", True),
+    ("--max_steps 21", False),
     ("--resume", False),
     ("--resume --max_epochs 6", False),
     ("--resume --max_steps 21", False),
     ("--resume --max_steps 4 --max_epochs 6", True),
+    ("--resume --max_steps 21 --unsigned --allow_unsupported_gpu", True),
+    ("--resume --max_steps 4", True),
 )
 
 
@@ -97,12 +102,13 @@ def make_long_run(folder: Path) -> None:
 
 
 def make_long_rule(folder: Path) -> None:
-    """Runs the invocations of `LONG_RULE` without any gate's record; with a single subnet, which is built quickly."""
+    """Runs the invocations of `LONG_RULE` without any gate's record, and lists the files after each of them. A single
+    subnet is built quickly."""
     data = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder
     one = "".join(map(str, spaces.chosen().baseline))
     command = f"{runs.small_train(data)} --arch_code {one} --eval_pool_size 1"
-    commands = [f"{command} {words}" for words, _ in LONG_RULE]
-    runs.batch(folder, commands, {signoff.RECORDS_VARIABLE: str(folder / "records")})
+    commands = [(f"{command} {words}", f"python -m gates.tree fresh {RUN}") for words, _ in LONG_RULE]
+    runs.batch(folder, list(itertools.chain(*commands)), {signoff.RECORDS_VARIABLE: str(folder / "records")})
 
 
 def make_other_space(folder: Path) -> None:

@@ -6,7 +6,7 @@ statistics are the plain average over the centre crops of all training samples, 
 
 import itertools
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -27,6 +27,26 @@ def epe(weights: Dict[str, np.ndarray], code: Sequence[int], batches: Sequence[n
     """EPE in pixels of a subnet on `truth`, after BN re-estimation over `batches` of images."""
     statistics = oracles.mean_statistics([oracles.batch_statistics(weights, code, images) for images in batches])
     return oracles.epe(oracles.predicted_flow(weights, code, statistics, truth.images), truth.flow)
+
+
+STUDENT = 4.302652729911275  # the two-sided 5% point of Student's t with two degrees of freedom, for three samples
+
+
+def behind_the_best(path: Path) -> Tuple[Dict[str, str], int]:
+    """({code: what the report must say of its distance to the best subnet}, number of pairs that differ
+    significantly), from a run's EPE per sample; with the errors of paired differences."""
+    stored = np.load(str(path), allow_pickle=False)
+    codes, last = ["".join(map(str, code)) for code in stored["codes"].tolist()], stored["last"].astype(np.float64)
+    samples = last.shape[1]
+    assert samples == runs.VALIDATION == 3
+    apart = last[:, np.newaxis] - last[np.newaxis]  # [P, P, S]
+    gap, error = apart.mean(axis=2), apart.std(axis=2, ddof=1) / np.sqrt(samples)
+    beyond, best = np.abs(gap) > STUDENT * error, int(np.argmin(last.mean(axis=1)))
+    said = {
+        code: f"~{gap[i, best]:.4f} +- ~{error[i, best]:.4f}" + ("" if beyond[i, best] else ", tied with the best")
+        for i, code in enumerate(codes)
+    }
+    return dict(said, **{codes[best]: "best"}), int(np.sum(beyond)) // 2
 
 
 def one_by_one(

@@ -156,6 +156,11 @@ _LAYERS = (
 )
 
 
+def places_without_a_fixed_layer() -> List[str]:
+    """The places of the network where every space must have a block."""
+    return [place for place, kernel, _, _ in _LAYERS if kernel is None]
+
+
 def expected_variables(space: Space, channels: int = 32) -> "OrderedDict[str, Tuple[int, ...]]":
     """{name: shape} of every variable of the supernet, including moving averages."""
     shapes: "OrderedDict[str, Tuple[int, ...]]" = OrderedDict()

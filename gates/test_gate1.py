@@ -14,12 +14,19 @@ from gates.commands import ROOT, assert_refused, assert_succeeded, children_seco
 CONFIG = "configs/supernet_fc2_180x240.yaml"
 TRAIN = "python wrappers/run_supernet_train.py"
 
-# The locked choices (spec/02, section 3), as keys of the configuration.
+# What the shipped configuration fixes: the locked choices (spec/02, section 3), and what the design says of loss, clip
+# and cycle (sections 5 to 7), as keys of the configuration.
 LOCKED = {
     "data.input_height": 180,
     "data.input_width": 240,
     "data.holdout": 0,
+    "data.flow_clip": 50.0,
+    "network.module": "edgeflownas.network.MultiScaleResNet_supernet",
     "train.supernet_mode": "strict_fairness",
+    "train.cycle_mode": "fused",
+    "train.micro_batch_size": 0,
+    "train.loss": "linear_softplus",
+    "train.amp": False,
     "train.num_epochs": 200,
     "train.seed": 42,
     "train.arch_seed": 42,
@@ -31,11 +38,15 @@ LOCKED = {
     "train.batch_size": 32,
     "eval.pool_size": 12,
     "eval.bn_recal_batches": 8,
+    "eval.batch_size": 8,
     "eval.num_samples": 0,
     "eval.patience": 15,
     "eval.min_delta": 0.002,
     "network.init_channels": 32,
 }
+# Younger keys of the training maths, which the file leaves out, and the keys in it that a user sets to his own paths.
+LEFT_OUT = {"network.space": "edgeflownet_v1", "network.arch_code": ""}
+PATHS = {"data.base_path", "data.list_dir"}
 
 
 @clause("G1.1")
@@ -88,7 +99,11 @@ def test_dry_run_never_imports_tensorflow(tmp_path):
 
 
 # Keys whose values must fit the known spaces, each other or the batch size.
-VALID = {"network.space": ["edgeflownet_v2"], "network.arch_code": [], "train.micro_batch_size": [1, 1]}
+VALID = {
+    "network.space": ["edgeflownet_v2"],
+    "network.arch_code": ["0" * 11, "1" * 11],
+    "train.micro_batch_size": [1, 1],
+}
 
 
 def other_values(key):
@@ -117,6 +132,7 @@ def test_command_line_beats_yaml_beats_default(tmp_path):
     # It needs a size of micro-batches, whatever the others are.
     alone = [key for key in keys if key.name == "runtime.distributed"]
     assert_layers(alone, tmp_path / "distributed.yaml", "--micro_batch_size", "4")
+    assert_zero_and_empty([key for key in keys if may_be_zero(key)], tmp_path / "zero.yaml")
 
 
 def assert_layers(keys, path, *always):
@@ -145,6 +161,31 @@ def assert_layers(keys, path, *always):
         assert_equal(what=f"{key.name} by --set", got=from_settings[key.name], want=expected[key.name])
         if key.flag in flags:
             assert_equal(what=f"{key.name} by {key.flag}", got=from_flags[key.name], want=expected[key.name])
+
+
+def may_be_zero(key):
+    """Whether 0, or an empty text, is a valid value of a key; it is a value, and not the same as no flag."""
+    low, above = key.details.get("low"), key.details.get("above")
+    free = not (key.choices or isinstance(key.default, bool) or key.name == "network.space")
+    return free and above is None and (low is None or low <= 0)
+
+
+def assert_zero_and_empty(keys, path):
+    """Asserts that 0 and an empty text on the command line beat the YAML file, for all these keys at once."""
+    assert_true(what="keys that may be 0 or empty", ok=len(keys) > 12, got=len(keys), want="more than 12")
+    sections, settings_given, flags = {}, [], []
+    for key in keys:
+        section, name = key.name.split(".")
+        sections.setdefault(section, {})[name] = other_values(key)[0]
+        zero = str(type(key.default)())
+        settings_given += ["--set", f"{key.name}={zero}"]
+        flags += [key.flag, zero] if key.flag else []
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+    for words in (settings_given, flags):
+        got = config.flat(command_line.parse_train(["--config", str(path), *words])[0])
+        for key in keys:
+            if key.flag or words is settings_given:
+                assert_equal(what=f"{key.name} by {words[0]}", got=got[key.name], want=type(key.default)())
 
 
 def refusal(path):
@@ -231,9 +272,11 @@ def test_yaml_that_does_not_parse_is_refused(tmp_path):
 def test_shipped_configuration_holds_the_locked_choices():
     stored = yaml.safe_load((ROOT / CONFIG).read_text(encoding="utf-8"))
     loaded = config.flat(config.load(str(ROOT / CONFIG), {})[0])
-    for name, want in LOCKED.items():
-        section, key = name.split(".")
-        assert_true(what=name, ok=key in stored[section], got=sorted(stored[section]), want="the key in the file")
+    in_file = {f"{section}.{key}" for section, values in stored.items() for key in values}
+    assert_equal(what="keys in the file", got=sorted(in_file), want=sorted(set(LOCKED) | PATHS))
+    maths = sorted(key.name for key in config.KEYS.values() if key.maths)
+    assert_equal(what="keys that decide what training computes", got=maths, want=sorted({**LOCKED, **LEFT_OUT}))
+    for name, want in {**LOCKED, **LEFT_OUT}.items():
         assert_equal(what=name, got=loaded[name], want=want)
 
 

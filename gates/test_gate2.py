@@ -216,10 +216,21 @@ def test_gap_is_zero_after_every_cycle(cycles):
         counts.add(codes)
         gaps = {"own count": max(int(block.max() - block.min()) for block in uses), "fairness_gap": counts.gap()}
         assert_equal(what="gap", got=gaps, want={"own count": 0, "fairness_gap": 0}, seed=42, cycle=t)
+    want = {name: block.tolist() for name, block in zip(BLOCKS, uses)}
+    assert_equal(what="uses after 300 cycles", got=counts.as_dict(), want=want)
     counts.add(SPACE.fair_codes()[:2])
     assert_equal(what="fairness_gap after two paths of a cycle", got=counts.gap(), want=1)
     counts.add(SPACE.fair_codes()[:1])
     assert_equal(what="fairness_gap after a path twice", got=counts.gap(), want=2)
+    counts = fair_sampler.FairnessCounts(package_space())  # independent paths of one cycle may have equal codes
+    first, second = SPACE.fair_codes()[:2]
+    counts.add(np.stack([first, second, first, first]))
+    want = {
+        name: [3 * (value == first[position]) + (value == second[position]) for value in range(SPACE.counts[position])]
+        for position, name in enumerate(BLOCKS)
+    }
+    assert_equal(what="uses of three equal codes and another", got=counts.as_dict(), want=want)
+    assert_equal(what="fairness_gap after them", got=counts.gap(), want=max(max(u) - min(u) for u in want.values()))
 
 
 @clause("G2.10")
@@ -368,10 +379,19 @@ def test_each_named_space_computes_the_plain_network(monkeypatch):
 
 @clause("G2.17")
 def test_a_space_that_the_network_does_not_visit_cannot_be_built():
-    """A block that is never visited and a visit without a block are errors that name the block."""
+    """A block that is never visited, of each kind and at each place, and each visit without a block are errors that
+    name the block."""
     assert_equal(what="refusal of the space itself", got=refusal_of_a_space(lambda blocks: blocks), want="")
-    got = refusal_of_a_space(lambda blocks: blocks + [blocks[-1]._replace(name="H3Out")])
-    assert_contains(what="refusal of one block more", got=got, want="H3Out")
-    lost = next(block.name for block in SPACE.blocks if block.kind == "depth")
-    got = refusal_of_a_space(lambda blocks: [block for block in blocks if block.name != lost])
-    assert_contains(what="refusal of one block less", got=got, want=lost)
+    for place, kind in itertools.product(range(len(BLOCKS) + 1), ("depth", "kernel")):
+
+        def one_more(blocks, place=place, kind=kind):
+            like = next(block for block in blocks if block.kind == kind)
+            return blocks[:place] + [like._replace(name="H3Out")] + blocks[place:]
+
+        got = refusal_of_a_space(one_more)
+        assert_contains(what="refusal of one block more", got=got, want="H3Out", place=place, kind=kind)
+    must = spaces.places_without_a_fixed_layer()
+    assert_true(what="blocks to leave out", ok=set(must) <= set(BLOCKS), got=BLOCKS, want="all of " + ", ".join(must))
+    for lost in must:
+        got = refusal_of_a_space(lambda blocks, lost=lost: [block for block in blocks if block.name != lost])
+        assert_contains(what="refusal of one block less", got=got, want=lost, left_out=lost)

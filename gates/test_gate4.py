@@ -197,8 +197,12 @@ def test_report_says_what_the_tables_say(long_run):
     }
     assert_equal(what="key figures", got={name: cells.get(name) for name in want}, want=want)
     text = (folder / "supernet_training_report.md").read_text(encoding="utf-8")
+    behind, separated = recompute.behind_the_best(folder / "eval_epe_samples.npz")
     for row in rows:
-        assert_contains(what="report", got=text, want=f"| `{row['arch_code']}` | {row['epe']} |")
+        want = f"| `{row['arch_code']}` | {row['epe']} | {behind[row['arch_code']]} |"
+        assert_contains(what="report", got=text, want=want)
+    want = f"{separated} of {len(rows) * (len(rows) - 1) // 2} pairs of subnets differ by more than chance"
+    assert_contains(what="report", got=text, want=want)
 
 
 @clause("G4.1c")
@@ -366,3 +370,14 @@ def test_best_of_the_wrong_epoch_is_refused(copies):
         found = copies(change)
         assert_all_refused(found, "checkpoints: best", change=change.__name__)
         assert_contains(what="refusal", got=found["checkpoints: best"], want="epoch of the best checkpoint")
+
+
+@clause("G4.6j")
+def test_a_changed_cell_is_refused(long_run, copies):
+    changes = list(tampering.cell_changes(long_run / RUN))
+    titles = {(name, title) for name, title, _, _ in changes}
+    assert_true(what="columns", ok=tampering.UNCONFIRMED < titles, got=titles, want="also those not confirmed")
+    for name, title, row, change in changes:
+        if (name, title) not in tampering.UNCONFIRMED:
+            found = copies(change)
+            assert_true(what="checks that refuse", ok=found, got=found, want="one", table=name, column=title, row=row)

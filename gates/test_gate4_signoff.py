@@ -21,6 +21,23 @@ from gates.gate4_runs import LONG_RULE, RUN, write_record
 
 BLOCK = r"(?ms)^# >>> paths and resources.*?^# <<< paths and resources\n"
 PATHS_AND_RESOURCES = {"PROJECT", "PYTHON", "FC2_ROOT", "GPU_DEVICE", "NUM_WORKERS"}
+# What SLURM is told: a warning to the shell that passes it on (`B:`), time enough to commit, a requeue that goes on in
+# the same log, one rank; and resources, whose values are the user's.
+DIRECTIVES = {
+    "--signal=B:USR1@300",
+    "--requeue",
+    "--open-mode=append",
+    "--nodes=1",
+    "--ntasks-per-node=1",
+    "--gpus-per-task=1",
+}
+RESOURCES = {"--job-name", "--partition", "--cpus-per-task", "--mem-per-cpu", "--time", "--output"}
+
+
+def directives(script):
+    """The options that sbatch reads in a script: it stops at the first line that is neither empty nor a comment."""
+    head = itertools.takewhile(lambda line: not line.strip() or line.startswith("#"), script.read_text().splitlines())
+    return [line.split()[1] for line in head if line.startswith("#SBATCH ")]
 
 
 @clause("G4.7")
@@ -30,6 +47,11 @@ def test_templates_agree_but_for_paths_and_resources(tmp_path):
     assert_equal(
         what="lines outside the block of paths and resources", got=rest[1].splitlines(), want=rest[0].splitlines()
     )
+    local, slurm = map(directives, scripts)
+    assert_equal(what="directives of the local template", got=local, want=[])
+    told = {one if one in DIRECTIVES else one.split("=")[0] for one in slurm}
+    assert_equal(what="directives that SLURM reads", got=sorted(told), want=sorted(DIRECTIVES | RESOURCES))
+    assert_equal(what="directives given once", got=len(slurm), want=len(told))
     printed = []
     for where, script in zip(("here", "there"), scripts):
         block = re.search(BLOCK, script.read_text()).group(0)
@@ -181,18 +203,40 @@ def test_unsigned_overrides_and_the_manifest_says_so(long_run):
 @clause("G4.10c")
 def test_the_rule_for_long_runs_counts_from_the_first_step(long_rule):
     """Divides a run by --max_steps, --max_epochs and --resume. An epoch has four steps, and five epochs are allowed. A
-    refused invocation does not change the run."""
-    for (words, free), done in zip(LONG_RULE, runs.ends(long_rule)):
+    refused invocation leaves every file as it was."""
+    ends, after = runs.ends(long_rule), []
+    for (words, free), done, tree in zip(LONG_RULE, ends[::2], ends[1::2]):
+        before, after = after, tree.out.splitlines()
         if free:
             assert_equal(what="exit code", got=done.code, want=0, words=words, stderr=done.err[-300:])
             continue
         assert_equal(what="exit code", got=done.code, want=2, words=words, stderr=done.err[-300:])
+        changed = sorted(set(before) ^ set(after))
+        assert_equal(what="files that the refused invocation changed", got=changed, want=[], words=words)
         said = done.err.strip().splitlines()[-1]
         for phrase in ("error: ", "gate 3", "python -m pytest gates -m gate3", "--unsigned"):
             assert_contains(what="refusal", got=said, want=phrase, words=words)
     steps = len(runs.table(long_rule / RUN / "train_steps.csv"))
-    assert_equal(what="steps of the run", got=steps, want=runs.STEPS_PER_EPOCH)
-    assert_equal(what="folder of a refused run", got=(long_rule / "fresh" / "train_manifest.json").exists(), want=False)
+    assert_equal(what="steps of the run", got=steps, want=21)
+
+
+@clause("G4.10e")
+def test_the_manifest_remembers_what_earlier_invocations_were_allowed(long_rule):
+    stored = json.loads((long_rule / RUN / "train_manifest.json").read_text())
+    begun, *resumes = [words for words, free in LONG_RULE if free]
+    assert_true(what="first command", ok=stored["command"].endswith(begun), got=stored["command"], want=begun)
+    got = [stored["gates"]["unsigned"], stored["unsupported_gpu_allowed"]]
+    assert_equal(what="overrides of the run", got=got, want=[True, True])
+    entries = stored["resumes"]
+    assert_equal(what="resumes", got=len(entries), want=len(resumes))
+    for words, entry in zip(resumes, entries):
+        assert_true(what="command", ok=entry["command"].endswith(words), got=entry["command"], want=words)
+        got = [entry["gates"]["unsigned"], entry["unsupported_gpu_allowed"]]
+        want = ["--unsigned" in words, "--allow_unsupported_gpu" in words]
+        assert_equal(what="overrides of the invocation", got=got, want=want, words=words)
+        states = {gate: state for gate, state in entry["gates"].items() if gate != "unsigned"}
+        assert_equal(what="gates", got=states, want=dict.fromkeys(("gate1", "gate2", "gate3", "gate4"), "missing"))
+    assert_equal(what="steps at the resumes", got=[entry["global_step"] for entry in entries], want=[4, 4, 21])
 
 
 @clause("G4.10d")
@@ -253,6 +297,17 @@ def test_records_are_a_chain(tmp_path, monkeypatch):
     kept = path.read_text()
     path.write_text(kept.replace('"device": "CPU"', '"device": "GPU"'))
     assert_equal(what="after an edit of gate 2", got=states(), want=["valid", "edited", "broken", "broken"])
+    record = json.loads(kept)
+    for field, value in record.items():
+        without = {name: other for name, other in record.items() if name != field}
+        edits = {"other": dict(record, **{field: "edited"}), "less": without}
+        if isinstance(value, (dict, list)):  # something in it
+            edits["more"] = dict(record, **{field: dict(value, a=1) if isinstance(value, dict) else value + [1]})
+        for how, edited in edits.items():
+            path.write_text(json.dumps(edited))
+            assert_equal(what="gate 2 after an edit", got=states()[1], want="edited", field=field, how=how)
+    path.write_text(json.dumps(dict(record, note="edited")))
+    assert_equal(what="gate 2 with a field more", got=states()[1], want="edited")
     path.unlink()
     assert_equal(what="without gate 2", got=states(), want=["valid", "missing", "broken", "broken"])
     path.write_text(kept)

@@ -7,7 +7,9 @@ Only the clause's own test runs in each copy. First the clauses run in a copy wi
     caught   the clause named in the table failed, and its message begins with its id and says what the table expects
     missed   the clause passed although the fault was there
     broken   nothing is proved: the old text is not there exactly once, the clause fails without the fault too, it
-             fails for another reason (a command that crashes is one), or no test ran
+             fails for another reason, or no test ran
+
+That a command ends with another code than 0 and than wanted is another reason, too, unless the row has words for it.
 
 FILE gets a line of JSON per fault as it ends; faults that it has as caught are not tried again, so a long run can be
 stopped and gone on with. Exit code 0 if every fault is caught, else 1. Built on pytest, one session per fault; needs no
@@ -49,8 +51,9 @@ COPIED = (
     ".gitignore",
 )
 SECONDS = 1800  # a clause that takes longer is broken
-# A comparison of exit codes, after which the command's stderr ends with an exception (a user's error begins with
-# `error: `).
+# The message of a clause that failed because a command ended with another code than wanted, and that code was not 0.
+_ENDED = re.compile(r"(AssertionError: )?exit code\b[^,]* got -?[1-9]")
+# The same where the command's stderr ends with an exception (a user's error begins with `error: `).
 _CRASH = re.compile(r"exit code got .*last_line_of_stderr=['\"][\w.]*(Error|Exception|Interrupt)\b")
 
 
@@ -154,7 +157,9 @@ def fault_result(fault: Fault, result: ClauseResult) -> FaultResult:
     if result.status != "failed" or not result.text.startswith(heading):
         return FaultResult("broken", f"{fault.clause} {result.status}: {result.text}")
     said = result.text[len(heading) :]
-    if fault.says not in said or (fault.says == COMPARISON and _CRASH.search(said)):
+    stopped = fault.says == COMPARISON and _ENDED.match(said)
+    crashed = fault.says.startswith("exit code") and _CRASH.search(said)
+    if fault.says not in said or stopped or crashed:
         return FaultResult("broken", f"{fault.clause} fails for another reason: {said}")
     return FaultResult("caught", said)
 

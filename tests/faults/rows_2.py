@@ -147,6 +147,7 @@ GATE_2 = (
         "the command wants a wrong size",
         "SCALES = (4, 2, 1)",
         "SCALES = (8, 2, 1)",
+        "exit code got 1, want 0",
     ),
     (
         "no-permutations",
@@ -269,5 +270,21 @@ GATE_2 = (
         "an option of the second space has its convolutions in the other order",
         "((3, 1), (3, 2))",
         "((3, 2), (3, 1))",
+    ),
+    (
+        "equal-codes-counted-once",
+        _SAMPLER,
+        "G2.9",
+        "equal codes of one cycle are counted once",
+        "        parsed = [parse(code, self._space) for code in codes]\n        for code in parsed:",
+        "        parsed = {parse(code, self._space) for code in codes}\n        for code in parsed:",
+    ),
+    (
+        "missing-block-gets-a-default",
+        _LAYER_TABLE,
+        "G2.17",
+        "a space without H1 is built with a fixed 5x5 convolution there",
+        '        Place("H1", "Up2", 1, c, KERNEL),',
+        '        Place("H1", "Up2", 1, c, KERNEL, 5),',
     ),
 )

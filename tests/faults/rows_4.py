@@ -170,6 +170,7 @@ GATE_4 = (
         "--require_gpu goes on without a GPU",
         "if demanded and (environment.device",
         "if not demanded and (environment.device",
+        "exit code got 10, want 4",
     ),
     ("long-runs-are-free", _ENTRY, "G4.10a", "a long run needs no gate", "FREE_EPOCHS = 5 ", "FREE_EPOCHS = 500 "),
     (
@@ -243,6 +244,7 @@ GATE_4 = (
         "a gate runs whatever became of the one ahead of it",
         "blocker = self._blocker(gate)",
         'blocker = ""',
+        "exit code of gate 2 got ",
     ),
     (
         "second-attempt-unnoticed",
@@ -259,5 +261,83 @@ GATE_4 = (
         "one gate that passed is enough for the statement",
         "passed = all(record",
         "passed = any(record",
+    ),
+    (
+        "unpaired-error",
+        "edgeflownas/statistics/paired.py",
+        "G4.1b",
+        "the error of a difference is that of two independent samples",
+        "        errors[i] = np.std(epe[i] - epe, axis=1, ddof=1) / np.sqrt(samples)",
+        "        errors[i] = np.sqrt((np.var(epe[i], ddof=1) + np.var(epe, axis=1, ddof=1)) / samples)",
+    ),
+    (
+        "only-the-last-gap-checked",
+        _CYCLE_CHECKS,
+        "G4.6j",
+        "check_manifest looks at the last evaluation's fairness gap only",
+        '    expect("fairness_gap of the evaluations", gaps, [0] * len(gaps))',
+        '    expect("fairness_gap of the evaluations", gaps[-1:], [0] * len(gaps[-1:]))',
+    ),
+    (
+        "slurm-warns-nobody",
+        "scripts/hpc/run_supernet_train.sh",
+        "G4.7",
+        "SLURM's warning goes to job steps only, of which there are none",
+        "#SBATCH --signal=B:USR1@300",
+        "#SBATCH --signal=USR1@300",
+    ),
+    (
+        "slurm-reads-no-directive",
+        "scripts/hpc/run_supernet_train.sh",
+        "G4.7",
+        "a command stands ahead of the directives, so that SLURM reads none",
+        "#SBATCH --job-name=edgeflownas\n",
+        "LC_ALL=C\n#SBATCH --job-name=edgeflownas\n",
+    ),
+    (
+        "archived-ahead-of-the-refusal",
+        _ENTRY,
+        "G4.10c",
+        "a refused run has already moved the earlier run to previous/",
+        "        gates = _check_gates(trainer, resumed and resumed[1], request)\n"
+        "        stop.agree(exchange.rows([stop.here])[:, 0])\n"
+        "        stop.check()\n"
+        "        if resumed is None:\n"
+        "            moved = archive_previous(folder) if first else None\n"
+        "            if moved:\n"
+        '                print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)\n'
+        "            trainer.start(weights_from)\n",
+        "        moved = archive_previous(folder) if first and resumed is None else None\n"
+        "        if moved:\n"
+        '            print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)\n'
+        "        gates = _check_gates(trainer, resumed and resumed[1], request)\n"
+        "        stop.agree(exchange.rows([stop.here])[:, 0])\n"
+        "        stop.check()\n"
+        "        if resumed is None:\n"
+        "            trainer.start(weights_from)\n",
+    ),
+    (
+        "override-forgotten-on-resume",
+        "edgeflownas/run/manifest.py",
+        "G4.10e",
+        "a resume without --unsigned takes the override off the record",
+        '        present["gates"][UNSIGNED] |= bool(self.fields.get("gates", {}).get(UNSIGNED))\n',
+        "",
+    ),
+    (
+        "gpu-override-forgotten-on-resume",
+        "edgeflownas/run/manifest.py",
+        "G4.10e",
+        "a resume without --allow_unsupported_gpu takes the override off the record",
+        '            invocation["unsupported_gpu_allowed"] or self.fields.get("unsupported_gpu_allowed")\n',
+        '            invocation["unsupported_gpu_allowed"]\n',
+    ),
+    (
+        "edited-time-verifies",
+        "edgeflownas/signoff.py",
+        "G4.11b",
+        "the time of a record may be edited",
+        'for key, value in record.items() if key != "digest"}',
+        'for key, value in record.items() if key not in ("digest", "time")}',
     ),
 )

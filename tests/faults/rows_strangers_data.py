@@ -14,14 +14,6 @@ STRANGERS_DATA = (
         'order = rng.stream("order", self._seed).permutation(len(self._samples))',
     ),
     (
-        "crop-last-offset",
-        "edgeflownas/data/pipeline.py",
-        "G3.21b",
-        "The last valid offset of a crop is never drawn",
-        "corners = np.floor(share * (self._margins + 1)).astype(int)",
-        "corners = np.floor(share * self._margins).astype(int)",
-    ),
-    (
         "crop-by-place-read",
         "edgeflownas/data/pipeline.py",
         "G3.18",
@@ -60,22 +52,6 @@ STRANGERS_DATA = (
         "Links out of the data root are looked for among the images only",
         "        for path in files:\n",
         "        for path in files[:2]:\n",
-    ),
-    (
-        "frame-size-late",
-        "edgeflownas/data/fc2_sample.py",
-        "G3.35a",
-        "The second frame's size is not compared with the first's before training",
-        "_expect_size(files[1], read_png_header(files[1]), files[0], size)",
-        "read_png_header(files[1])",
-    ),
-    (
-        "holdout-overlap",
-        "edgeflownas/data/fc2_index.py",
-        "G3.27a",
-        "Held-out samples stay in the training set",
-        "[name for i, name in enumerate(names) if i not in held],",
-        "list(names),",
     ),
     (
         "verify-train-only",
@@ -133,14 +109,6 @@ STRANGERS_DATA = (
         "        else:\n            self.wait += 1\n        return self.stopped",
         "        else:\n            self.wait += 1\n            if self.best is not None and value < self.b"
         "est:\n                self.best = value\n        return self.stopped",
-    ),
-    (
-        "patience-one-more",
-        "edgeflownas/engine/early_stop.py",
-        "G3.14",
-        "Early stop waits one evaluation more than the patience",
-        "return self.wait >= self.patience",
-        "return self.wait > self.patience",
     ),
     (
         "gap-smallest-block",

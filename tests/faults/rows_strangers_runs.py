@@ -52,6 +52,7 @@ STRANGERS_RUNS = (
         "Only the sizes of a checkpoint's files are compared",
         'if sha256_of(path) != want["sha256"]:',
         'if not want["sha256"]:',
+        "exit code got 1, want 0",
     ),
     (
         "resume-falls-back-fresh",
@@ -100,6 +101,7 @@ STRANGERS_RUNS = (
         "Square brackets no longer count as a pattern when a checkpoint is restored",
         'PATTERN = re.compile(r"[*?\\[\\]{}\\\\]|://")',
         'PATTERN = re.compile(r"[*?{}\\\\]|://")',
+        "ValueError: The passed save_path is not a valid checkpoint",
     ),
     (
         "best-follows-last",
@@ -126,22 +128,6 @@ STRANGERS_RUNS = (
         "self._lock = filelock.FileLock(os.path.join(folder, LOCK))",
     ),
     (
-        "failed-says-interrupted",
-        "edgeflownas/train_supernet.py",
-        "G3.34a",
-        "A failed run's manifest says interrupted",
-        "status, fields = FAILED, {}",
-        "status, fields = INTERRUPTED, {}",
-    ),
-    (
-        "input-shape-swapped",
-        "edgeflownas/train_supernet.py",
-        "G4.3c",
-        "Height and width are exchanged in the manifest's input_shape",
-        '"input_shape": [config.data.input_height, config.data.input_width, 6],',
-        '"input_shape": [config.data.input_width, config.data.input_height, 6],',
-    ),
-    (
         "resumes-overwritten",
         "edgeflownas/run/manifest.py",
         "G3.29",
@@ -164,14 +150,6 @@ STRANGERS_RUNS = (
         "The subnets' rows always say bn_recal_batches 8",
         "bn_recal_batches=row.bn_recal_batches,",
         "bn_recal_batches=8,",
-    ),
-    (
-        "yaml-beats-flags",
-        "edgeflownas/config.py",
-        "G1.4",
-        "The YAML file beats the command line",
-        'layers.append((overrides or {}, "command line"))',
-        'layers.insert(0, (overrides or {}, "command line"))',
     ),
     (
         "fast-mode-200",
@@ -223,27 +201,11 @@ STRANGERS_RUNS = (
         "wd: 4.0e-4 ",
     ),
     (
-        "epochs-per-invocation",
-        "edgeflownas/train_supernet.py",
-        "G4.10c",
-        "The free epochs are counted per invocation",
-        "end > FREE_EPOCHS * steps_per_epoch",
-        "end - done > FREE_EPOCHS * steps_per_epoch",
-    ),
-    (
         "gate-of-any-space",
         "edgeflownas/train_supernet.py",
         "G4.10d",
         "Any space's long run is let through by the default space's sign-off",
         "signoff.require_gate(REQUIRED_GATE, signoff.project_root(), trainer.space.name)",
         "signoff.require_gate(REQUIRED_GATE, signoff.project_root())",
-    ),
-    (
-        "configs-not-signed",
-        "edgeflownas/signoff.py",
-        "G4.11a",
-        "The fingerprint leaves the configurations out",
-        'SOURCE_FOLDERS = ("edgeflownas", "gates", "configs")',
-        'SOURCE_FOLDERS = ("edgeflownas", "gates")',
     ),
 )

@@ -1,8 +1,9 @@
 """The planted faults as data: what is broken where, and the clause that must fail because of it.
 
 A row is (id, file, clause, sentence, exact old text, new text) and, where the clause must fail otherwise than by
-comparing a value (a fault that stops the program), the words that its failure must contain. The old text occurs exactly
-once. `python -m tests.faults` plants them one at a time; `tests/faults/test_harness.py` checks the table itself.
+comparing what was computed, the words that its failure must contain: those of an exception, or of a command that ends
+with another code than 0 (`exit code got 1, want 2`). The old text occurs exactly once. `python -m tests.faults` plants
+them one at a time; `tests/faults/test_harness.py` checks the table itself.
 """
 
 from typing import NamedTuple, Tuple
@@ -25,7 +26,8 @@ COMPARISON = ", want "  # what a comparison of the gates says
 
 
 class Fault(NamedTuple):
-    """One fault. `says` is what the clause's failure must contain."""
+    """One fault. `says` is what the clause's failure must contain. By default that is any comparison, except of an
+    exit code other than 0."""
 
     id: str
     file: str

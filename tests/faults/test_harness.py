@@ -1,5 +1,8 @@
 """The harness of the planted faults, and its table. `python -m tests.faults` takes hours, this about a minute."""
 
+import ast
+import collections
+
 import pytest
 
 from gates import asserts, clauses
@@ -32,6 +35,14 @@ def test_ids_and_sentences_are_one_of_a_kind():
     assert not {each.id for each in FAULTS} & {each.clause for each in FAULTS}
 
 
+def test_no_two_faults_are_the_same_change():
+    planted = collections.defaultdict(list)
+    for each in FAULTS:
+        text = (harness.ROOT / each.file).read_text(encoding="utf-8")
+        planted[each.file, text.replace(each.old, each.new)].append(each.id)
+    assert [ids for ids in planted.values() if len(ids) > 1] == []
+
+
 @pytest.mark.parametrize("each", FAULTS, ids=lambda each: each.id)
 def test_a_fault_fits_the_present_source(each):
     assert (harness.ROOT / each.file).read_text(encoding="utf-8").count(each.old) == 1
@@ -58,11 +69,16 @@ def test_a_planted_fault_is_still_a_program(each):
         ("failed", "meaning got 3, want 7", "broken"),
         ("failed", asserts.heading("G1.9") + ": meaning got 3, want 7", "broken"),
         ("failed", HEADING + "ImportError: no such module", "broken"),
+        ("failed", HEADING + "exit code got 0, want 2 (exact) [stderr='']", "caught"),
+        ("failed", HEADING + "exit code of both got 1, want 0 (exact)", "broken"),
+        ("failed", HEADING + "AssertionError: exit code got -9, want 143 (exact)", "broken"),
+        ("failed", HEADING + "the refusal got 'error: exit code got 1', want text containing 'lr'", "caught"),
         (
             "failed",
             HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr='check_manifest FAILED: 1 of 33']",
-            "caught",
+            "broken",
         ),
+        ("failed", HEADING + "exit code got 2, want 0 (exact) [last_line_of_stderr='error: no such key']", "broken"),
         (
             "failed",
             HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr=\"NameError: name 'x' is not defined\"]",
@@ -84,6 +100,27 @@ def test_a_fault_that_stops_the_program_names_the_words():
     result = ClauseResult("failed", HEADING + "ValueError: upsample: 3x3 cannot become 5x5")
     assert fault_result(fault(says="ValueError: upsample:"), result).outcome == "caught"
     assert fault_result(fault(says="ValueError: images:"), result).outcome == "broken"
+
+
+def test_a_fault_that_ends_a_command_names_the_code_or_the_words():
+    ended = ClauseResult("failed", HEADING + "exit code got 2, want 0 (exact) [last_line_of_stderr='error: no key a']")
+    for says, outcome in (("exit code got 2, want 0", "caught"), ("no key a", "caught"), ("exit code got 1", "broken")):
+        assert fault_result(fault(says=says), ended).outcome == outcome
+    crashed = ClauseResult("failed", HEADING + "exit code got 1, want 0 (exact) [last_line_of_stderr='KeyError: 3']")
+    for says, outcome in (("exit code got 1, want 0", "broken"), ("KeyError: 3", "caught")):
+        assert fault_result(fault(says=says), crashed).outcome == outcome
+
+
+def test_every_comparison_of_an_exit_code_says_so():
+    """By these words the harness tells a command's end from other comparisons."""
+    compared = []
+    for path in sorted((harness.ROOT / "gates").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call):
+                named = {keyword.arg: keyword.value for keyword in call.keywords}
+                if getattr(named.get("got"), "attr", "") in ("code", "returncode"):
+                    compared.append(ast.literal_eval(named["what"]))
+    assert len(compared) > 10 and all(what.startswith("exit code") for what in compared)
 
 
 @pytest.mark.parametrize("old,times", [("no such text", 0), ("Block(", 10)])
