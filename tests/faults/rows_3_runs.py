@@ -101,14 +101,6 @@ GATE_3_RUNS = (
         "tf.stack([end_point_error(flow[:, ::2, ::2], self.flow[:, ::2, ::2]) for flow in flows])",
     ),
     (
-        "mean-per-batch",
-        _EVALUATE,
-        "G3.27d",
-        "the EPE is the mean of the batches' means",
-        "epe = epe_samples.astype(np.float64).mean(axis=1)",
-        "epe = np.mean([part.astype(np.float64).mean(axis=1) for part in errors], axis=0)",
-    ),
-    (
         "pool-not-stratified",
         _POOL,
         "G3.13a",

@@ -38,6 +38,7 @@ GATE_3_STOPS = (
         "every signal ends with the exit code of SIGTERM",
         "return 128 + (self.received or 0)",
         "return 143",
+        "exit code got 143, want ",
     ),
     (
         "damage-unsaid",
