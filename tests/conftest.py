@@ -27,10 +27,12 @@ TOGETHER = ("handover", "spaces")
 
 
 def pytest_collection_modifyitems(items):
+    def folder(item):
+        return Path(str(item.fspath)).parent.name
+
     for item in items:
-        path = Path(str(item.fspath))
-        item.add_marker(pytest.mark.xdist_group(path.parent.name if path.parent.name in TOGETHER else str(path)))
-    items.sort(key=lambda item: Path(str(item.fspath)).parent.name not in TOGETHER)
+        item.add_marker(pytest.mark.xdist_group(folder(item) if folder(item) in TOGETHER else str(item.fspath)))
+    items.sort(key=lambda item: folder(item) not in TOGETHER)
 
 
 @pytest.fixture(autouse=True, scope="session")

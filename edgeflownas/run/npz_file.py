@@ -50,7 +50,7 @@ def parse_space(path: Path, text: Any) -> Dict[str, Any]:
     try:
         return parse_object(str(text).encode("utf-8"))
     except ValueError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(path, ValueError(f"space: {error}")) from error
 
 
 def unreadable(path: Path, error: Exception) -> DataError:

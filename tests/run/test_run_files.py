@@ -223,7 +223,7 @@ def test_samples_of_another_space_are_refused(folder):
     with pytest.raises(UserError, match="eval_samples.npz is of the search space edgeflownet_v2:"):
         read_run(folder)
     np.savez(str(path), **dict(good, space="edgeflownet_v1"))
-    assert f"{path}: cannot be read: " in error(folder)
+    assert f"{path}: cannot be read: space: " in error(folder)
     del good["space"]  # as the first version wrote it
     np.savez(str(path), **good)
     assert read_run(folder).samples.space == FIRST_VERSION
