@@ -133,6 +133,10 @@ class TrainConfig:
         flag="--amp",
     )
 
+    def divides_into(self, ranks: int) -> bool:
+        """Whether each of so many ranks gets the same number of whole micro-batches of every batch."""
+        return self.micro_batch_size > 0 and self.batch_size % (ranks * self.micro_batch_size) == 0
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:

@@ -75,6 +75,7 @@ WRONG = {
     "total_steps": [23, 25],
     "resumes": [[{}], [{"global_step": 3}]],
     "gates": [{}],
+    "ranks": [0, 2, "1"],
     "best": [None, {"epoch": 99, "global_step": 297, "mean_epe": 1.0}],
     "config_origins": [{}],
     "versions": [{}],

@@ -76,6 +76,7 @@ class Spec(NamedTuple):
     clip_norms: float = 1.0  # gradient norms before the clip, relative to the clip; they vary by a factor of two
     status: str = "completed"
     resumes: int = 0
+    ranks: int = 1
     arch_seed: int = 42
     name: str = ""
     overrides: Dict[str, Any] = {}
@@ -348,6 +349,7 @@ class _Writer:
                 "platform": "Linux",
             },
             "device": "CPU",
+            "ranks": spec.ranks,
             "parameter_count": supernet_parameters(layer_table(self.config.network.init_channels, self.space)),
             "search_space": self.space.as_record(),
             "dataset": {

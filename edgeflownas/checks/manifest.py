@@ -26,13 +26,20 @@ GATE_STATES = ("valid", "missing", "stale", "edited", "broken", "failed")
 
 
 def fields(run: RunFolder) -> str:
-    missing = [name for name in list(FIELDS) + [BEST] if name not in run.manifest]
+    wanted = list(FIELDS) + [BEST] + (["ranks"] if _states_ranks(run) else [])
+    missing = [name for name in wanted if name not in run.manifest]
     if missing:
-        raise Wrong("no field {}".format(", ".join(missing)), f"all of {len(FIELDS) + 1}")
+        raise Wrong("no field {}".format(", ".join(missing)), f"all of {len(wanted)}")
     for name, kind in FIELDS.items():
         if name != "git_dirty" or not _installed(run):
             run.field(name, kind)
-    return f"all {len(FIELDS) + 1} fields, of the right types"
+    return f"all {len(wanted)} fields, of the right types"
+
+
+def _states_ranks(run: RunFolder) -> bool:
+    """Whether the run's version could train with several ranks. The first version could not, and says nothing."""
+    stored = run.manifest.get("config")
+    return "ranks" in run.manifest or (isinstance(stored, dict) and "distributed" in stored.get("runtime", {}))
 
 
 def _installed(run: RunFolder) -> bool:
@@ -78,6 +85,10 @@ def agreement(run: RunFolder) -> str:
     }
     for name, value in want.items():
         expect(name, run.field(name), value)
+    if _states_ranks(run):
+        ranks = run.whole("ranks", 1)
+        if ranks > 1 and not (run.config.runtime.distributed and train.divides_into(ranks)):
+            raise Wrong(f"ranks {ranks}", "1, or a number of ranks that --distributed can have with this batch")
     return ", ".join(f"{name} {value}" for name, value in want.items())
 
 

@@ -162,7 +162,7 @@ def connect(config: Config) -> LocalExchange:
     if not config.runtime.distributed:
         return LOCAL
     hvd, train = _horovod(config.runtime.exchange_timeout), config.train
-    if train.batch_size % (hvd.size() * train.micro_batch_size):
+    if not train.divides_into(hvd.size()):
         raise UserError(
             f"train.batch_size {train.batch_size} does not divide into {hvd.size()} ranks with micro-batches of "
             f"{train.micro_batch_size}; choose a train.micro_batch_size that divides batch_size / ranks"

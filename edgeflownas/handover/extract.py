@@ -163,7 +163,7 @@ def _write(source: _Source, folder: str, command: str, config_path: str) -> Any:
         resume = ["python", "-m", "edgeflownas.train_supernet", "--config", config_path, "--resume"]
         words = " ".join(shlex.quote(word) for word in resume)
         fields.update(machine(), resume_command=f"cd {shlex.quote(os.getcwd())} && {words}")
-        invocation = {"command": command, "device": device_names(), "gates": gates}
+        invocation = {"command": command, "device": device_names(), "gates": gates, "ranks": 1}
         write_config(folder, config)
         manifest = Manifest.create(
             folder, initial_weights=source.generation.path, unsupported_gpu_allowed=False, **fields, **invocation

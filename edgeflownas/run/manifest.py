@@ -64,7 +64,7 @@ OPTIONAL = (
     "slurm_job",
     "resume_command",
     "unsupported_gpu_allowed",
-    "ranks",  # processes that trained
+    "ranks",  # processes that trained; the first version did not state it
     "throughput",  # of several ranks, in the last epoch
     "parents",  # of an extracted subnet: what it was taken from (`handover.Parent`), the nearest first
     "installed_source",  # version and digest of an installed package, which has no commit

@@ -60,6 +60,10 @@ FAULTS = [
     ("manifest: agrees with its configuration", setting("optimizer", "sgd")),
     ("manifest: agrees with its configuration", setting("lr_schedule", "step")),
     ("manifest: agrees with its configuration", setting("num_epochs", 5)),
+    ("manifest: fields", manifest(lambda fields: fields.pop("ranks"))),
+    ("manifest: agrees with its configuration", setting("ranks", 0)),
+    ("manifest: agrees with its configuration", setting("ranks", 2)),
+    ("manifest: agrees with its configuration", setting("ranks", True)),
     ("manifest: steps and epochs", setting("steps_per_epoch", 4)),
     ("manifest: steps and epochs", setting("total_steps", 13)),
     ("manifest: steps and epochs", setting("epoch", 3)),
@@ -168,6 +172,7 @@ FAULTS = [
         {"epochs": 5, "num_epochs": 7, "patience": 2, "status": "early_stopped"},
         {"epochs": 2, "num_epochs": 4, "status": "running"},
         {"epochs": 1, "extra_steps": 2, "status": "failed"},
+        {"ranks": 5, "overrides": {"runtime.distributed": True, "train.micro_batch_size": 1}},
     ],
     ids=str,
 )

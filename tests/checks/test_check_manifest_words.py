@@ -21,7 +21,7 @@ HISTORY, ARCH, STEPS = "eval_epe_history.csv", "eval_epe_per_arch.csv", "train_s
 
 # A run of four epochs of three steps, 17 training and 5 validation samples; the third epoch is the best.
 COMPLETED = {
-    "manifest: fields": "all 30 fields, of the right types",
+    "manifest: fields": "all 31 fields, of the right types",
     "manifest: origins of the configuration": "every key has its origin",
     "manifest: agrees with its configuration": "seed 42, arch_seed 42, num_epochs 4, input_shape [67, 83, 6], "
     "optimizer adam, lr 0.0001, lr_schedule cosine, wd 4e-05, grad_clip 5.0",
@@ -123,7 +123,7 @@ def test_the_verdict_counts_the_checks(run, capsys):
     path = os.path.join(run, "train_manifest.json")
     assert main(["--path", path]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "ok    manifest: fields: all 30 fields, of the right types"
+    assert lines[0] == "ok    manifest: fields: all 31 fields, of the right types"
     assert lines[-1] == "check_manifest passed: 34 checks, " + path and len(lines) == 35 == len(CHECKS) + 1
     setting("seed", 43)(run)
     assert main(["--path", path]) == 1
@@ -144,7 +144,7 @@ REFUSALS = [
     (
         "manifest: fields",
         manifest(lambda stored: [stored.pop("wd"), stored.pop("best")]),
-        "got no field wd, best, want all of 30",
+        "got no field wd, best, want all of 31",
     ),
     ("manifest: fields", setting("wd", 0), "got wd 0, want a value of type float"),
     (
