@@ -77,8 +77,8 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
         trainer = Trainer(config, folder, index, Limits(request.max_epochs, request.max_steps), exchange)
         stack.callback(trainer.close)
         gates = _check_gates(trainer, resumed and resumed[1], request)
-        stop.agree(exchange.rows([stop.here])[:, 0])
-        stop.check()
+        stop.agree(exchange.gather_rows([stop.received])[:, 0])
+        stop.raise_if_received()
         if resumed is None:
             moved = archive_previous(folder) if first else None
             if moved:
@@ -86,7 +86,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
             trainer.start(weights_from)
         else:
             trainer.resume(*resumed)  # ahead of the log and the manifest: it may still refuse
-        exchange.meet()  # before it, what stands in the folder may be another run's
+        exchange.barrier()  # before it, what stands in the folder may be another run's
         exchange.log_faults_to(log_to(folder, exchange.rank, early))
         invocation = {
             "command": command,
@@ -148,7 +148,7 @@ def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals"
     finally:
         tell(status, **fields)
         if together:  # a launcher that sees one of them end must not stop rank 0 in its report
-            trainer.exchange.meet()
+            trainer.exchange.barrier()
     if stop.requested:
         log.info("stopped by %s after step %d, committed; --resume continues", stop.name, trainer.state.step)
         return int(stop.exit_code)
@@ -250,9 +250,9 @@ def _index(config: Config, request: Request, stop: "StopSignals") -> "FC2Index":
     from edgeflownas.data.fc2_index import build_index, verify_all
     from edgeflownas.engine.progress import Checking
 
-    index = build_index(config.data, config.train.seed, progress=Checking("checking files", stop.check))
+    index = build_index(config.data, config.train.seed, progress=Checking("checking files", stop.raise_if_received))
     if request.verify_data:
-        verify_all(index.train + index.val, progress=Checking("decoding every file", stop.check))
+        verify_all(index.train + index.val, progress=Checking("decoding every file", stop.raise_if_received))
     return index
 
 

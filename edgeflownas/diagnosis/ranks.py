@@ -113,7 +113,7 @@ def meet(joined: Any, config: Config, about: Dict[str, str]) -> Meeting:
     """What every rank must do at once: says what it is, sums, and takes the time. `joined` is an exchange."""
     abouts = joined.gather(about)
     expected = joined.size * (joined.size + 1) / 2.0
-    summed = float(joined.total([joined.rank + 1.0])[0]) == expected
+    summed = float(joined.sum_over_ranks([joined.rank + 1.0])[0]) == expected
     floats = supernet_parameters(layer_table(config.network.init_channels, space_of(config.network)))
     seconds = statistics.median(exchange_seconds(joined, floats, REPEATS))
     return Meeting(joined.size, abouts, summed, floats, seconds)
@@ -185,7 +185,7 @@ def main() -> int:
         if joined.rank == 0:
             with open(sys.argv[2], "w", encoding="utf-8") as handle:
                 json.dump(meeting._asdict(), handle)
-        joined.meet()
+        joined.barrier()
     return 0
 
 

@@ -26,7 +26,7 @@ class EpochClock:
 
         A rank's own rate leaves out its time in exchanges, so the slowest rank has the lowest rate.
         """
-        rows = exchange.rows([self.seconds, self.exchange_seconds])
+        rows = exchange.gather_rows([self.seconds, self.exchange_seconds])
         samples = self.cycles * batch_size
         longest = max(rows[:, 0])
         return {

@@ -46,28 +46,28 @@ class LocalExchange:
         """`session.run` for nodes that wait for the other ranks. Raises `PeerLost`."""
         return session.run(fetches, feed)
 
-    def total(self, values: np.ndarray) -> np.ndarray:
+    def sum_over_ranks(self, values: np.ndarray) -> np.ndarray:
         """The sum of an array over the ranks, as float64. The shape must be equal on all ranks."""
         return np.asarray(values, np.float64)
 
-    def rows(self, row: Any) -> np.ndarray:
+    def gather_rows(self, row: Any) -> np.ndarray:
         """float64 [ranks, len(row)]: each rank's row, in the order of the ranks."""
         matrix = np.zeros((self.size, len(row)))
         matrix[self.rank] = row
-        return self.total(matrix)
+        return self.sum_over_ranks(matrix)
 
     def gather(self, values: Any) -> List[Any]:
         """Each rank's `values`, in the order of the ranks. `values` must be small and fit into JSON."""
         text = json.dumps(values).encode("ascii")
-        lengths = self.rows([len(text)])[:, 0].astype(int)
+        lengths = self.gather_rows([len(text)])[:, 0].astype(int)
         padded = np.zeros(max(lengths))
         padded[: len(text)] = np.frombuffer(text, np.uint8)
-        texts = self.rows(padded).astype(np.uint8)
+        texts = self.gather_rows(padded).astype(np.uint8)
         return [json.loads(row[:length].tobytes().decode("ascii")) for row, length in zip(texts, lengths)]
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """A barrier: returns once every rank has called it."""
-        self.rows([0.0])
+        self.gather_rows([0.0])
 
     def log_faults_to(self, path: str) -> None:
         """Makes the watchdog write its message to this file, too."""
@@ -117,7 +117,7 @@ class HorovodExchange(LocalExchange):
         finally:
             self.seconds += time.monotonic() - started
 
-    def total(self, values: np.ndarray) -> np.ndarray:
+    def sum_over_ranks(self, values: np.ndarray) -> np.ndarray:
         values = np.asarray(values, np.float64)
         return self.run(self._session, self._sum, {self._values: values.ravel()}).reshape(values.shape)
 

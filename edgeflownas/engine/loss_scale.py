@@ -18,13 +18,13 @@ class LossScale:
     value: float = 2.0**15
     fitted: int = 0  # consecutive cycles with a finite gradient since the last change
 
-    def fits(self) -> None:
+    def count_finite(self) -> None:
         """Counts a cycle with a finite gradient. Doubles the scale after GROW_AFTER of them, up to HIGHEST."""
         self.fitted += 1
         if self.fitted >= GROW_AFTER:
             self.value, self.fitted = min(2.0 * self.value, HIGHEST), 0
 
-    def lower(self) -> bool:
+    def halve(self) -> bool:
         """Halves the scale after a gradient that is not finite. Returns False if it is 1 and cannot be the cause."""
         if self.value <= 1.0:
             return False

@@ -24,47 +24,47 @@ class StoppedEarly(UserError):
 class StopSignals:
     """Use as `with StopSignals() as stop:`. A signal sets `stop.requested`. A second SIGINT raises KeyboardInterrupt.
 
-    Set `shared` if there are several ranks: a signal then only sets `here`, and `agree` sets `requested` on all ranks.
+    Set `shared` if there are several ranks: a signal then sets only `received`; `agree` sets `requested` on all ranks.
     """
 
     def __init__(self) -> None:
-        self.here = 0  # number of the signal that this process received; 0: none
-        self.received: Optional[int] = None  # number of the signal to stop for
+        self.received = 0  # number of the signal that this process received; 0: none
+        self.agreed: Optional[int] = None  # number of the signal to stop for
         self.shared = False
         self._before: Dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:
-        return self.received is not None
+        return self.agreed is not None
 
     @property
     def exit_code(self) -> int:
         """128 plus the number of the signal: 143, 138 or 130."""
-        return 128 + (self.received or 0)
+        return 128 + (self.agreed or 0)
 
     @property
     def name(self) -> str:
         """The name of the signal, for messages."""
-        return NAMES[signal.Signals(self.received or 0)]
+        return NAMES[signal.Signals(self.agreed or 0)]
 
     def agree(self, ranks: Iterable[float]) -> None:
         """Takes each rank's signal number, 0 for none, the same list on all ranks. All stop for the first signal."""
         come = [int(number) for number in ranks if number]
-        if come and self.received is None:
-            self.received = come[0]
+        if come and self.agreed is None:
+            self.agreed = come[0]
 
-    def check(self) -> None:
+    def raise_if_received(self) -> None:
         """Raises `StoppedEarly` if a signal has come. For use before training begins."""
-        number = self.received or self.here
+        number = self.agreed or self.received
         if number:
             raise StoppedEarly(number)
 
     def _handle(self, number: int, _frame: Optional[FrameType]) -> None:
-        if self.here == signal.SIGINT and number == signal.SIGINT:
+        if self.received == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.here = number
+        self.received = number
         if not self.shared:
-            self.received = number
+            self.agreed = number
 
     def __enter__(self) -> "StopSignals":
         for number in HANDLED:

@@ -161,7 +161,9 @@ class Trainer:
                         self.records.counts(state)
                 if self._evaluate(stop):
                     on_evaluated()
-        if self._share(self.writes and (state.lengths != self.records.lengths() or not self.store.committed)):
+        if self._exchange_signals(
+            self.writes and (state.lengths != self.records.lengths() or not self.store.committed)
+        ):
             self.commit(is_best=False)
         if self.writes:
             self.records.counts(state)
@@ -169,9 +171,9 @@ class Trainer:
             return EARLY_STOPPED if state.early_stopped else COMPLETED
         return INTERRUPTED
 
-    def _share(self, flag: bool = False) -> bool:
+    def _exchange_signals(self, flag: bool = False) -> bool:
         """Shares the signals of all ranks and returns rank 0's flag. Every rank must call it."""
-        rows = self.exchange.rows([self.stop.here, flag])
+        rows = self.exchange.gather_rows([self.stop.received, flag])
         self.stop.agree(rows[:, 0])
         return bool(rows[0, 1])
 
@@ -220,14 +222,14 @@ class Trainer:
         """Runs one cycle. In mixed precision, an overflowing cycle runs again at half the loss scale."""
         batch, trace, scale = (codes, images, flow, lr), self.records.tracing, self.state.loss_scale
         if not self.config.train.amp:
-            return self.graph.run(self.session, *batch, trace, signal=self.stop.here)
+            return self.graph.run(self.session, *batch, trace, signal=self.stop.received)
         while True:
             try:
-                result = self.graph.run(self.session, *batch, trace, scale.value, self.stop.here)
-                scale.fits()
+                result = self.graph.run(self.session, *batch, trace, scale.value, self.stop.received)
+                scale.count_finite()
                 return result
             except GradientNotFinite:
-                if not scale.lower():
+                if not scale.halve():
                     raise
                 log.info("step %d: the gradient overflowed; again with loss scale %g", self.state.step, scale.value)
 
@@ -270,11 +272,11 @@ class Trainer:
         self.commit(state.is_best)
         if self.writes:
             self.records.counts(self.state)
-            self._tell(row, seconds)
+            self._log_evaluation(row, seconds)
         return True
 
     def _stopped(self) -> bool:  # every rank must call it equally often
-        self._share()
+        self._exchange_signals()
         return self.stop.requested
 
     def _record_evaluation(self, row: EvaluationRow, scores: Scores, seconds: float) -> None:
@@ -298,9 +300,9 @@ class Trainer:
             return errors
         measured = np.zeros((len(errors), self.val_pipeline.num_samples))
         measured[:, self.val_pipeline.places] = errors
-        return self.exchange.total(measured).astype(errors.dtype)
+        return self.exchange.sum_over_ranks(measured).astype(errors.dtype)
 
-    def _tell(self, row: EvaluationRow, seconds: float) -> None:
+    def _log_evaluation(self, row: EvaluationRow, seconds: float) -> None:
         log.info(
             "epoch %d/%d: mean EPE of %s %.4f px (std %.4f, zero flow %.4f)%s, loss %.4f, fairness_gap %d, clip "
             "touched %.0f%% of steps, bn_recal_batches=%d each, evaluation %.0f s, run ends in %s",
@@ -332,7 +334,7 @@ class Trainer:
         if self.writes:
             self.state.lengths = self.records.lengths()
             self.store.commit(write_model, self.state.as_dict(), is_best)
-        self.exchange.meet()
+        self.exchange.barrier()
         self._committed = self.state.step
 
     @property

@@ -27,7 +27,7 @@ class Scripted(LocalExchange):
 def test_one_process_exchanges_nothing():
     tensors = [object(), object()]
     assert LOCAL.summed(tensors) is tensors
-    np.testing.assert_array_equal(LOCAL.rows([3, 0.1]), [[3, 0.1]])
+    np.testing.assert_array_equal(LOCAL.gather_rows([3, 0.1]), [[3, 0.1]])
     assert LOCAL.gather({"a": [1, None, "x"]}) == [{"a": [1, None, "x"]}]
     assert connect(configuration.load()[0]) is LOCAL
 
@@ -38,7 +38,7 @@ def test_texts_of_different_length_are_gathered_whole():
     class Third(LocalExchange):
         rank, size, sums = 2, 3, []
 
-        def total(self, values):
+        def sum_over_ranks(self, values):
             matrix = np.array(values, np.float64)
             for rank, text in enumerate([b"[]", b'"abcdefghi"']):
                 matrix[rank] = (
@@ -60,7 +60,7 @@ def test_a_signal_of_a_shared_run_counts_once_all_know():
     stop = StopSignals()
     stop.shared = True
     stop._handle(15, None)
-    assert (stop.here, stop.requested) == (15, False)
+    assert (stop.received, stop.requested) == (15, False)
     stop.agree([0.0, 0.0])
     assert not stop.requested
     stop.agree([0.0, 10.0, 15.0])

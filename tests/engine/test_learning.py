@@ -54,7 +54,7 @@ def log_of_the_last_evaluation(run, caplog):
     trainer.state = mock.Mock(is_best=False)
     trainer.pool, trainer.progress = run.subnets.codes, mock.Mock(eta=lambda *_: "00:00:00")
     with caplog.at_level(logging.INFO, "edgeflownas"):
-        trainer._tell(run.history.values()[-1], 1.0)
+        trainer._log_evaluation(run.history.values()[-1], 1.0)
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 

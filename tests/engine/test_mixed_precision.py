@@ -114,14 +114,14 @@ def test_a_gradient_that_overflows_float16_leaves_the_weights_alone(halved):
 
 def test_the_scale_halves_down_to_one_and_doubles_after_many_cycles_that_fitted():
     scale = LossScale(4.0, 7)
-    assert scale.lower() and scale == LossScale(2.0, 0)
-    assert scale.lower() and scale == LossScale(1.0, 0)
-    assert not scale.lower() and scale == LossScale(1.0, 0)
+    assert scale.halve() and scale == LossScale(2.0, 0)
+    assert scale.halve() and scale == LossScale(1.0, 0)
+    assert not scale.halve() and scale == LossScale(1.0, 0)
     for _ in range(loss_scale.GROW_AFTER - 1):
-        scale.fits()
+        scale.count_finite()
     assert scale == LossScale(1.0, loss_scale.GROW_AFTER - 1)
-    scale.fits()
+    scale.count_finite()
     assert scale == LossScale(2.0, 0)
     full = LossScale(loss_scale.HIGHEST, loss_scale.GROW_AFTER - 1)
-    full.fits()
+    full.count_finite()
     assert full.value == loss_scale.HIGHEST

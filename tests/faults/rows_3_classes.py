@@ -98,8 +98,8 @@ GATE_3_CLASSES = (
         "edgeflownas/engine/signals.py",
         "G3.30",
         "a second signal of any kind stops at once, without a commit",
-        "        if self.here == signal.SIGINT and number == signal.SIGINT:",
-        "        if self.here:",
+        "        if self.received == signal.SIGINT and number == signal.SIGINT:",
+        "        if self.received:",
         "exit code got 130, want (138, 143)",
     ),
     (

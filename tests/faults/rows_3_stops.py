@@ -36,7 +36,7 @@ GATE_3_STOPS = (
         "edgeflownas/engine/signals.py",
         "G3.30",
         "every signal ends with the exit code of SIGTERM",
-        "return 128 + (self.received or 0)",
+        "return 128 + (self.agreed or 0)",
         "return 143",
         "exit code got 143, want ",
     ),

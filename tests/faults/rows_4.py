@@ -316,8 +316,8 @@ GATE_4 = (
         "G4.10c",
         "a refused run has already moved the earlier run to previous/",
         "        gates = _check_gates(trainer, resumed and resumed[1], request)\n"
-        "        stop.agree(exchange.rows([stop.here])[:, 0])\n"
-        "        stop.check()\n"
+        "        stop.agree(exchange.gather_rows([stop.received])[:, 0])\n"
+        "        stop.raise_if_received()\n"
         "        if resumed is None:\n"
         "            moved = archive_previous(folder) if first else None\n"
         "            if moved:\n"
@@ -327,8 +327,8 @@ GATE_4 = (
         "        if moved:\n"
         '            print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)\n'
         "        gates = _check_gates(trainer, resumed and resumed[1], request)\n"
-        "        stop.agree(exchange.rows([stop.here])[:, 0])\n"
-        "        stop.check()\n"
+        "        stop.agree(exchange.gather_rows([stop.received])[:, 0])\n"
+        "        stop.raise_if_received()\n"
         "        if resumed is None:\n"
         "            trainer.start(weights_from)\n",
     ),
