@@ -19,8 +19,8 @@ from edgeflownas.data.fc2_sample import (
     Progress,
     Sample,
     check_crop,
-    each,
-    inside,
+    is_inside,
+    map_in_threads,
     probe,
     verify_all,
     verify_sample,
@@ -65,7 +65,7 @@ def build_index(data_cfg: Any, seed: int, check: bool = True, progress: Optional
     for split, names in (("training", train), ("validation", val)):
         if not names:
             raise DataError(f"{root}: expected at least one {split} sample, found none")
-    samples = each(lambda name: probe(root, name, check), train + val, progress=progress)
+    samples = map_in_threads(lambda name: probe(root, name, check), train + val, progress=progress)
     check_crop(samples, data_cfg.input_height, data_cfg.input_width)
     index = tuple(samples[: len(train)]), tuple(samples[len(train) :])
     return FC2Index(index[0], index[1], _fingerprint(*index), "synthetic" if _is_synthetic(root) else source)
@@ -125,7 +125,7 @@ def _read_dirnames(path: str, root: str) -> List[str]:
         line_of[name] = number
         folder = os.path.dirname(os.path.join(root, name))
         if folder not in folders:
-            folders[folder] = inside(os.path.realpath(folder), root)
+            folders[folder] = is_inside(os.path.realpath(folder), root)
         if not folders[folder]:
             raise DataError(
                 f"{where}: expected a path below the data root {root}, found {entry!r}, which leads to "
@@ -170,7 +170,7 @@ def _scan(root: str, split: str) -> List[str]:
             "validation "
             "set from train/)"
         )
-    if not inside(os.path.realpath(folder), root):
+    if not is_inside(os.path.realpath(folder), root):
         raise DataError(
             f"{folder}: expected a folder below the data root {root}, found a link to {os.path.realpath(folder)}"
         )

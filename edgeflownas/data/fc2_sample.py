@@ -41,7 +41,7 @@ def probe(root: str, name: str, check: bool) -> Sample:
     width, height = read_flo_header(files[2])
     if check:
         for path in files:
-            if os.path.islink(path) and not inside(os.path.realpath(path), root):
+            if os.path.islink(path) and not is_inside(os.path.realpath(path), root):
                 raise DataError(
                     f"{path}: expected a file below the data root {root}, found a link to {os.path.realpath(path)}"
                 )
@@ -51,7 +51,7 @@ def probe(root: str, name: str, check: bool) -> Sample:
     return Sample(name, files[0], files[1], files[2], height, width)
 
 
-def inside(path: str, root: str) -> bool:
+def is_inside(path: str, root: str) -> bool:
     """Whether a real path is `root` or below it."""
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
@@ -79,7 +79,7 @@ def verify_all(samples: Sequence[Sample], workers: int = 0, progress: Optional[P
 
     Checks every sample first. Then raises one DataError with the first fault in full and the names of all bad samples.
     """
-    faults = each(_fault, samples, workers or os.cpu_count() or 1, progress)
+    faults = map_in_threads(_fault, samples, workers or os.cpu_count() or 1, progress)
     bad = [(sample.name, fault) for sample, fault in zip(samples, faults) if fault is not None]
     if len(bad) == 1:
         raise DataError(bad[0][1])
@@ -89,7 +89,9 @@ def verify_all(samples: Sequence[Sample], workers: int = 0, progress: Optional[P
         )
 
 
-def each(function: Callable, items: Sequence, workers: int = _READERS, progress: Optional[Progress] = None) -> List:
+def map_in_threads(
+    function: Callable, items: Sequence, workers: int = _READERS, progress: Optional[Progress] = None
+) -> List:
     """`[function(item) for item in items]`, in threads. Raises the error of the first item that has one."""
     results = []
     with ThreadPoolExecutor(workers) as pool:

@@ -17,7 +17,7 @@ from edgeflownas.run.folder import CHECKPOINTS, find_run
 from edgeflownas.scoring.supernet_eval import asked_settings
 
 # Of the configuration; what else the run was trained with comes from its checkpoint.
-USED = (
+USED_KEYS = (
     "data.base_path", "data.list_dir", "eval.bn_recal_batches", "eval.batch_size", "eval.num_samples",
     "runtime.gpu_device", "runtime.deterministic", "runtime.num_workers",
 )  # fmt: skip
@@ -25,7 +25,7 @@ USED = (
 
 def run_parser(name: str, description: str, epilog: str, run: str) -> Tuple[Parser, Any]:
     """(a parser with RUN, --checkpoint and the flags of the configuration, its group of this command's own flags)."""
-    parser = config_parser(f"edgeflownas {name}", description, epilog, used=USED.__contains__)
+    parser = config_parser(f"edgeflownas {name}", description, epilog, used=USED_KEYS.__contains__)
     parser.usage = None  # argparse's own, which names the positional arguments
     group = parser.add_argument_group("this command")
     group.add_argument("run", metavar="RUN", help=run + ": its folder, or an experiment's name")

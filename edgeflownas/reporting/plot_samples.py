@@ -8,7 +8,7 @@ from edgeflownas.data.flow_io import color_wheel_image, flow_to_rgb
 from edgeflownas.reporting.canvas import BLACK, DPI, WIDTH, look, png
 from edgeflownas.run.samples import Samples
 
-SHOWN = 4  # more samples than this do not fit
+SAMPLES_SHOWN = 4  # more samples than this do not fit
 COLUMNS = 7  # two frames, ground truth, flow and error of two subnets; with one subnet the last two stay empty
 _LEFT, _TOP, _BOTTOM, _GAP = 0.95, 0.5, 0.75, 0.05  # inches
 
@@ -16,13 +16,13 @@ _LEFT, _TOP, _BOTTOM, _GAP = 0.95, 0.5, 0.75, 0.05  # inches
 def flow_scales(samples: Samples) -> List[float]:
     """For each sample shown, the flow length drawn at full saturation: the 98th percentile of its true vectors, rounded
     up to whole pixels."""
-    lengths = np.hypot(samples.flow[:SHOWN, ..., 0], samples.flow[:SHOWN, ..., 1])
+    lengths = np.hypot(samples.flow[:SAMPLES_SHOWN, ..., 0], samples.flow[:SAMPLES_SHOWN, ..., 1])
     return [max(1.0, float(np.ceil(np.percentile(length, 98)))) for length in lengths]
 
 
 def errors(samples: Samples) -> np.ndarray:
     """The end-point error in pixels, float [2, K, H, W]; subnet 0 is the best, 1 the worst."""
-    difference = samples.prediction[:, :SHOWN] - samples.flow[None, :SHOWN]
+    difference = samples.prediction[:, :SAMPLES_SHOWN] - samples.flow[None, :SAMPLES_SHOWN]
     return np.hypot(difference[..., 0], difference[..., 1])
 
 
@@ -69,7 +69,7 @@ def _layout(samples: Samples) -> _Layout:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    count, height, width = samples.flow[:SHOWN].shape[:3]
+    count, height, width = samples.flow[:SAMPLES_SHOWN].shape[:3]
     cell = (WIDTH - _LEFT - 0.05) / COLUMNS - _GAP
     tall = cell * height / width
     total = _TOP + count * (tall + _GAP) + _BOTTOM
@@ -79,7 +79,7 @@ def _layout(samples: Samples) -> _Layout:
 
 
 def strip(samples: Samples) -> bytes:
-    """The figure as a PNG: one row per sample, at most `SHOWN`."""
+    """The figure as a PNG: one row per sample, at most `SAMPLES_SHOWN`."""
     error = errors(samples)
     with look():
         layout = _layout(samples)

@@ -165,7 +165,7 @@ def _samples(run: Run) -> List[Part]:
         return [Heading("Samples"), Paragraph(f"The folder has no `{names.SAMPLES}`, so no sample can be shown.")]
     samples = run.samples
     codes = ["".join(str(digit) for digit in code) for code in samples.codes]
-    shown = min(len(samples.flow), plot_samples.SHOWN)
+    shown = min(len(samples.flow), plot_samples.SAMPLES_SHOWN)
     best = (
         f"{'the subnet' if run.alone else 'the best subnet'} `{codes[0]}` ({str(samples.epe[0])} px on the whole set)"
     )

@@ -36,50 +36,50 @@ def groups(codes: np.ndarray, space: SearchSpace) -> Iterator[Group]:
         yield Group(np.array([position]), codes[position : position + 1])
 
 
-def _room(space: SearchSpace, size: int) -> List[np.ndarray]:
+def _uses_per_option(space: SearchSpace, size: int) -> List[np.ndarray]:
     """Per block, how often a full group uses each option."""
     width = max(int(max(block.values)) for block in space.blocks) + 1
-    room = []
+    per_block = []
     for block in space.blocks:
         uses = np.zeros(width, int)
         uses[list(block.values)] = size // len(block.values)
-        room.append(uses)
-    return room
+        per_block.append(uses)
+    return per_block
 
 
 def _fitting(codes: np.ndarray, size: int, space: SearchSpace) -> np.ndarray:
     """Positions of up to `size` codes that fit into one group.
 
     If the first `size` codes fill a group, these. Otherwise a greedy choice: the first code, then always the code whose
-    options have the most room left; ties go to the earlier code.
+    options have the most uses left; ties go to the earlier code.
     """
-    room = np.stack(_room(space, size))  # [blocks, options]
+    left = np.stack(_uses_per_option(space, size))  # [blocks, options]
     blocks = np.arange(codes.shape[1])
-    if len(codes) >= size and _balanced(codes[:size], room):
+    if len(codes) >= size and _balanced(codes[:size], left):
         return np.arange(size)
     chosen: List[int] = []
     free = np.ones(len(codes), bool)
     while len(chosen) < min(size, len(codes)):
-        space_left = room[blocks, codes]  # [N, blocks]
+        space_left = left[blocks, codes]  # [N, blocks]
         value = np.where(free & (space_left.min(axis=1) > 0), space_left.sum(axis=1), -1)
         best = int(np.argmax(value)) if chosen else 0
         if value[best] < 0:
             break
         chosen.append(best)
         free[best] = False
-        room[blocks, codes[best]] -= 1
+        left[blocks, codes[best]] -= 1
     return np.array(chosen, int)
 
 
-def _balanced(codes: np.ndarray, room: np.ndarray) -> bool:
-    counts = [np.bincount(column, minlength=room.shape[1]) for column in codes.T]
-    return bool(np.array_equal(np.stack(counts), room))
+def _balanced(codes: np.ndarray, wanted: np.ndarray) -> bool:
+    counts = [np.bincount(column, minlength=wanted.shape[1]) for column in codes.T]
+    return bool(np.array_equal(np.stack(counts), wanted))
 
 
 def _completed(codes: np.ndarray, size: int, space: SearchSpace) -> np.ndarray:
     """The codes, followed by fillers, so that every option is used equally often: int32 [size, blocks]."""
     columns = []
-    for column, room in zip(codes.T, _room(space, size)):
-        lacking = room - np.bincount(column, minlength=len(room))
-        columns.append(np.concatenate([column, np.repeat(np.arange(len(room)), lacking)]))
+    for column, wanted in zip(codes.T, _uses_per_option(space, size)):
+        lacking = wanted - np.bincount(column, minlength=len(wanted))
+        columns.append(np.concatenate([column, np.repeat(np.arange(len(wanted)), lacking)]))
     return np.stack(columns, axis=1).astype(np.int32)

@@ -27,10 +27,10 @@ from edgeflownas.run.checkpoint import CheckpointStore
 from edgeflownas.run.folder import CHECKPOINTS, SCORES, find_run, run_folder, scores_name
 
 REESTIMATED, STORED = "reestimated", "stored"
-SHOWN = 50  # lines of the printed table; the file has them all
+ROWS_SHOWN = 50  # lines of the printed table; the file has them all
 FRONT_SHOWN = 12  # printed codes of a front
 # Configuration keys that this command uses. All other values come from the run's checkpoint.
-USED = (
+USED_KEYS = (
     "data.base_path", "data.list_dir", "eval.bn_recal_batches", "eval.batch_size", "eval.num_samples",
     "runtime.gpu_device", "runtime.deterministic", "runtime.num_workers", "runtime.output_dir",
     "runtime.experiment_name",
@@ -67,7 +67,7 @@ def _parser() -> Parser:
         "Scores subnets of a trained supernet: BN statistics are "
         "re-estimated for each, then its EPE is measured on the validation samples.",
         EPILOG,
-        used=USED.__contains__,
+        used=USED_KEYS.__contains__,
     )
     group = parser.add_argument_group("this evaluation")
     group.add_argument(
@@ -330,13 +330,13 @@ def _print_ranking(table: Any, ranked: List[Any], space: SearchSpace) -> None:
             "rank", "arch_code", "EPE px", "parameters", "multiply-adds", width=len(space.blocks)
         )
     )
-    for row in ranked[:SHOWN]:
+    for row in ranked[:ROWS_SHOWN]:
         print(
             f"{row.rank:>5}  {row.arch_code}  {row.epe:>9.4f}  {row.parameters:>11,}  {row.multiply_adds:>14,}  "
             f"{behind.get(row.arch_code, 'unknown')}"
         )
-    if len(ranked) > SHOWN:
-        print(f"  ... and {len(ranked) - SHOWN} more")
+    if len(ranked) > ROWS_SHOWN:
+        print(f"  ... and {len(ranked) - ROWS_SHOWN} more")
 
 
 def _print_fronts(table: Any, ranked: List[Any]) -> Dict[str, List[str]]:
