@@ -107,7 +107,7 @@ class TableWriter(AppendOnlyFile):
         self._row_type = row_type
 
     def append(self, row: Any) -> None:
-        """Writes one row, without fsync; `rows.real` formats reals. UserError for disk errors, ValueError: wrong type."""
+        """Writes one row, without fsync, reals by `rows.real`. UserError: disk. ValueError: a wrong type."""
         if type(row) is not self._row_type:
             raise ValueError(f"{self.path}: got a {type(row).__name__}, want a {self._row_type.__name__}")
         line = csv_line(cells(row))
