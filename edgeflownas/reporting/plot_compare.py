@@ -6,7 +6,7 @@ from edgeflownas.reporting.canvas import BLACK, SERIES, block_axis, epoch_axis, 
 from edgeflownas.reporting.verdict import OptionScore
 from edgeflownas.run.read import Run
 
-_DASHES = ("-", "--", ":", "-.")  # the next one when all colours are used
+_DASHES = ("-", "--", ":", "-.")  # the next style is used when all colours are
 _SYMBOLS = ("o", "s", "D", "^", "v", "P", "X")
 
 
@@ -80,7 +80,7 @@ def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
 
 
 def _distances(scores: Sequence[OptionScore]) -> List[float]:
-    """The mean of each option minus the pool's mean, which is the user-weighted mean over the block's options."""
+    """The mean of each option minus the pool's mean, which is the mean over the block's options weighted by users."""
     users: Dict[str, int] = {}
     sums: Dict[str, float] = {}
     for score in scores:
