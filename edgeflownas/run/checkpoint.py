@@ -8,7 +8,7 @@
       supernet_best.ckpt.index -> last/best/model.ckpt.index (likewise the data files)
 
 A plain `tf.train.Saver` can restore the prefixes `supernet_last.ckpt` and `supernet_best.ckpt`. This module does not
-import TensorFlow: the caller passes `commit` a function that writes the model's files.
+import TensorFlow: the caller passes `commit` a function that writes the model's files. Built on `files`.
 """
 
 from __future__ import annotations

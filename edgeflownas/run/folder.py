@@ -1,6 +1,6 @@
 """The run folder: the names of its files, its lock, and the archiving of an earlier run in the same folder.
 
-No other package knows these names (`tests/run/test_one_place.py`).
+No other package knows these names (`tests/run/test_one_place.py`). Built on `filelock`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def pool_name(size: object) -> str:
 
 
 def scores_name(stored: bool, other: str) -> str:
-    """The file name of a score table. Stored BN statistics and another data set (its fingerprint) have their own."""
+    """The file name of the score table for these BN statistics and data (`other`: another set's fingerprint or "")."""
     stem, extension = os.path.splitext(SCORES)
     return stem + ("_stored" if stored else "") + (f"_other_{other[:12]}" if other else "") + extension
 

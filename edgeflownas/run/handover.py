@@ -43,7 +43,7 @@ class ModelFile(NamedTuple):
     operators: Dict[str, int]  # name -> number of uses
     tensor_types: List[str]
     weights: int  # bytes of all constants, which must fit in flash
-    largest_activation: int  # bytes; a lower bound of the SRAM, unless layers are computed in stripes
+    largest_activation: int  # bytes of one tensor; a lower bound of the SRAM, unless layers are computed in stripes
     largest_activation_shape: List[int]
     epe: float
 

@@ -1,4 +1,4 @@
-"""eval_samples.npz: inputs and predictions of the best and the worst subnet at the last evaluation."""
+"""eval_samples.npz: inputs and predictions of the best and the worst subnet at the last evaluation. On `npz_file`."""
 
 import json
 from pathlib import Path
