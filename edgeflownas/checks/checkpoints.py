@@ -1,4 +1,4 @@
-"""Checks of a run's checkpoints and other files: intact, of the right step, and found under their names."""
+"""Checks of a run's checkpoints and other files: intact, right step, right names. Built on `RunFolder`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Checks of the training cycles: the table of steps, the fairness counts and the training columns of the history."""
+"""Checks of the training cycles: steps' table, fairness counts, training columns of the history. On `RunFolder`."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Checks of the evaluations: history, table of subnets, pool and EPE per sample, each alone and against the others."""
+"""Checks of the evaluations: history, subnets, pool and EPE per sample, alone and together. Built on `RunFolder`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checks of the manifest: fields, types, agreement with its configuration and the last checkpoint, order of times."""
+"""Checks of the manifest: fields, types, agreement with configuration and last checkpoint, times. On `RunFolder`."""
 
 import datetime
 import re
@@ -37,7 +37,7 @@ def fields(run: RunFolder) -> str:
 
 
 def _states_ranks(run: RunFolder) -> bool:
-    """Whether the manifest must have `ranks`. The first version, which had no several ranks, did not write it."""
+    """Whether the manifest must have `ranks`. The first version, which had one rank only, did not write it."""
     stored = run.manifest.get("config")
     return "ranks" in run.manifest or (isinstance(stored, dict) and "distributed" in stored.get("runtime", {}))
 
