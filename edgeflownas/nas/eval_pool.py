@@ -3,7 +3,7 @@
 The pool is a nearly orthogonal design. Every option of every block occurs equally often, and no code occurs twice.
 Exchanges of options keep the confounding of the blocks low: if two blocks always had the same pairs of options, their
 effects on the EPE could not be told apart. The confounding of two blocks is Cramer's V of their option pairs over the
-pool: 0 if all pairs occur equally often, 1 if one block's option determines the other's.
+pool: 0 if all pairs occur equally often, 1 if one block's option determines the other's. Built on `rng`.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Arch codes drawn at random, for checks and for sampling the space: a pure function of the seed.
+"""Arch codes drawn at random, for checks and for sampling the space: a pure function of the seed. Built on `rng`.
 
 They come in fair cycles of P = `space.num_paths` codes, which use each option of a block equally often. So a sample is
 balanced, and whole cycles go through the network at once. The cycles partition the space: a step moves every block to
