@@ -1,4 +1,4 @@
-"""The command line that extract, predict and export share: run, checkpoint, paths, device. Imports no TensorFlow."""
+"""The command line that extract, predict and export share, built on `command_line`. Imports no TensorFlow."""
 
 import argparse
 import os

@@ -1,6 +1,6 @@
 """A small document model with two outputs: Markdown with linked images, and one HTML file with embedded images.
 
-Text may contain `code` and **bold**; everything else is literal.
+Text may contain `code` and **bold**; everything else is literal. Built on `style`.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The plots of the comparison: mean EPE and option scores of several runs. Each function returns a PNG file's bytes."""
+"""The plots of the comparison: mean EPE and option scores of several runs. Each returns PNG bytes. On `canvas`."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 

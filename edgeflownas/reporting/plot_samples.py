@@ -1,4 +1,4 @@
-"""The figure of validation samples: frames, ground truth, and the flow and error of the best and the worst subnet."""
+"""The figure of validation samples: frames, ground truth, flow and error of the best and worst subnet. On `canvas`."""
 
 from typing import Any, List, NamedTuple
 

@@ -1,4 +1,4 @@
-"""The plots of the training steps: loss, learning rate, gradient, throughput. Each returns a PNG file's bytes."""
+"""The plots of the training steps: loss, learning rate, gradient, throughput. Each returns PNG bytes. On `canvas`."""
 
 import functools
 from typing import Any, List, NamedTuple, Optional

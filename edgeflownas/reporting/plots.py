@@ -1,4 +1,4 @@
-"""The plots of one run's evaluations: accuracy, subnets, ranks, options. Each function returns a PNG file's bytes."""
+"""The plots of one run's evaluations: accuracy, subnets, ranks, options. Each returns PNG bytes. Built on `canvas`."""
 
 from typing import Any, Dict, List
 

@@ -1,7 +1,7 @@
 """The rules of the verdict on a run: pure functions of the recorded numbers, and their thresholds.
 
 `learning.level` compares the supernet with an all-zero flow, `trend` says whether it still improves, and `headline`
-combines the two.
+combines the two. Built on `engine.learning`.
 """
 
 import math

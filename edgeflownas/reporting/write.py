@@ -1,5 +1,5 @@
 """Writes the reports: `supernet_training_report.md` and `.html` of one run, `supernet_comparison.md` and `.html` of
-several."""
+several. Built on `run_report` and `compare`."""
 
 import datetime
 import os

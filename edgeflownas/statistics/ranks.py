@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from edgeflownas.rng import stream
 
-EXACT_UP_TO = 8  # codes; up to here all orders (40,320) are enumerated, beyond it orders are sampled
+EXACT_UP_TO = 8  # codes; up to this number all orders (at most 40,320) are enumerated, above it orders are sampled
 SAMPLED_ORDERS = 10000
 _CELLS = 1 << 22  # largest number of array cells in one piece of a calculation
 

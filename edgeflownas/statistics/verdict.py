@@ -18,7 +18,7 @@ LOWER_BOUND = 0.5
 P_LIMIT = 0.05
 REGRET_SDS = 2.0
 SPREAD_SDS = 4.0
-SUPERNET_SEEDS = 2  # fewest for "strong"
+SUPERNET_SEEDS = 2  # at least this many for "strong"
 
 
 class SupernetFacts(NamedTuple):
