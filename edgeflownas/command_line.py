@@ -1,4 +1,4 @@
-"""The command line of the trainer: flags, help texts, and the resulting configuration. Built on `config`."""
+"""The command line of the trainer: flags, help texts, configuration. Built on `config`; imports nothing heavy."""
 
 import argparse
 import os
@@ -35,7 +35,7 @@ exit codes:
 
 
 class Request(NamedTuple):
-    """The options of one invocation that are not configuration. None = no limit, or no such experiment."""
+    """The options of one invocation that are not configuration. None = not given."""
 
     dry_run: bool
     resume: bool

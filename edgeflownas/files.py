@@ -1,4 +1,4 @@
-"""Atomic writing of files, and disk errors as one line for the user."""
+"""Atomic writing of files, and disk errors as one line for the user. Built on `os.replace` and `os.fsync`."""
 
 from __future__ import annotations
 

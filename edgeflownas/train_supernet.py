@@ -170,7 +170,7 @@ def _out_of_memory(error: Exception) -> UserError:
 
 
 def _report(folder: str) -> None:
-    """Writes the report. A failure does not stop training, because the run's files allow to write it again."""
+    """Writes the report. No failure stops training, because it can be written again from the run's files."""
     try:
         from edgeflownas.reporting.write import write_report
 
@@ -219,7 +219,7 @@ def _resume_point(folder: str) -> "Tuple[Generation, RunState]":
 
 
 def _weights_from(config: Config, request: Request) -> "Optional[Generation]":
-    """The newest intact checkpoint of the experiment whose weights the run starts from, or None. UserError: unfit."""
+    """The newest intact checkpoint that gives the first weights, or None. UserError if it is missing or unfit."""
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
 
