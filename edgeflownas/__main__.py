@@ -1,5 +1,5 @@
-"""The command `edgeflownas`: one name for the programs of this package, which are imported only when they are asked
-for."""
+"""The command `edgeflownas`: runs the programs of this package as sub-commands. Built on `arguments`; imports a program
+only when it is called."""
 
 import importlib
 import os
@@ -13,12 +13,12 @@ from edgeflownas import signoff
 from edgeflownas.arguments import Parser
 from edgeflownas.errors import UserError, nearest, run_cli
 
-# What `python -m gates` does; everything else is pytest's.
+# First arguments that go to `python -m gates`; all others go to pytest.
 GATE_READERS = ("status", "verify", "clauses", "-h", "--help")
 
 
 class Command(NamedTuple):
-    """One sub-command: its name, the module whose `main(argv)` it is ("": done here), what it does."""
+    """One sub-command: its name, the module whose `main(argv)` it calls ("" = `run_gates`), its help text."""
 
     name: str
     module: str
@@ -81,7 +81,7 @@ def table(commands: Sequence[Command]) -> str:
 
 
 def dispatch(argv: Optional[List[str]] = None) -> int:
-    """Runs the command that `argv` names; gives its exit code. UserError for a name that is none."""
+    """Runs the command that `argv` names and returns its exit code. UserError for an unknown command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage(), end="")
@@ -120,7 +120,7 @@ def _find(arguments: List[str]) -> Command:
 
 
 def run_gates(arguments: List[str]) -> int:
-    """`python -m gates` for status, verify and clauses, else `python -m pytest gates`, both in the checkout."""
+    """Runs `python -m gates` for `GATE_READERS`, else `pytest gates`, in the checkout. Returns the exit code."""
     root = signoff.project_root()
     if not os.path.isfile(str(root / "gates" / "__main__.py")):
         raise UserError(f"there are no gates in {root}: they belong to a checkout of the project; run this from one")
@@ -136,7 +136,7 @@ def run_gates(arguments: List[str]) -> int:
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    """Entry point: exits with the command's code; a user error is one line."""
+    """Entry point: exits with the command's code, and prints a UserError as one line."""
     run_cli(dispatch, argv)
 
 

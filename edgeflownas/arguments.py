@@ -1,4 +1,4 @@
-"""An argparse parser whose errors are one line with the nearest flag, and whose help fits the terminal."""
+"""The parser of all commands, on argparse: errors are one line with the nearest flag, help fits the terminal."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ def positive(text: str) -> int:
 
 
 def check_utf8(text: str, where: str) -> None:
-    """UserError for a name that is not UTF-8, which no file of a run could hold.
+    """UserError for a name that is not UTF-8, because the files of a run are UTF-8.
 
     Python represents such bytes as lone surrogates.
     """

@@ -1,4 +1,4 @@
-"""The command line of the trainer: flags, help texts, and the resulting configuration. Imports nothing heavy."""
+"""The command line of the trainer: flags, help texts, configuration. Built on `config`; imports nothing heavy."""
 
 import argparse
 import os
@@ -35,7 +35,7 @@ exit codes:
 
 
 class Request(NamedTuple):
-    """The options of one invocation that are not configuration."""
+    """The options of one invocation that are not configuration. None = not given."""
 
     dry_run: bool
     resume: bool
@@ -106,7 +106,7 @@ def _shown(default: Any) -> str:
 
 
 def overrides(arguments: argparse.Namespace) -> Dict[str, Any]:
-    """{"section.key": value} from the given flags and --set."""
+    """{"section.key": value or text} from the given flags and --set. UserError for a --set without `=`."""
     values = {name: getattr(arguments, name) for name in KEYS if getattr(arguments, name, None) is not None}
     for setting in arguments.settings:
         name, equals, value = setting.partition("=")
@@ -216,7 +216,7 @@ def read_run_flags(arguments: argparse.Namespace) -> Tuple[Config, Dict[str, str
 
 
 def _is_this_experiment(name: str, config: Config) -> bool:
-    """Whether the name leads to this experiment's folder, also by a trailing slash or a link."""
+    """Whether the name leads to this experiment's folder, for example with a trailing slash or through a link."""
     folders = [os.path.join(config.runtime.output_dir, one) for one in (name, config.runtime.experiment_name)]
     return os.path.realpath(folders[0]) == os.path.realpath(folders[1])
 

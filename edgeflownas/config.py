@@ -1,9 +1,8 @@
 """Typed configuration: defaults here, then a YAML file, then the command line; the later one wins.
 
-Built on dataclasses and PyYAML. Every field carries its help text, bounds and command line flag, so that `--help`, the
+Built on dataclasses and `yaml_file`. Every field has its help text, bounds and command line flag, so that `--help`, the
 dry-run table, the configuration reference and the checks cannot disagree. An unknown key, a wrong type or a value out
-of
-bounds is a `UserError` that names the key.
+of bounds is a `UserError` that names the key.
 """
 
 import dataclasses
@@ -22,15 +21,15 @@ _SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
-    """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (part of the
-    hash), `first_version` (the value in files that were written before the key existed), `number_too` (a text that
+    """A field. Details: `flag`, `choices`, `low` and `high` (inclusive), `above` (exclusive), `maths` (False: not in
+    the hash), `first_version` (the value in files that were written before the key existed), `number_too` (a text that
     YAML may spell as a whole number), `path` (~ is the home folder)."""
     return dataclasses.field(default=default, metadata=dict(details, help=text))
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where FlyingChairs2 is and what is cut from it."""
+    """Where FlyingChairs2 is, its validation set, the crop, and the clip of the targets."""
 
     base_path: str = _opt(
         "data/FlyingChairs2",
@@ -82,7 +81,7 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """What training computes."""
+    """The training maths: seeds, sampling, schedule, optimizer and loss."""
 
     seed: int = _opt(42, "seed of weights, sample order and crops", low=0, high=2**32 - 1, flag="--seed")
     arch_seed: int = _opt(
@@ -134,7 +133,7 @@ class TrainConfig:
     )
 
     def divides_into(self, ranks: int) -> bool:
-        """Whether each of so many ranks gets the same number of whole micro-batches of every batch."""
+        """Whether each of `ranks` ranks gets the same number of whole micro-batches of every batch."""
         return self.micro_batch_size > 0 and self.batch_size % (ranks * self.micro_batch_size) == 0
 
 
@@ -165,7 +164,7 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
-    """Where and how the run is carried out; none of it changes what is computed, none of it is in the hash."""
+    """Where and how the run is carried out: no training maths, so none of it is in the hash."""
 
     gpu_device: str = _opt(
         "0",
@@ -185,7 +184,7 @@ class RuntimeConfig:
         600.0,
         "seconds that a rank waits for the others before it ends itself, with the stack of every thread",
         above=0.0,
-        high=1e6,  # Python's timers go no further than some centuries
+        high=1e6,  # 11 days; Python's timers raise an error for very long waits
         first_version=600.0,
     )
     xla: bool = _opt(
@@ -257,13 +256,13 @@ def _keys() -> Dict[str, Key]:
 
 
 KEYS = _keys()
-# What the first version did, for keys that it did not have yet.
+# For keys younger than the first version: the value that describes what that version did.
 _FIRST_VERSION = {name: key.details["first_version"] for name, key in KEYS.items() if "first_version" in key.details}
 
 
 def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None) -> Tuple[Config, Dict[str, str]]:
-    """Defaults, then the YAML file `path` (or a shipped one by its name), then `overrides` ({"section.key": value or
-    text}).
+    """Reads the defaults, the YAML file `path` (or a shipped one by its name), `overrides` ({"section.key": value or
+    text}); the later one wins. UserError for anything wrong.
 
     Returns the configuration and the origin of each key: "default", the file's path, or "command line".
     """
@@ -280,11 +279,11 @@ def load(path: Optional[str] = None, overrides: Optional[Dict[str, Any]] = None)
 
 
 def find(name: str) -> str:
-    """The file that `--config` names: a path, or the name of a configuration that this project ships."""
+    """The path of the file that `--config` names: a path, or the name of a shipped configuration. UserError if none."""
     if os.path.exists(name) or os.path.basename(name) != name or name.endswith((".yaml", ".yml")):
         return name
     package = os.path.dirname(os.path.abspath(__file__))
-    # Beside the package in a checkout, within it where it was installed from a wheel.
+    # Beside the package in a checkout, inside it if it was installed from a wheel.
     folders = [os.path.join(os.path.dirname(package), "configs"), os.path.join(package, "configs")]
     shipped = {
         file[:-5]: os.path.join(folder, file)
@@ -307,7 +306,7 @@ def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
 
 
 def from_dict(stored: Any, origin: str = "stored configuration") -> Config:
-    """The inverse of `to_dict`, with the same checks as a YAML file. Only keys that are younger may be missing."""
+    """The inverse of `to_dict`, checked like a YAML file. Only keys younger than the first version may be missing."""
     flat = dict(_FIRST_VERSION, **_flatten(stored, origin))
     missing = sorted(set(KEYS) - set(flat))
     if missing:
@@ -321,9 +320,9 @@ def flat(config: Config) -> Dict[str, Any]:
 
 
 def config_hash(config: Config) -> str:
-    """SHA-256 over the keys that decide what training computes; paths and `runtime` are left out.
+    """SHA-256 (hex) over the keys that decide what training and evaluation compute; without paths and `runtime`.
 
-    So is a key that is younger than the first version while it says what that version did: the hash stays the same.
+    A key younger than the first version is left out while it describes what that version did. So old hashes stay valid.
     """
     missing = object()
     maths = {
@@ -342,14 +341,14 @@ def diff(a: Config, b: Config) -> List[str]:
 
 def _build(values: Dict[str, Any]) -> Config:
     code = values["network.arch_code"]
-    if re.fullmatch(r"\d(,\d)+", code):  # both spellings are one configuration, with one hash
+    if re.fullmatch(r"\d(,\d)+", code):  # both spellings are the same configuration and have the same hash
         values = dict(values, **{"network.arch_code": code.replace(",", "")})
     sections = {}
     for section, cls in _SECTIONS.items():
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore
         sections[section] = cls(**{name: values[f"{section}.{name}"] for name in names})  # type: ignore
     for name in (key.name for key in KEYS.values() if key.details.get("path")):
-        check_utf8(os.path.abspath(values[name]), name)  # with the present folder's name
+        check_utf8(os.path.abspath(values[name]), name)  # including the current folder's name
     config = Config(**sections)
     micro, batch = config.train.micro_batch_size, config.train.batch_size
     if micro and batch % micro:
@@ -418,7 +417,7 @@ def _checked(key: Key, value: Any, origin: str) -> Any:
     else:
         result = _number(value, kind, from_text)
     if type(result) is not kind or (kind is str and "\0" in result):
-        # YAML reads 000022222 as the number 9362.
+        # YAML reads a code such as 210012011 as a number.
         hint = "; put it in quotes" if kind is str and type(value) is int else ""
         raise UserError(f"{origin}: {key.name}: expected {_TYPE_NAMES[kind]}, found {_show(value)}{hint}")
     _check_bounds(key, result, origin)
@@ -426,7 +425,7 @@ def _checked(key: Key, value: Any, origin: str) -> Any:
 
 
 def _text(key: Key, value: str, origin: str) -> str:
-    """A text that every file of a run can hold; a path's ~ expanded, which no shell does in a YAML file."""
+    """The text, checked to be UTF-8. Expands the ~ of a path, because no shell does it in a YAML file."""
     if key.details.get("path"):
         value = os.path.expanduser(value)
     check_utf8(value, f"{origin}: {key.name}")

@@ -1,4 +1,4 @@
-"""Chooses the device and the kernels that TensorFlow uses. Must run before TensorFlow is imported."""
+"""Chooses the device and kernels of TensorFlow by environment variables. Must run before TensorFlow is imported."""
 
 import os
 import re
@@ -12,11 +12,11 @@ _IDENTIFIER = re.compile(r"(GPU|MIG)-\S+")
 
 
 def choose_device(gpu_device: str, deterministic: bool = False, distributed: bool = False) -> None:
-    """Makes only GPU `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode.
+    """Makes only the GPUs `gpu_device` visible to TensorFlow; none for "-1", for "" and in deterministic mode.
 
-    A number counts within what CUDA_VISIBLE_DEVICES shows already, as a queue sets it: with "3,5", number 1 is GPU 5.
-    One of several ranks leaves all of them visible and takes its own later (`rank_device`).
-    Deterministic mode also leaves oneDNN's kernels out. UserError if there is no such number.
+    Numbers count within CUDA_VISIBLE_DEVICES if a queue has set it: with "3,5", number 1 is GPU 5. A rank of several
+    leaves all GPUs visible and takes its own later (`rank_device`). Deterministic mode also turns off oneDNN's kernels.
+    UserError for a wrong text, or a number that CUDA_VISIBLE_DEVICES does not have.
     """
     wanted = asked_for(gpu_device)
     if deterministic:
@@ -42,7 +42,7 @@ def choose_device(gpu_device: str, deterministic: bool = False, distributed: boo
 
 
 def asked_for(gpu_device: str) -> List[str]:
-    """The GPUs that "0,1", "cuda:1" or identifiers name, in CUDA's spelling; none for "-1" and "". Else UserError."""
+    """The GPUs named by "0,1", "cuda:1" or identifiers, in CUDA's spelling; none for "-1" and "". Else UserError."""
     if gpu_device.strip() in ("", "-1"):
         return []
     entries = []
@@ -55,9 +55,9 @@ def asked_for(gpu_device: str) -> List[str]:
 
 
 def rank_device(local_rank: int) -> str:
-    """The number, among the visible GPUs, of the one that a rank takes: that of its place on this machine.
+    """The GPU of a rank, as a number among the visible GPUs: its local rank.
 
-    A queue may show each rank its own GPU only: then it takes that one. UserError if there are fewer GPUs than ranks.
+    If only one GPU is visible, because a queue shows each rank its own, it is 0. UserError if there are too few GPUs.
     """
     shown = visible()
     if len(shown) == 1:
@@ -71,7 +71,7 @@ def rank_device(local_rank: int) -> str:
 
 
 def visible() -> List[str]:
-    """The entries of CUDA_VISIBLE_DEVICES that CUDA reads: up to the first that is no number and no identifier."""
+    """The entries of CUDA_VISIBLE_DEVICES that CUDA uses: those before the first one of another form."""
     shown: List[str] = []
     for entry in os.environ.get(VISIBLE, "").split(","):
         if not re.fullmatch("[0-9]+", entry.strip()) and not _IDENTIFIER.fullmatch(entry.strip()):

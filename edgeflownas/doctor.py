@@ -1,9 +1,9 @@
-"""Looks at what a run needs on this machine, before it starts: TensorFlow, GPU, data, disk, the time of a first step.
+"""Checks, before a run, what it needs on this machine: TensorFlow, GPU, data, disk, gates, the time of a first step.
 
     python -m edgeflownas.doctor --config supernet_fc2_180x240 --base_path data/FlyingChairs2
 
-Prints a line per finding: ok, warn or FAIL, and what to do. Leaves nothing behind. Built on `diagnosis/`, which has the
-checks of TensorFlow and GPUs, of several processes, and of the disk.
+Prints a line per finding: ok, warn or FAIL, and what to do. Leaves no files. Built on `diagnosis/`, which has the
+checks of TensorFlow and GPUs, of several ranks, and of the disk.
 """
 
 import time
@@ -94,7 +94,7 @@ def _smaller(config: Config) -> Config:
 def check_gates(examined: Examined) -> Iterator[Finding]:
     train, limit = examined.config.train, examined.request.max_epochs
     last_epoch = min(train.num_epochs, limit or train.num_epochs)
-    # A resume counts as a new run here: what it has trained already is in a checkpoint that is not looked into.
+    # A resume counts as a new run here, because the doctor does not read its checkpoint.
     long = too_long(last_epoch, max(1, examined.train_samples // train.batch_size), None, examined.request)
     try:
         signoff.require_gate(3, signoff.project_root(), examined.config.network.space)
@@ -138,7 +138,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             advice = "; " + finding.advice if finding.advice else ""
             print(f"{finding.level:<4}  {finding.what}: {finding.found}{advice}", flush=True)
     if examined.rank > 0 and not failed:
-        return 0  # the first rank speaks for all
+        return 0  # rank 0 prints the verdict for all
     print(
         "doctor: {}".format(
             f"findings that stand in the way of a run: {failed}" if failed else "nothing stands in the way"

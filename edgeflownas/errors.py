@@ -1,11 +1,11 @@
-"""Errors that the user can fix: one line that says what is wrong and what to do, exit code 2."""
+"""Errors that the user can fix: one line that says what is wrong and what to do, and the exit code (2 by default)."""
 
 import difflib
 import os
 import sys
 from typing import Callable, Iterable, List, Optional
 
-NEAR = 0.65  # least similarity for a suggestion; so high that none is made for `learning_rate`
+NEAR = 0.65  # least similarity for a suggestion; high enough to suggest nothing for `learning_rate`
 BROKEN_PIPE = 141  # 128 + SIGPIPE, the usual exit code of a program in a broken pipeline
 
 
@@ -23,7 +23,7 @@ class DataError(UserError):
 
 
 class RunFailed(UserError):
-    """Training stopped before it changed the weights, for example because a loss is not finite."""
+    """Training or a hand-over failed: a loss is not finite (weights unchanged), or a result is not what it must be."""
 
     exit_code = 1
 
@@ -41,7 +41,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     like = [other for other in known if _likeness(_plain(name), _plain(other)) >= NEAR]
     if not like:
         return ""
-    whole = "." in name  # if so, the section decides between keys with the same last part
+    whole = "." in name  # then the section decides between keys with the same last part
     best = max(like, key=lambda other: (_likeness(_plain(name), _plain(other)), whole and _likeness(name, other)))
     return f"; did you mean {best}?"
 

@@ -1,4 +1,4 @@
-"""Atomic writing of files, and disk errors as one line for the user."""
+"""Atomic writing of files, and disk errors as one line for the user. Built on `os.replace` and `os.fsync`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def atomic_write_json(path: str, value: Any) -> None:
 def appearing(place: str, replace: bool = False) -> Iterator[str]:
     """A temporary folder that becomes `place` at the end, or is deleted after an error. Disk errors: UserError.
 
-    With `replace` a folder that stands in `place` is deleted first.
+    With `replace`, an existing folder `place` is deleted first.
     """
     parent, name = os.path.split(os.path.abspath(place))
     folder = os.path.join(parent, f".{name}.tmp-{os.getpid()}")
@@ -110,7 +110,7 @@ def swap_link(target: str, link: str) -> None:
     folder, name = os.path.split(os.path.abspath(link))
     temporary = os.path.join(folder, f".{name}.tmp")
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)  # left behind if a run was killed here
+        os.unlink(temporary)  # left over from a run that was killed here
     os.symlink(target, temporary)
     os.replace(temporary, link)
     fsync_path(folder)

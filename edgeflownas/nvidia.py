@@ -1,4 +1,4 @@
-"""Lists the NVIDIA GPUs with `nvidia-smi`, and tells whether a TensorFlow version supports them. No TensorFlow."""
+"""Lists the NVIDIA GPUs and whether a TensorFlow version supports them. Built on `nvidia-smi`, without TensorFlow."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ TIMEOUT = 60  # seconds; a broken driver can make nvidia-smi hang
 FIRST_UNKNOWN_TO_CUDA_10 = (8,)
 # Ampere GPUs by name, for drivers that do not report the capability. Later GPUs need drivers that do.
 AMPERE = re.compile(r"\b(A100|A800|A40|A30|A16|A10G?|A2|RTX A\d{4}|RTX 30\d0)\b")
-# The oldest Linux driver for CUDA 10.0 (TensorFlow 1) and CUDA 12 (TensorFlow 2).
+# The oldest Linux driver for CUDA 10.0 (stock TensorFlow 1) and CUDA 12 (TensorFlow 2 and NVIDIA's build of 1.15).
 OLDEST_DRIVER = {1: (410, 48), 2: (525, 60)}
 
 
@@ -99,7 +99,7 @@ def _numbers(text: str) -> Tuple[int, ...]:
 
 
 def is_nvidia_build() -> bool:
-    """Whether TensorFlow 1.15 is NVIDIA's own build, which supports newer GPUs and needs Python 3.8."""
+    """Whether NVIDIA's own build of TensorFlow 1.15 is installed. It supports newer GPUs and needs Python 3.8."""
     try:
         from importlib import metadata
     except ImportError:  # Python 3.7
@@ -150,7 +150,7 @@ def refuse_wrong_results(visible: Sequence[str], tensorflow: str) -> None:
     """UserError if TensorFlow would compute wrong results on a visible GPU. Does nothing without nvidia-smi."""
     try:
         shown = chosen(gpus(), visible)
-    except UserError:  # the driver does not work: TensorFlow then sees no GPU either, and the trainer warns of that
+    except UserError:  # without a working driver TensorFlow sees no GPU either, and the trainer warns of that
         return
     for gpu in shown:
         if miscomputes(gpu, tensorflow, is_nvidia_build()):

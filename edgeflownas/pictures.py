@@ -1,4 +1,4 @@
-"""Imports matplotlib also if MPLBACKEND names an unknown backend (as in a notebook).
+"""Imports matplotlib even if MPLBACKEND names an unknown backend (as in a notebook).
 
 This project draws on figures without pyplot, which need no backend.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def import_matplotlib() -> Any:
-    """Imports matplotlib with the backend of MPLBACKEND, or with its default if it does not know that one.
+    """Imports matplotlib with the backend of MPLBACKEND, or with its default backend if that one is unknown.
 
     A plain import reads MPLBACKEND and fails for an unknown backend.
     """
@@ -23,6 +23,6 @@ def import_matplotlib() -> Any:
     with contextlib.suppress(ValueError):
         if backend:
             matplotlib.rcParams["backend"] = backend
-    # It warns on the terminal of every weight that an installed font lacks, and then takes the nearest.
+    # matplotlib warns on the terminal of every weight that an installed font lacks, and uses the nearest one.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     return matplotlib

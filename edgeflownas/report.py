@@ -1,4 +1,4 @@
-"""The report on a run, or the comparison of several runs, made only from the files of their folders.
+"""The report on a run, or the comparison of several runs, from the files of their folders. Built on `reporting/`.
 
 python -m edgeflownas.report RUN                          writes supernet_training_report.md and .html into RUN
 python -m edgeflownas.report RUN1 RUN2 ... --output DIR   writes supernet_comparison.md and .html into DIR

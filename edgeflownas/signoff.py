@@ -2,8 +2,8 @@
 
 A record says that gate N passed completely, on exactly this source and for one search space. It is plain JSON. Its
 digest and the link to the previous gate's record guard against accidents (an edit, a stale or mixed-up file). They are
-no signature and no protection against forgery.
-Needs neither TensorFlow nor pytest: the gate runner writes records, and the trainer reads them.
+no signature and no protection against forgery. The gate runner writes records and the trainer reads them, so this
+module needs neither TensorFlow nor pytest.
 """
 
 import datetime
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 class Environment(NamedTuple):
     """Where a gate ran: git commit and whether files differ from it, versions by name, the device in words, whether
-    --require_gpu was given, hash of the configuration. None: not known."""
+    --require_gpu was given, hash of the configuration. None = not known."""
 
     commit: Optional[str]
     dirty: Optional[bool]

@@ -24,9 +24,9 @@ QUIET = os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0"
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Keeps what native code writes to stderr to itself, if quiet: TensorFlow 2 logs before it reads any setting.
+    """Hides what native code writes to stderr, if `QUIET`, because TensorFlow 2 logs before it reads any setting.
 
-    After an error all of it is shown.
+    After an error it shows all of it.
     """
     if not QUIET:
         yield
@@ -78,7 +78,7 @@ def device_names() -> str:
 
 
 def restore(saver: Any, session: Any, prefix: str) -> None:
-    """Like `saver.restore`, but works for every name of the checkpoint's folder.
+    """Like `saver.restore`, but works for every folder name. UserError if it cannot make a link.
 
     TensorFlow treats the prefix as a pattern and does not find `run [lr=1e-3]/model.ckpt`. For such a folder this
     function makes a link with a plain name in a temporary folder.
@@ -95,15 +95,15 @@ def restore(saver: Any, session: Any, prefix: str) -> None:
 
 
 def tflite_schema() -> Any:
-    """The module that knows the format of TFLite files. TensorFlow 2 only."""
-    from tensorflow.lite.python import schema_py_generated  # no public name leads to it
+    """TensorFlow's module for the format of TFLite files. TensorFlow 2 only."""
+    from tensorflow.lite.python import schema_py_generated  # it has no public name
 
     return schema_py_generated
 
 
 def tflite_interpreter(content: bytes) -> Any:
     """An interpreter of a TFLite file, ready to run. TensorFlow 2 only."""
-    with warnings.catch_warnings():  # that it will move to another package
+    with warnings.catch_warnings():  # it warns that it will move to another package
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(model_content=content)
     interpreter.allocate_tensors()

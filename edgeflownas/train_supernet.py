@@ -1,4 +1,4 @@
-"""Entry point of training: configuration, checks, lock, then the trainer. `--help` and `--dry_run` need no
+"""Entry point of training: configuration, lock, checks, then `engine.trainer`. `--help` and `--dry_run` import no
 TensorFlow."""
 
 import contextlib
@@ -35,9 +35,9 @@ REQUIRED_GATE = 3
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the trainer; gives the exit code."""
+    """Runs the trainer and returns the exit code."""
     config, origins, request = parse_train(argv)
-    # Fails early if there is no such space or pool.
+    # UserError if there is no such space or pool.
     build_pool(config.train.arch_seed, config.eval.pool_size, space_of(config.network))
     choose_device(config.runtime.gpu_device, config.runtime.deterministic, config.runtime.distributed)
     if request.dry_run:
@@ -49,7 +49,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _train(config: Config, origins: Dict[str, str], request: Request, command: str) -> int:
-    # TensorFlow takes seconds to import, so it is not imported before it is needed.
+    # Imported only here, because some of these import TensorFlow, which takes seconds.
     from edgeflownas.engine.agreement import facts, refuse_differences
     from edgeflownas.engine.exchange import connect
     from edgeflownas.engine.run_state import changed_keys
@@ -85,8 +85,8 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
                 print(f"the run that stood in {folder} was moved to {moved}", file=sys.stderr)
             trainer.start(weights_from)
         else:
-            trainer.resume(*resumed)  # ahead of the log and the manifest: it may still refuse
-        exchange.barrier()  # before it, what stands in the folder may be another run's
+            trainer.resume(*resumed)  # before the log and the manifest, because it may raise a UserError
+        exchange.barrier()  # before it, the folder may still have the files of an earlier run
         exchange.log_faults_to(log_to(folder, exchange.rank, early))
         invocation = {
             "command": command,
@@ -111,7 +111,7 @@ def _train(config: Config, origins: Dict[str, str], request: Request, command: s
 
 
 def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals") -> int:
-    """Trains; rank 0, which has the manifest, keeps it and the report up to date."""
+    """Trains and returns the exit code. Rank 0 has the manifest and keeps it and the report up to date."""
     from edgeflownas.engine.exchange import PeerLost
     from edgeflownas.tfcompat import tf
 
@@ -135,7 +135,7 @@ def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals"
     try:
         status = trainer.run(stop, tell)
         together = True
-    except KeyboardInterrupt:  # nothing was committed, so the files are those of a run that died
+    except KeyboardInterrupt:  # nothing was committed, so the run counts as failed
         fields = {"error": f"stopped at once; {trainer.way_back}"}
         log.warning("%s", fields["error"])
         return 130
@@ -143,11 +143,11 @@ def _run(trainer: "Trainer", manifest: "Optional[Manifest]", stop: "StopSignals"
         said = error if isinstance(error, UserError) else _out_of_memory(error)
         said = PeerLost(f"{said}; {trainer.way_back}") if isinstance(said, PeerLost) else said
         fields, together = {"error": str(said)}, isinstance(said, RunFailed)
-        log.debug("failed: %s", said)  # to train.log; the terminal gets it as the one line of the exit
+        log.debug("failed: %s", said)  # to train.log only; `run_cli` prints the line on the terminal
         raise said
     finally:
         tell(status, **fields)
-        if together:  # a launcher that sees one of them end must not stop rank 0 in its report
+        if together:  # else a launcher could see one rank end and kill rank 0 while it writes the report
             trainer.exchange.barrier()
     if stop.requested:
         log.info("stopped by %s after step %d, committed; --resume continues", stop.name, trainer.state.step)
@@ -170,12 +170,12 @@ def _out_of_memory(error: Exception) -> UserError:
 
 
 def _report(folder: str) -> None:
-    """Writes the report. It can always be written again from the run's files, so no failure of it stops training."""
+    """Writes the report. No failure stops training, because it can be written again from the run's files."""
     try:
         from edgeflownas.reporting.write import write_report
 
         write_report(folder)
-    # The one place for it: a picture must not cost an epoch, whatever breaks in a drawing library.
+    # The package's only `except Exception`: an error in a drawing library must not stop training.
     except Exception as error:  # noqa: BLE001
         log.warning(
             "no report: %s%s; write it later with: python -m edgeflownas.report %s",
@@ -204,13 +204,13 @@ def _announce(trainer: "Trainer") -> None:
 
 
 def settled(request: Request, folder: str) -> Request:
-    """The request with --resume_if_begun decided: a run has begun once it has a checkpoint, whole or not."""
+    """The request with --resume_if_begun decided: a run has begun once it has a checkpoint, damaged or not."""
     begun = has_checkpoint(folder)
     return request._replace(resume=request.resume or (request.resume_if_begun and begun))
 
 
 def _resume_point(folder: str) -> "Tuple[Generation, RunState]":
-    """(generation, state) of the newest checkpoint that is whole."""
+    """(generation, state) of the newest intact checkpoint. UserError if there is none."""
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
 
@@ -219,7 +219,7 @@ def _resume_point(folder: str) -> "Tuple[Generation, RunState]":
 
 
 def _weights_from(config: Config, request: Request) -> "Optional[Generation]":
-    """The last checkpoint of the experiment that `--load_checkpoint` names, or None."""
+    """The newest intact checkpoint that gives the first weights, or None. UserError if it is missing or unfit."""
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
 
@@ -257,7 +257,7 @@ def _index(config: Config, request: Request, stop: "StopSignals") -> "FC2Index":
 
 
 def _refuse_unsupported_gpu(config: Config, request: Request) -> None:
-    """UserError for a GPU on which this TensorFlow computes wrong results, unless that is accepted."""
+    """UserError for a GPU on which TensorFlow computes wrong results, unless --allow_unsupported_gpu is given."""
     from edgeflownas import nvidia
     from edgeflownas.tfcompat import tf
 
@@ -267,9 +267,9 @@ def _refuse_unsupported_gpu(config: Config, request: Request) -> None:
 
 
 def _device(config: Config) -> str:
-    """What TensorFlow computes on, in words: said, and a warning if a GPU was asked for and none is there.
+    """The device of TensorFlow, in words. Logs it if a GPU was asked for; warns if TensorFlow sees none.
 
-    Only once the trainer has its session: asking for the devices makes TensorFlow's pool of threads, for all cores.
+    Call it after the trainer has its session, because listing devices creates TensorFlow's thread pool for all cores.
     """
     from edgeflownas.tfcompat import device_names
 
@@ -288,7 +288,7 @@ def _device(config: Config) -> str:
 
 
 def _check_gates(trainer: "Trainer", resumed: "Optional[RunState]", request: Request) -> Dict[str, str]:
-    """Refuses a long run without gate 3; gives every gate's state for the manifest."""
+    """UserError for a long run without gate 3. Returns every gate's state for the manifest."""
     if too_long(trainer.last_epoch, trainer.steps_per_epoch, resumed, request):
         try:
             signoff.require_gate(REQUIRED_GATE, signoff.project_root(), trainer.space.name)
@@ -301,9 +301,9 @@ def _check_gates(trainer: "Trainer", resumed: "Optional[RunState]", request: Req
 
 
 def too_long(last_epoch: int, steps_per_epoch: int, resumed: "Optional[RunState]", request: Request) -> bool:
-    """Whether the run will stand beyond the free epochs when this invocation ends, counted from its very first step.
+    """Whether the run, counted from its first step, will have more than the free epochs when this invocation ends.
 
-    `resumed` is the state it goes on from, or None. Training nothing is never too long, nor is what --unsigned allows.
+    `resumed` is the state to resume from, or None. False if nothing is left to train, and with --unsigned.
     """
     done = resumed.step if resumed else 0
     end = min(last_epoch * steps_per_epoch, request.max_steps or sys.maxsize)
@@ -312,7 +312,7 @@ def too_long(last_epoch: int, steps_per_epoch: int, resumed: "Optional[RunState]
 
 
 def _resume_command(config_path: str, request: Request) -> str:
-    """What goes on with this run, from anywhere on this machine, to the end of its schedule."""
+    """The shell command that continues this run, from any folder of this machine, to the end of its schedule."""
     words = ["python", "-m", "edgeflownas.train_supernet", "--config", config_path, "--resume"]
     words += ["--unsigned"] if request.unsigned else []
     words += ["--allow_unsupported_gpu"] if request.allow_unsupported_gpu else []
@@ -320,7 +320,7 @@ def _resume_command(config_path: str, request: Request) -> str:
 
 
 def manifest_fields(config: Config, origins: Dict[str, str], index: "FC2Index", trainer: "Trainer") -> Dict[str, Any]:
-    """The manifest of a run, but for the machine and the invocation."""
+    """The manifest's fields, except those of the machine and the invocation."""
     from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 

@@ -1,4 +1,4 @@
-"""The one reader of YAML: safe, and without YAML's traps. Built on PyYAML, which leaves them open."""
+"""Reads YAML files strictly: no objects, no repeated keys, plain decimal numbers only. Built on PyYAML."""
 
 import os
 import re
@@ -13,8 +13,8 @@ _PLAIN = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word, and reads 010 as 8, 0x10 as 16 and 1:30 as 90. Here these
-    are errors."""
+    """A SafeLoader for which equal keys and numbers such as 010, 0x10 and 1:30 are errors. PyYAML keeps the last of two
+    equal keys, and reads these numbers as 8, 16 and 90."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Dict[Any, Any]:
         seen = set()
@@ -40,8 +40,8 @@ for _tag in ("int", "float"):
 
 
 def read_yaml_file(path: str) -> Any:
-    """What a YAML file holds; None if it is empty. UserError: unreadable, too large, not YAML, a key twice, a number
-    that is no plain decimal one."""
+    """The content of a YAML file; None if it is empty. UserError: unreadable, too large, not YAML, a key twice, or a
+    number that is not plain decimal."""
     try:
         if os.path.getsize(path) > MAX_YAML_BYTES:
             raise UserError(f"{path}: larger than {MAX_YAML_BYTES} bytes, not a configuration file")

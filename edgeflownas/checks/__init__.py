@@ -1,1 +1,1 @@
-"""The checks of `python -m edgeflownas.nas.check_manifest`: one pure function for each check of a run folder."""
+"""The checks of `python -m edgeflownas.nas.check_manifest`: one function per check; none changes the run folder."""

@@ -2,7 +2,7 @@
 
     python -m edgeflownas.nas.check_manifest --path outputs/supernet/train_manifest.json
 
-Prints a line per check. Needs no TensorFlow and changes nothing.
+Prints a line per check. Changes nothing. Built on `RunFolder` and the check modules, without TensorFlow.
 """
 
 import os
@@ -19,7 +19,7 @@ DEFAULT_PATH = "outputs/supernet/" + MANIFEST
 
 
 class Check(NamedTuple):
-    """A named check. `function(run)` returns what it found, in words, or raises `Wrong` or `UserError`."""
+    """A named check. `function(run)` returns what it found, as text, or raises `Wrong` or `UserError`."""
 
     name: str
     function: Callable[[RunFolder], str]
@@ -64,7 +64,7 @@ CHECKS = (
 
 
 class Outcome(NamedTuple):
-    """The result of a check."""
+    """The result of a check; `text` says what was found, and after a failure also what was wanted."""
 
     name: str
     passed: bool
@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
 
 
 def run_checks(manifest_path: str) -> Tuple[Outcome, ...]:
-    """Runs every check on the manifest's run. UserError if the manifest cannot be read."""
+    """Runs every check on the run of this manifest. UserError if the manifest cannot be read."""
     run = RunFolder(manifest_path)
     outcomes: List[Outcome] = []
     for check in CHECKS:

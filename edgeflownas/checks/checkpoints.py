@@ -1,4 +1,4 @@
-"""Checks of the checkpoints and the other files of a run: intact, of the right step, and found under their names."""
+"""Checks of a run's checkpoints and other files: intact, right step, right names. Built on `RunFolder`."""
 
 import os
 
@@ -12,7 +12,7 @@ LEFT = (names.REPORT, names.LOG, names.TIMING, names.EVENTS)
 
 
 def last_checkpoint(run: RunFolder) -> str:
-    """The last checkpoint is intact and has the manifest's last step."""
+    """The last checkpoint is intact; its step is the manifest's (settled run) or one with a row in the steps' table."""
     state, generation = run.state("last"), run.generation("last")
     if run.settled:
         expect("step of the last checkpoint", state.step, run.whole("global_step"))
@@ -22,7 +22,7 @@ def last_checkpoint(run: RunFolder) -> str:
 
 
 def best_checkpoint(run: RunFolder) -> str:
-    """The best checkpoint is intact and of the epoch with the lowest mean EPE; before any evaluation it is the last."""
+    """The best checkpoint is intact and of the epoch with the lowest mean EPE; before any evaluation, the last."""
     state, generation = run.state("best"), run.generation("best")
     done = run.state("last").evaluations
     if done == 0:
@@ -54,7 +54,7 @@ def stored_state(run: RunFolder) -> str:
     """The last checkpoint records the same configuration, data and best evaluation as the manifest."""
     state, resumes = run.state("last"), run.resumes()
     stored = state.config
-    # The two may differ only after a resume that has not committed yet, and only in the keys that it changed.
+    # They may differ only after a resume without a commit so far, and only in the keys that it changed.
     accepted = resumes[-1]["changed"] if resumes and not run.settled else []
     differing = [name for name in configuration.diff(stored, run.config) if name not in accepted]
     if differing:
@@ -69,7 +69,7 @@ def stored_state(run: RunFolder) -> str:
 
 
 def lengths(run: RunFolder) -> str:
-    """The tables have the lengths that the last checkpoint noted: no row was added or lost since."""
+    """The tables have the lengths noted in the last checkpoint. Those of a run that is not settled may be longer."""
     noted = run.state("last").lengths
     for name, want in noted.items():
         path = run.file(name)

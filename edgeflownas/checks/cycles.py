@@ -1,4 +1,4 @@
-"""Checks of the training cycles: the table of steps, the fairness counts, and the training columns of the history."""
+"""Checks of the training cycles: steps' table, fairness counts, training columns of the history. On `RunFolder`."""
 
 import numpy as np
 
@@ -23,14 +23,14 @@ def step_rows(run: RunFolder) -> str:
 
 
 def learning_rate(run: RunFolder) -> str:
-    """Every step's learning rate is on the cosine of the whole schedule."""
+    """Every step's learning rate is that of the cosine schedule."""
     since = run.changed_at("train.lr", "train.num_epochs")
     lr, total = run.config.train.lr, run.whole("total_steps", 1)
     rates = run.steps.numbers.lr
     if len(rates) > total:
         raise Wrong(f"{len(rates)} steps", f"at most total_steps {total}")
     for step in range(since, len(rates)):
-        # Near its end the cosine term is a difference of nearly equal numbers, hence the small absolute tolerance.
+        # Near the end, 1 + cos is a difference of nearly equal numbers. Hence the small absolute tolerance.
         expect_close(f"step {step}: lr", rates[step], cosine_lr(step, lr, total), absolute=1e-12 * lr)
     return f"cosine from {lr} over {total} steps{unchecked(since)}"
 
@@ -56,7 +56,7 @@ def losses(run: RunFolder) -> str:
 
 
 def epoch_summaries(run: RunFolder) -> str:
-    """The training columns of the history are those computed from the steps of each epoch."""
+    """The training columns of the history equal those computed from the rows of the steps' table."""
     rows, history = run.steps.numbers, run.history
     recorded, names = history.numbers, history.names
     clip, clip_since, start = run.config.train.grad_clip, run.changed_at("train.grad_clip"), 0
@@ -80,7 +80,7 @@ def epoch_summaries(run: RunFolder) -> str:
 
 
 def fairness(run: RunFolder) -> str:
-    """The counts are those of the cycles run; in strict mode all options of a block have equal counts."""
+    """The counts equal those of the cycles run. If a resume changed the sampling, only their sums are checked."""
     recorded, mode = read_fairness(run.folder), run.config.train.supernet_mode
     require_same_space(recorded.space, run.space, FAIRNESS)
     expect("supernet_mode", recorded.supernet_mode, mode)

@@ -1,4 +1,4 @@
-"""Checks of the evaluations: the history, the table of subnets and the pool, each alone and against the others."""
+"""Checks of the evaluations: history, subnets, pool and EPE per sample, alone and together. Built on `RunFolder`."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def mean_and_std(run: RunFolder) -> str:
     recorded = zip(history.numbers.mean_epe, history.numbers.std_epe, epe.reshape(-1, size))
     for epoch, (mean, std, part) in enumerate(recorded, 1):
         expect_close(f"epoch {epoch}: {history.names.mean_epe}", mean, part.mean())
-        # The std of nearly equal values is as inexact as the values themselves, hence the absolute tolerance.
+        # The std of nearly equal values has the rounding error of the values. Hence the absolute tolerance.
         expect_close(f"epoch {epoch}: {history.names.std_epe}", std, part.std(), absolute=REAL * part.mean())
     return f"of {len(history)} evaluations agree with {names.PER_ARCH}"
 
@@ -103,7 +103,7 @@ def zero_flow(run: RunFolder) -> str:
 
 
 def best_columns(run: RunFolder) -> str:
-    """The best mean EPE is the running minimum of the means and the best epoch its epoch; the manifest has the last."""
+    """`best_mean_epe` is the running minimum of the means, `best_epoch` its epoch; the manifest has the last one."""
     history, columns = run.history.numbers, run.history.names
     bests, epochs = history.best_mean_epe.tolist(), history.best_epoch.tolist()
     low, where = np.inf, 0
@@ -126,7 +126,7 @@ def best_columns(run: RunFolder) -> str:
 
 
 def early_stop(run: RunFolder) -> str:
-    """`early_stop_wait` is as counted again from the means, and the run stopped early exactly if patience ran out."""
+    """`early_stop_wait` equals a recount from the means. The run stopped early if and only if the patience ran out."""
     settings, history, columns = run.config.eval, run.history.numbers, run.history.names
     if run.changed_at("eval.min_delta"):
         return "not checked: a resume changed eval.min_delta"
@@ -143,7 +143,7 @@ def early_stop(run: RunFolder) -> str:
 
 
 def epe_samples(run: RunFolder) -> str:
-    """The means of the EPE per sample are those of the evaluations that the file names."""
+    """The means of the EPE per sample equal the recorded EPEs of the same evaluations; settled runs only."""
     stored = read_epe_samples(Path(run.folder), run.space)
     if stored is None:
         return "none: an older version wrote the run, or nothing was evaluated yet"
@@ -151,7 +151,7 @@ def epe_samples(run: RunFolder) -> str:
         return "not looked at while the run may go on"
     rows, done = run.subnets.numbers, len(run.history)
     expect("codes", stored.codes.tolist(), run.pool_codes().tolist())
-    # If a run was killed just before a commit, resumed and stopped again, the file already has the next evaluation.
+    # If a run was killed just before a commit, then resumed and stopped, the file already has the next evaluation.
     ahead = 0 if run.field("status") == COMPLETED else 1
     if not done <= stored.last_epoch <= done + ahead:
         raise Wrong(f"epoch {stored.last_epoch}", f"{done}, the last evaluation")

@@ -1,4 +1,4 @@
-"""A run folder for the checks: typed access to its values. A missing or mistyped value raises `Wrong`."""
+"""A run folder for the checks: typed access to its values. Built on the readers of `run/` and the run state."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from edgeflownas.run.pool import load_pool
 from edgeflownas.run.rows import EvaluationRow, StepRow, SubnetRow
 from edgeflownas.run.tables import Columns, WrongCell, read_table
 
-REAL = 2e-6  # relative tolerance: recorded reals are float32
+REAL = 2e-6  # relative tolerance, because recorded reals are float32
 
 
 class Wrong(Exception):
@@ -47,7 +47,7 @@ def expect_close(what: str, got: float, want: float, relative: float = REAL, abs
 
 
 class RunFolder:
-    """One run. UserError if the manifest cannot be read at all."""
+    """One run. UserError if its manifest cannot be read. While it is not `settled`, tables may have extra rows."""
 
     def __init__(self, manifest_path: str) -> None:
         self.path = manifest_path
@@ -90,7 +90,7 @@ class RunFolder:
 
     @property
     def steps(self) -> Columns:
-        """The steps, one row per cycle. UserError (as for all tables) if it is missing, cut or has other columns."""
+        """One row per cycle. UserError (as for all tables) if the file is missing, cut or has other columns."""
         return self._table(names.STEPS, StepRow)
 
     @property
@@ -127,7 +127,7 @@ class RunFolder:
     def changed_at(self, *keys: str) -> int:
         """The step of the last resume that changed one of these keys (`--allow_changed`); 0 if none did.
 
-        Rows recorded before that step followed old values, which the manifest does not have.
+        Rows before that step were recorded with old values, which the manifest does not have.
         """
         return max([0] + [entry["global_step"] for entry in self.resumes() if set(keys) & set(entry["changed"])])
 
@@ -147,10 +147,10 @@ class RunFolder:
 
 
 def wrong_cell(error: WrongCell) -> Wrong:
-    """The `Wrong` for a table's wrong cell."""
+    """The `Wrong` for a cell of the wrong type; names the file without its folder."""
     return Wrong(f"{os.path.basename(error.path)} line {error.line}: {error.column} {error.found!r}", error.wanted)
 
 
 def unchecked(since: int) -> str:
-    """A note for the result of a check that could not check steps before `since`; empty if `since` is 0."""
+    """A note for a check that could not check the steps before `since`; empty if `since` is 0."""
     return f"; not checked before step {since}, where a resume changed the settings" if since else ""

@@ -1,4 +1,4 @@
-"""Checks of the manifest: complete, well typed, and consistent with its configuration and in its times."""
+"""Checks of the manifest: fields, types, agreement with configuration and last checkpoint, times. On `RunFolder`."""
 
 import datetime
 import re
@@ -37,13 +37,13 @@ def fields(run: RunFolder) -> str:
 
 
 def _states_ranks(run: RunFolder) -> bool:
-    """Whether the run's version could train with several ranks. The first version could not, and says nothing."""
+    """Whether the manifest must have `ranks`. The first version, which had one rank only, did not write it."""
     stored = run.manifest.get("config")
     return "ranks" in run.manifest or (isinstance(stored, dict) and "distributed" in stored.get("runtime", {}))
 
 
 def _installed(run: RunFolder) -> bool:
-    """Whether the run was trained by an installed package, which has a version and a digest instead of a commit."""
+    """Whether an installed package trained the run; it has a version and a digest instead of a commit."""
     stored = run.manifest.get("installed_source")
     return isinstance(stored, dict) and bool(
         isinstance(stored.get("version"), str) and re.fullmatch("[0-9a-f]{64}", str(stored.get("digest")))
@@ -58,7 +58,7 @@ def config_hash(run: RunFolder) -> str:
 
 def config_origins(run: RunFolder) -> str:
     origins, values = run.field("config_origins", dict), configuration.flat(run.config)
-    # A run of an older version has neither value nor origin for keys added since.
+    # The manifest of an older version has neither value nor origin of keys added since.
     stored = [f"{section}.{key}" for section, keys in run.field("config").items() for key in keys]
     expect("the keys of config_origins", sorted(origins), sorted(stored))
     for name, origin in origins.items():
@@ -172,7 +172,7 @@ def status(run: RunFolder) -> str:
         raise Wrong(f"status {found!r}", "one of {}".format(", ".join(STATUSES)))
     state, per_epoch = run.state("last"), run.whole("steps_per_epoch", 1)
     whole_run = state.step == run.whole("total_steps") and state.evaluations * per_epoch == state.step
-    stopped = state.early_stop.wait >= run.config.eval.patience  # a resume's new patience applies at once
+    stopped = state.early_stop.wait >= run.config.eval.patience  # a resume with a new patience applies it at once
     want = EARLY_STOPPED if stopped else COMPLETED if whole_run else None
     if (want or found in (EARLY_STOPPED, COMPLETED)) and found not in (want, RUNNING):
         raise Wrong(f"status {found}", want or f"a status of an unfinished run: it is at step {state.step}")

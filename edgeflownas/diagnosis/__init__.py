@@ -1,1 +1,1 @@
-"""What `python -m edgeflownas.doctor` looks at, by subject. Each check yields findings."""
+"""The checks of `python -m edgeflownas.doctor`, by subject. Each check yields findings."""

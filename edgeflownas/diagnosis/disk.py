@@ -1,4 +1,4 @@
-"""Is there room for a run, and does the file system keep what the trainer relies on? Part of the doctor."""
+"""Checks the disk: room for a run, and the file system operations that the trainer relies on. Part of the doctor."""
 
 import contextlib
 import os
@@ -16,8 +16,8 @@ from edgeflownas.network.layer_table import layer_table
 
 CHECKPOINTS = 4  # the last two, the best, and the one being written
 TENSORS = 3  # weights and Adam's two moments, float32
-# What else grows: a row of the steps' table and its share of TensorBoard's scalars; in the debug trace a line, in which
-# each sample takes its place; per epoch two pictures for TensorBoard. Rounded up.
+# Bytes that a run adds. Per step: a row of the steps' table and its share of TensorBoard's scalars; with debug_trace a
+# line, and its part per sample. Per epoch: two pictures for TensorBoard. Rounded up.
 STEP_BYTES, TRACE_BYTES, TRACE_SAMPLE_BYTES, EPOCH_BYTES = 120, 1500, 35, 300000
 
 
@@ -35,7 +35,7 @@ def check_space(examined: Examined) -> Iterator[Finding]:
 
 
 def check_file_system(examined: Examined) -> Iterator[Finding]:
-    """What the trainer's atomic files, checkpoints and lock rely on, tried where the run will be."""
+    """Tries, on the disk of the run, what atomic files, checkpoints and the lock rely on."""
     folder = None
     try:
         folder = tempfile.mkdtemp(prefix=".doctor-", dir=examined.output_dir)

@@ -1,6 +1,6 @@
-"""Can several processes train one run here? Part of the doctor, built on `engine.exchange`.
+"""Checks whether several ranks can train one run here. Part of the doctor, built on `engine.exchange`.
 
-Under a launcher the ranks that are there meet. Else two are started on this machine, by Horovod's own launcher:
+Under a launcher it checks the ranks that were started. Otherwise Horovod's launcher starts two on this machine:
 
     horovodrun -np 2 python -m edgeflownas.diagnosis.ranks CONFIGURATION RESULT
 """
@@ -23,23 +23,23 @@ from edgeflownas.nas.arch_codec import space_of
 from edgeflownas.nas.cost import supernet_parameters
 from edgeflownas.network.layer_table import layer_table
 
-TENSORS, REPEATS = 150, 5  # about as many as a cycle exchanges; the median counts
+TENSORS, REPEATS = 150, 5  # about as many tensors as in a cycle's exchange; the median of the repeats is reported
 START_SECONDS = 300  # two processes, TensorFlow from a cold network disk
 BUILD = "build it for this TensorFlow: bash scripts/build_horovod.sh"
 
 
 class Meeting(NamedTuple):
-    """What the ranks have found out together."""
+    """The results of `meet`."""
 
     size: int
-    abouts: List[Dict[str, str]]  # one per rank, in the same words
+    abouts: List[Dict[str, str]]  # one per rank, all with the same keys
     summed: bool  # whether the sum over the ranks is right
-    floats: int  # in one exchange
-    seconds: float  # of one exchange, the median
+    floats: int  # number of floats in one exchange
+    seconds: float  # median time of one exchange
 
 
 def check_ranks(examined: Examined) -> Iterator[Finding]:
-    """Horovod's build, its launcher, the ranks' agreement and the time of one exchange."""
+    """Checks Horovod's build and launcher, the agreement of the ranks, and the time of one exchange."""
     if not examined.config.runtime.distributed:
         return
     if not examined.tensorflow_starts:
@@ -74,7 +74,7 @@ def _build(build: Any, tensorflow: str) -> Finding:
 
 
 def launcher() -> str:
-    """horovodrun of this Python, or of PATH. UserError if there is none."""
+    """The path of horovodrun, beside this Python or on PATH. UserError if there is none."""
     beside = os.path.join(os.path.dirname(sys.executable), "horovodrun")
     found = beside if os.path.exists(beside) else shutil.which("horovodrun")
     if not found:
@@ -89,7 +89,7 @@ def _two_local_ranks(config: Config) -> Iterator[Finding]:
         result = os.path.join(folder, "meeting.json")
         command = [program, "-np", "2", sys.executable, "-m", "edgeflownas.diagnosis.ranks"]
         sections = configuration.to_dict(config)
-        sections["train"].update(batch_size=2, micro_batch_size=1)  # what divides into two ranks
+        sections["train"].update(batch_size=2, micro_batch_size=1)  # divides into two ranks
         command += [json.dumps(sections), result]
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path or os.getcwd() for path in sys.path))
         try:
@@ -104,13 +104,13 @@ def _two_local_ranks(config: Config) -> Iterator[Finding]:
 
 
 def _error_of(output: str) -> str:
-    """The first line with an error, else the last line, of what the processes have said."""
+    """The first line of the output with an error, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return ([line for line in lines if "error" in line.lower()] or lines[-1:] or ["they say nothing"])[0][:300]
 
 
 def meet(joined: Any, config: Config, about: Dict[str, str]) -> Meeting:
-    """What every rank must do at once: says what it is, sums, and takes the time. `joined` is an exchange."""
+    """Gathers `about`, tests a sum and times an exchange. Every rank must call it. `joined` is an exchange."""
     abouts = joined.gather(about)
     expected = joined.size * (joined.size + 1) / 2.0
     summed = float(joined.sum_over_ranks([joined.rank + 1.0])[0]) == expected
@@ -120,7 +120,7 @@ def meet(joined: Any, config: Config, about: Dict[str, str]) -> Meeting:
 
 
 def _about(config: Config) -> Dict[str, str]:
-    """What must be the same on every rank."""
+    """The values that must be equal on all ranks, by name."""
     from edgeflownas.run.provenance import source, versions
     from edgeflownas.tfcompat import tf
 
@@ -132,7 +132,7 @@ def _about(config: Config) -> Dict[str, str]:
 
 
 def _data(config: Config) -> str:
-    """The data's fingerprint, or what is wrong with the data."""
+    """The data's fingerprint, or the error message if the data is wrong."""
     from edgeflownas.data.fc2_index import build_index
 
     try:
@@ -142,15 +142,15 @@ def _data(config: Config) -> str:
 
 
 def exchange_seconds(joined: Any, floats: int, repeats: int) -> List[float]:
-    """Seconds of each of `repeats` grouped sums over the ranks of `floats` float32 in all, after one that warms up."""
+    """Seconds of each of `repeats` grouped sums of about `floats` float32 over the ranks, after one to warm up."""
     from edgeflownas.engine.session import session_config
     from edgeflownas.tfcompat import tf
 
     with tf.Graph().as_default(), tf.device("/cpu:0"):
         one = tf.placeholder(tf.float32, [])
-        # From a value that is fed, or TensorFlow would keep a constant of this size.
+        # Filled with a fed value; otherwise TensorFlow would store a constant of this size.
         tensors = [tf.fill([floats // TENSORS], one) for _ in range(TENSORS)]
-        # What nobody reads TensorFlow leaves out.
+        # Reads one value of each sum, because TensorFlow skips what nothing reads.
         done = tf.add_n([tensor[0] for tensor in joined.summed(tensors)])
         with tf.Session(config=session_config(configuration.Config())) as session:
             seconds = []
@@ -176,7 +176,7 @@ def _agreement(meeting: Meeting) -> Iterator[Finding]:
 
 
 def main() -> int:
-    """One of two local ranks: they meet, and the first writes down what they found."""
+    """One of the two local ranks. Rank 0 writes the result of `meet` to a file."""
     from edgeflownas.engine.exchange import connect
 
     config = configuration.from_dict(json.loads(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Does TensorFlow start, and does it compute on the GPUs that a run asks for? Part of the doctor."""
+"""Checks that TensorFlow starts and can use the GPUs that a run asks for. Part of the doctor, built on `nvidia`."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def check_tensorflow(examined: Examined) -> Iterator[Finding]:
 
 
 def _import_elsewhere() -> str:
-    """Why a process of its own cannot import TensorFlow, be it an error, a crash or a hang; empty if it can."""
+    """Imports TensorFlow in another process. Returns the error, crash or hang as text; empty if it works."""
     program = [sys.executable, "-c", IMPORT]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path or os.getcwd() for path in sys.path))
     try:
@@ -94,7 +94,7 @@ def _check_gpus(examined: Examined, tf: Any) -> Iterator[Finding]:
         allowed = examined.request.allow_unsupported_gpu
         level = (WARN if support.advice else OK) if support.works else WARN if allowed else FAIL
         yield Finding(level, "GPU", f"{gpu.name}: {support.reason}", support.advice)
-    if examined.gpu_is_safe:  # else even asking it may hang
+    if examined.gpu_is_safe:  # else even listing the devices may hang
         yield _visible_gpu(tf)
 
 

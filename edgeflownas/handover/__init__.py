@@ -1,1 +1,1 @@
-"""From the ranking to one subnet: extract it, predict with it, export it."""
+"""The hand-over of one subnet: extract it, predict with it, export it."""

@@ -1,4 +1,4 @@
-"""What extract, predict and export share of a command line: run, checkpoint, paths and device. No TensorFlow."""
+"""The command line that extract, predict and export share, built on `command_line`. Imports no TensorFlow."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from edgeflownas.run.checkpoint import CheckpointStore
 from edgeflownas.run.folder import CHECKPOINTS, find_run
 from edgeflownas.scoring.supernet_eval import asked_settings
 
-# Of the configuration; what else the run was trained with comes from its checkpoint.
+# The configuration keys that these commands use. All other values come from the run's checkpoint.
 USED_KEYS = (
     "data.base_path", "data.list_dir", "eval.bn_recal_batches", "eval.batch_size", "eval.num_samples",
     "runtime.gpu_device", "runtime.deterministic", "runtime.num_workers",
@@ -24,9 +24,9 @@ USED_KEYS = (
 
 
 def run_parser(name: str, description: str, epilog: str, run: str) -> Tuple[Parser, Any]:
-    """(a parser with RUN, --checkpoint and the flags of the configuration, its group of this command's own flags)."""
+    """(a parser with RUN, --checkpoint and the configuration's flags, its group for the command's own flags)."""
     parser = config_parser(f"edgeflownas {name}", description, epilog, used=USED_KEYS.__contains__)
-    parser.usage = None  # argparse's own, which names the positional arguments
+    parser.usage = None  # argparse's own usage names the positional arguments
     group = parser.add_argument_group("this command")
     group.add_argument("run", metavar="RUN", help=run + ": its folder, or an experiment's name")
     group.add_argument(
@@ -39,7 +39,7 @@ def run_parser(name: str, description: str, epilog: str, run: str) -> Tuple[Pars
 
 
 class Asked(NamedTuple):
-    """The run that a command line names, and the settings that it gives for this process."""
+    """The run that a command line names, and the settings that it gives for this process by key."""
 
     folder: str
     settings: Dict[str, Any]
@@ -47,7 +47,7 @@ class Asked(NamedTuple):
 
 
 def asked(args: argparse.Namespace) -> Asked:
-    """Finds the run and chooses the device, ahead of TensorFlow. UserError: no such run, damaged, another's."""
+    """Finds the run and chooses the device, before TensorFlow's import. UserError: no run, damaged, another space."""
     config, origins = configuration.load(args.config, overrides(args))
     folder = find_run(args.run)
     generation = CheckpointStore(os.path.join(folder, CHECKPOINTS)).load(args.checkpoint)
@@ -57,7 +57,7 @@ def asked(args: argparse.Namespace) -> Asked:
 
 
 def code_of(text: str, space: SearchSpace) -> str:
-    """The code in digits. UserError for a wrong one."""
+    """The code in digits. UserError for a wrong code."""
     try:
         return to_digits(text, space)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""`edgeflownas export RUN`: float and int8 TFLite of a run of one subnet, with the proof that they are that subnet.
+"""`edgeflownas export RUN`: float and int8 TFLite files of a run of one subnet, compared with TensorFlow.
 
-Built on `tflite` (files), `Supernet` (TensorFlow's own flow, the samples) and `vela`. Everything that the checks and
-the measurements found is in export.json beside the files.
+Built on `tflite` (files), `Supernet` (TensorFlow's flow, the samples) and `vela`. The results of all checks and
+measurements are in export.json beside the files.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from edgeflownas.run.folder import EXPORT_RECORD, EXPORTED, FLOAT_MODEL, INT8_MO
 from edgeflownas.run.handover import Export
 
 CALIBRATION = 100  # samples
-FIRST_VERSION = "1."  # of TensorFlow, whose converter this is not made for
+FIRST_VERSION = "1."  # of TensorFlow 1, whose converter is not supported
 
 EPILOG = f"""\
 The input size is the run's own; batch norm is folded, by the statistics that the checkpoint stores. Input: both \
@@ -42,7 +42,7 @@ exit codes:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Exports one run; gives the exit code."""
+    """Exports one run and returns the exit code."""
     parser, group = run_parser(
         "export", "Writes TFLite files of an extracted subnet. On TensorFlow 2.", EPILOG, "a run of one subnet"
     )
@@ -93,7 +93,7 @@ def _export(run: Asked, args: argparse.Namespace, program: str) -> Export:
 
 
 def _write(supernet: Any, folder: str, args: argparse.Namespace, program: str) -> Export:
-    """Makes the files beside their place, checks them, and only then puts them there."""
+    """Makes and checks the files in a temporary folder, then moves it into place. RunFailed if a check fails."""
     with appearing(os.path.join(folder, EXPORTED), replace=True) as temporary:
         record = _make(supernet, temporary, args, program)
         atomic_write_json(os.path.join(temporary, EXPORT_RECORD), record._asdict())
@@ -184,7 +184,7 @@ def _print(record: Export, folder: str) -> None:
 
 
 def ends_in_words(model: Dict[str, Any]) -> str:
-    """How the numbers at an int8 file's ends are meant."""
+    """The types, scales and zero points of an int8 file's input and output, in words."""
     return "; ".join(
         "{} {}, real = {:.6g} * (stored - {})".format(name, end["type"].lower(), end["scale"], end["zero_point"])
         for name, end in (("input", model["input"]), ("output", model["output"]))

@@ -1,9 +1,9 @@
-"""`edgeflownas extract RUN CODE OUT`: one subnet of a supernet as a run folder of its own, proved before it appears.
+"""`edgeflownas extract RUN CODE OUT`: makes one subnet of a supernet a run folder, after a comparison of the two.
 
-    RUN's checkpoint  ->  the weights of CODE, its re-estimated BN statistics as moving averages  ->  OUT
+    RUN's checkpoint  ->  the weights of CODE, its recalibrated BN statistics as moving averages  ->  OUT
 
-OUT is a run of the narrowed space that has trained no step: everything that takes a run takes it. It is made beside
-OUT, opened again from its files, compared with the supernet's path, and only then gets its name.
+OUT is a run of the narrowed space that has trained no step, so every command that takes a run accepts it. It is made in
+a temporary folder, read back, compared with the supernet's path, and then renamed. Built on `Trainer` and `Supernet`.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgeflownas.scoring.supernet import Supernet
 
 COMPARED = 4  # validation samples on which the two networks must agree
-# Of the largest value of an output (at least 1 px): room for another order of summation, far below a wrong statistic.
+# Relative to an output's largest value (at least 1 px). Allows another order of summation, but no wrong statistic.
 # Measured on TensorFlow 2.21, one CPU, three random codes of edgeflownet_v1 with random weights: no difference at all.
 TOLERANCE = 2e-5
 
@@ -55,19 +55,19 @@ exit codes:
 
 
 class _Source(NamedTuple):
-    """What is taken out of the supernet."""
+    """The parts taken from the supernet."""
 
-    config: Config  # of the subnet's run, but for its folder
+    config: Config  # of the subnet's run; `extract` sets its folder
     index: "FC2Index"
     generation: Any
     statistics: Dict[str, Tuple[np.ndarray, np.ndarray]]  # batch norm -> mean, variance
     images: np.ndarray  # validation samples, uint8 [B, H, W, 6]
-    outputs: List[np.ndarray]  # of the supernet's path on them
+    outputs: List[np.ndarray]  # of the supernet's path on these images, coarse to fine, [B, h, w, 4]
     parent: Parent
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Extracts one subnet."""
+    """Extracts one subnet and returns the exit code."""
     parser, group = run_parser(
         "extract",
         "Takes one subnet out of a supernet: a run folder that can be trained on, scored, predicted with and exported.",
@@ -99,7 +99,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def extract(supernet: "Supernet", run: str, code: str, out: str, checkpoint: str, command: str) -> Parent:
-    """Makes the run folder `out` of a subnet of the loaded `run`. UserError; RunFailed if the two networks differ."""
+    """Makes the run folder `out` for a subnet of the loaded `run`. RunFailed if the outputs of the two differ."""
     source = _take(supernet, run, code, checkpoint)
     output_dir, name = os.path.split(out)
     runtime = dataclasses.replace(source.config.runtime, output_dir=output_dir or ".", experiment_name=name)
@@ -142,7 +142,7 @@ def _take(supernet: "Supernet", run: str, code: str, checkpoint: str) -> _Source
 
 
 def _write(source: _Source, folder: str, command: str, config_path: str) -> Any:
-    """A run of no steps in `folder`, by the trainer itself; gives its manifest."""
+    """Lets the trainer write a run of no steps into `folder`. Returns its manifest."""
     from edgeflownas.engine.signals import StopSignals
     from edgeflownas.engine.trainer import Limits, Trainer
     from edgeflownas.run.manifest import Manifest
@@ -183,19 +183,19 @@ def _write(source: _Source, folder: str, command: str, config_path: str) -> Any:
 
 
 def _store(trainer: Any, statistics: Dict[str, Tuple[np.ndarray, np.ndarray]]) -> None:
-    """Gives the moving averages their values."""
+    """Sets the moving averages to these statistics."""
     feed, initializers = {}, []
     for name, values in statistics.items():
         for part, value in zip(("moving_mean", "moving_variance"), values):
             variable = trainer.graph.net.variables.moving.get(f"{name}/{part}")
-            if variable is not None:  # the supernet also has those of the other options
+            if variable is not None:  # the supernet also has statistics of other options
                 feed[variable.initial_value] = value
                 initializers.append(variable.initializer)
     trainer.session.run(initializers, feed)
 
 
 def _proved(source: _Source, folder: str, code: str) -> Parent:
-    """The parent with the differences, once the run in `folder`, read from its files, has the supernet's outputs."""
+    """Reads the run in `folder` and compares its outputs. Returns the parent with differences. RunFailed: too large."""
     from edgeflownas.engine.run_state import RunState
     from edgeflownas.run.checkpoint import CheckpointStore
     from edgeflownas.scoring.supernet import Supernet
@@ -207,7 +207,7 @@ def _proved(source: _Source, folder: str, code: str) -> Parent:
         outputs = alone.outputs(code, source.images)
     difference = [float(np.abs(one - other).max()) for one, other in zip(outputs, source.outputs)]
     tolerance = [TOLERANCE * max(1.0, float(np.abs(want).max())) for want in source.outputs]
-    if not all(got <= allowed for got, allowed in zip(difference, tolerance)):  # NaN is no equality either
+    if not all(got <= allowed for got, allowed in zip(difference, tolerance)):  # NaN fails, too
         raise RunFailed(
             f"the extracted subnet {code} is not the supernet's: its outputs differ by {difference} px, want at most "
             f"{tolerance}; nothing was written; check the run with: edgeflownas check"
@@ -222,7 +222,7 @@ def _parents_of(run: str) -> List[Any]:
 
 
 def _new_folder(out: str) -> str:
-    """`out` without a slash at its end. UserError if something stands there."""
+    """`out` without a slash at its end. UserError if a file or a folder that is not empty is there."""
     out = os.path.normpath(out)
     if os.path.lexists(out) and not (os.path.isdir(out) and not os.listdir(out)):
         raise UserError(f"{out}: expected a new folder, found {_what(out)}; choose another OUT")

@@ -1,4 +1,4 @@
-"""An export's samples and figures: which training samples calibrate it, and the EPE of TensorFlow and of each file."""
+"""The calibration samples of an export, and the EPE of TensorFlow and of each file. Built on `Supernet`."""
 
 from typing import Any, Dict, List, NamedTuple, Sequence
 
@@ -9,29 +9,29 @@ from edgeflownas.data.fc2_sample import Sample
 from edgeflownas.errors import RunFailed
 
 TENSORFLOW = "TensorFlow"
-# Pixels by which the float file may differ from TensorFlow, and of the longest vector where that is beyond 10 px:
-# float32 has no more digits.
+# Largest difference of the float file from TensorFlow: px, or a share of the largest component of the flow if that is
+# above 10 px, because float32 has no more digits.
 TOLERANCE, RELATIVE = 1e-4, 1e-5
 
 
 class Measured(NamedTuple):
-    """EPE in pixels, of TensorFlow and of each file by its name, all on the same validation samples."""
+    """EPE in pixels of TensorFlow and of each file, by name, all on the same validation samples."""
 
     epe: Dict[str, float]
     zero_flow_epe: float
     num_samples: int
-    difference: Dict[str, float]  # the largest of each file from TensorFlow, pixels
+    difference: Dict[str, float]  # of each file: its largest difference from TensorFlow, pixels
     tolerance: float  # of the float file
 
 
 def calibration_samples(samples: Sequence[Sample], seed: int, count: int) -> List[Sample]:
-    """`count` training samples, or all, in an order of their own stream."""
+    """`count` of the samples, or all if there are fewer, drawn by the stream "calibration"."""
     order = rng.stream("calibration", seed).permutation(len(samples))[:count]
     return [samples[i] for i in order]
 
 
 def measure(supernet: Any, runners: Dict[str, Any]) -> Measured:
-    """Runs the validation samples through TensorFlow and through each file."""
+    """Runs the validation samples through TensorFlow and each file. RunFailed if TensorFlow's flow is not finite."""
     code = supernet.space.arch_code
     errors: Dict[str, List[np.ndarray]] = {name: [] for name in [TENSORFLOW, *runners]}
     zero: List[np.ndarray] = []
@@ -53,5 +53,5 @@ def measure(supernet: Any, runners: Dict[str, Any]) -> Measured:
 
 
 def _epe(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """float64 [B] of two [B, H, W, 2]."""
+    """EPE per sample, float64 [B], of two flows [B, H, W, 2]."""
     return np.hypot(*np.moveaxis(flow.astype(np.float64) - truth, 3, 0)).mean(axis=(1, 2))

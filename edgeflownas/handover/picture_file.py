@@ -1,7 +1,7 @@
-"""Pictures as users have them: PNG, JPEG or PPM, as 8-bit RGB. On Pillow.
+"""Reads the user's pictures (PNG, JPEG, PPM) as 8-bit RGB. Built on Pillow.
 
-Training data is read elsewhere (`data/`), and strictly. Here grey and palette pictures become RGB, 16-bit ones 8-bit,
-and a camera's orientation is followed, so that the array is what a viewer shows.
+Grey and palette pictures become RGB, 16-bit ones 8-bit. A camera's orientation is applied, so that the array is what a
+viewer shows. Training data is read elsewhere (`data/`), and strictly.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ GREY_16 = ("I", "I;16", "I;16B", "I;16L")  # 0 to 65535
 
 
 def read_picture(path: str) -> np.ndarray:
-    """uint8 RGB [H, W, 3]. DataError: missing, damaged, of another format, transparent, with other colours than RGB."""
+    """uint8 RGB [H, W, 3]. DataError: missing, damaged, another format, transparent pixels, other colours (CMYK)."""
     try:
         with Image.open(path) as image:
             if image.format not in FORMATS:
                 raise DataError(f"{path}: expected a PNG, JPEG or PPM picture, found {image.format}; convert it")
             image.load()
             return _rgb(path, ImageOps.exif_transpose(image))
-    # What Pillow raises at files that are none or cut; a chunk or segment that is damaged can end in any of them.
+    # Pillow raises any of these for a file that is not a picture, is cut, or has a damaged chunk or segment.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: expected a PNG, JPEG or PPM picture, found: {getattr(error, 'strerror', None) or error}"

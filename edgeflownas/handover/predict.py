@@ -1,7 +1,7 @@
 """`edgeflownas predict RUN CODE FRAME0 FRAME1 --out DIR`: the flow of pairs of the user's own images.
 
-Built on `Supernet.predict`. Per pair: `.flo` in pixels of the images, a colour picture with its wheel and scale, and
-the same over the first image.
+Built on `Supernet.predict`. Per pair it writes a `.flo` in pixels of the images, a colour picture with wheel and scale,
+and the same over the first image.
 """
 
 import os
@@ -36,7 +36,7 @@ examples:
 
 
 class Pair(NamedTuple):
-    """Two pictures and the name of what is written about them."""
+    """Two pictures and the common name of their result files."""
 
     name: str
     frame0: str
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Predicts one pair or many; gives the exit code."""
+    """Predicts one pair or many, and returns the exit code."""
     parser, group = run_parser(
         "predict", "Writes the flow of pairs of images, by any subnet of a run.", EPILOG, "the run"
     )
@@ -72,7 +72,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _pairs(frames: List[str], file: Optional[str]) -> List[Pair]:
-    """The pairs that are asked for. UserError: not two images, or a line of the file that does not name two."""
+    """The pairs of the command line. UserError unless it, or every line of the file, names two images."""
     if file is None:
         if len(frames) != 2:
             raise UserError(f"expected FRAME0 and FRAME1, or --pairs FILE, found {len(frames)} images (see --help)")
@@ -92,7 +92,7 @@ def _pairs(frames: List[str], file: Optional[str]) -> List[Pair]:
         found += [words] if words else []
     if not found:
         raise UserError(f"{file}: expected two files per line, found none")
-    # Numbered, because pairs of several folders may have the same names.
+    # Numbered, because images of several folders may have the same names.
     return [Pair(f"{number:04d}_{_stem(words[0])}", words[0], words[1]) for number, words in enumerate(found)]
 
 
@@ -101,7 +101,7 @@ def _stem(path: str) -> str:
 
 
 def _check_free(out: str, pairs: List[Pair]) -> None:
-    """UserError if a result is there already."""
+    """UserError if a result file exists already."""
     for pair in pairs:
         for suffix in SUFFIXES:
             path = os.path.join(out, pair.name + suffix)
@@ -110,7 +110,7 @@ def _check_free(out: str, pairs: List[Pair]) -> None:
 
 
 def _predict(folder: str, code: str, pairs: List[Pair], args: Any, settings: Dict[str, Any]) -> None:
-    # TensorFlow takes seconds to import, so it is not imported before the pictures are known to be good.
+    # TensorFlow takes seconds to import, so the first pair is read before it.
     frames = read_picture(pairs[0].frame0), read_picture(pairs[0].frame1)
     from edgeflownas.engine.progress import Checking
     from edgeflownas.scoring.supernet import Supernet
@@ -129,7 +129,7 @@ def _predict(folder: str, code: str, pairs: List[Pair], args: Any, settings: Dic
             try:
                 flow = supernet.predict(code, *frames)
             except DataError:
-                raise  # of a training sample, which it names
+                raise  # the message names the training sample
             except UserError as error:
                 raise UserError(f"{pair.frame0}, {pair.frame1}: {error}") from error
             write_results(args.out, pair.name, flow, frames[0], f"{code}, {os.path.basename(pair.frame0)}")
@@ -142,7 +142,7 @@ def _predict(folder: str, code: str, pairs: List[Pair], args: Any, settings: Dic
 
 
 def write_results(out: str, name: str, flow: np.ndarray, frame0: np.ndarray, title: str) -> None:
-    """Writes `.flo` and both pictures of one pair into the folder `out`. UserError if the disk refuses."""
+    """Writes `.flo` and both pictures of one pair into the folder `out`. UserError for disk errors."""
     from edgeflownas.handover.flow_picture import flow_picture, overlay
 
     paths = [os.path.join(out, name + suffix) for suffix in SUFFIXES]

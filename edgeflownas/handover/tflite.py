@@ -1,9 +1,9 @@
-"""TFLite files of one subnet: made from TensorFlow's graph, run, and read for what they hold. TensorFlow 2 only.
+"""Makes TFLite files of one subnet, runs them and describes their content. Built on TensorFlow 2's converter.
 
-    images [1, H, W, 6] in [-1, 1]  ->  the subnet, batch norm by its stored statistics  ->  flow [1, H, W, 2] in pixels
+    images [1, H, W, 6] in [-1, 1]  ->  the subnet, BN with its moving averages  ->  flow [1, H, W, 2] in pixels
 
-The converter folds batch norm into the convolutions; that nothing of it is left is checked by the list of operators.
-The uncertainty channels of the three outputs are of use in training only: their kernels are left out.
+The converter folds batch norm into the convolutions; the list of operators proves it. Only training needs the
+uncertainty channels of the three outputs, so their kernels are left out.
 """
 
 import collections
@@ -28,16 +28,16 @@ OPERATORS = (
     "CONV_2D",
     "RESIZE_BILINEAR",
     "SLICE",
-)  # what a file may hold: compilers for microcontrollers know these
+)  # allowed in a file, because compilers for microcontrollers support them
 FLOAT_TYPES, INT8_TYPES = ("FLOAT32", "INT32"), ("INT32", "INT8")  # int32: biases of int8 convolutions, sizes
 ITEM_BYTES = {"FLOAT32": 4, "INT32": 4, "INT8": 1}
 FLOW_CHANNELS = 2
-HALF_WAY = 1e-3  # of a stored step: what counts as half-way between two
+HALF_WAY = 1e-3  # of a stored step; values this close below half-way count as half-way
 
 
 def convert(config: Config, space: SearchSpace, prefix: str, calibration: Iterable[np.ndarray] = ()) -> bytes:
-    """The TFLite file of the checkpoint `prefix` of a narrowed space; int8 if there is `calibration`, float images
-    [1, H, W, 6] in [-1, 1], else float."""
+    """The TFLite file of the checkpoint `prefix` of a narrowed space: int8 with `calibration` (float images
+    [1, H, W, 6] in [-1, 1]), else float."""
     data, samples = config.data, list(calibration)
     with tf.Graph().as_default(), tf.Session() as session:
         net = SupernetGraph(config.network.init_channels, space)
@@ -56,7 +56,7 @@ def convert(config: Config, space: SearchSpace, prefix: str, calibration: Iterab
 
 
 def _flow(net: SupernetGraph, images: Any) -> Any:
-    """The network without what only training needs."""
+    """The network's flow [1, H, W, 2]. Cuts the uncertainty channels off the output kernels in `net`."""
     variables, (code,) = net.variables, [net.space.arch_code]
     for layer in net.layers:
         if layer.name in OUTPUTS:
@@ -80,7 +80,7 @@ class Runner:
         (self._input,), (self._output,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
 
     def flow(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [B, H, W, 6] -> float32 [B, H, W, 2] in pixels, one after the other."""
+        """uint8 [B, H, W, 6] -> float32 [B, H, W, 2] in pixels, one image pair at a time."""
         return np.stack([self._one(image) for image in scaled(images)])
 
     def _one(self, image: np.ndarray) -> np.ndarray:
@@ -90,15 +90,15 @@ class Runner:
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
-    """uint8 -> float32 in [-1, 1], as the network takes it (`engine.cycle.scale_images`)."""
+    """uint8 -> float32 in [-1, 1], like `engine.cycle.scale_images`."""
     return images.astype(np.float32) * np.float32(1.0 / 127.5) - np.float32(1.0)
 
 
 def _quantise(values: np.ndarray, details: Dict[str, Any]) -> np.ndarray:
-    """The nearest stored value, upwards from half-way.
+    """The nearest stored value; half-way goes up. Values for a float file stay as they are.
 
-    At the usual scale, 2/255, every pixel lies half-way between two values. Each goes up, also if float32 put it a
-    little lower, so stored = pixel - 128. Rounding to even would give neighbouring pixels the same value.
+    At the usual scale, 2/255, every pixel lies half-way between two stored values. Each goes up, even if float32 puts
+    it a little lower, so stored = pixel - 128. Rounding to even would give neighbouring pixels the same value.
     """
     scale, zero_point = details["quantization"]
     if not scale:
@@ -121,7 +121,7 @@ class _Tensor(NamedTuple):
 
 
 def describe(file: str, content: bytes, epe: float, types: Tuple[str, ...]) -> ModelFile:
-    """What a TFLite file holds. RunFailed if it has an operator or a type of tensor that it must not have."""
+    """The content of a TFLite file. RunFailed for an operator not in `OPERATORS` or a tensor type not in `types`."""
     schema = tflite_schema()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     (graph,) = model.subgraphs

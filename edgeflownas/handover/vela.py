@@ -1,7 +1,7 @@
-"""Arm's compiler Vela, if it is installed: what it estimates that an int8 file costs on an Ethos-U.
+"""Estimates the cost of an int8 file on an Ethos-U, with Arm's compiler Vela.
 
-An optional program (`pip install ethos-u-vela`, Python 3.10 and later), run as such, so that it may lie in an
-environment of its own. Its figures are estimates at compile time; nothing is measured on a board.
+Vela is an optional program (`pip install ethos-u-vela`, Python 3.10 and later). It runs as a process, so it can be in
+another environment. Its figures are estimates at compile time; nothing is measured on a board.
 """
 
 import csv
@@ -19,15 +19,15 @@ SECONDS = 3600
 
 
 class Wanted(NamedTuple):
-    """How Vela is to compile."""
+    """Vela's settings."""
 
     accelerator: str
     optimise: str  # "Performance" or "Size"
-    arena_kib: Optional[int]  # limit of the arena; None: the memory mode's own
+    arena_kib: Optional[int]  # limit of the arena; None = that of the memory mode
 
 
 def find() -> str:
-    """The program. UserError if there is none."""
+    """The path of the program, on PATH or beside this Python. UserError if there is none."""
     beside = os.path.join(os.path.dirname(sys.executable), "vela")
     found = shutil.which("vela") or (beside if os.access(beside, os.X_OK) else None)
     if found is None:
@@ -39,7 +39,7 @@ def find() -> str:
 
 
 def estimate(program: str, model: str, wanted: Wanted) -> Dict[str, Any]:
-    """Compiles the file `model` and gives Vela's estimate with all that it depends on. UserError if it refuses."""
+    """Compiles the file `model`. Returns Vela's estimate with all settings it depends on. UserError if Vela fails."""
     with tempfile.TemporaryDirectory(prefix="edgeflownas-vela-") as folder:
         words = [program, model, "--output-dir", folder, "--accelerator-config", wanted.accelerator]
         words += ["--optimise", wanted.optimise]
@@ -66,7 +66,7 @@ def estimate(program: str, model: str, wanted: Wanted) -> Dict[str, Any]:
 
 
 def _run(words: List[str]) -> str:
-    """Standard output of a command that must end well."""
+    """The output, stdout and stderr, of a command. UserError if it fails."""
     done = subprocess.run(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=SECONDS
     )
@@ -79,7 +79,7 @@ def _run(words: List[str]) -> str:
 
 
 def in_words(found: Dict[str, Any]) -> str:
-    """One line for the terminal."""
+    """The estimate as one line for the terminal."""
     limit = f"{found['arena_limit_kib']} KiB" if found["arena_limit_kib"] else "the memory mode's own"
     return (
         f"Vela {found['version']} estimates, at compile time, for {found['accelerator']} ({found['system_config']}, "

@@ -1,8 +1,8 @@
-"""Arch codes: parses every accepted spelling to a tuple of ints, formats it, and describes what a code means.
+"""Arch codes: parses every accepted spelling to a tuple of ints, formats codes, and names the options of a code.
 
-An arch code has one integer per block of the search space, the index of the block's option. Accepted: a
-sequence of ints (NumPy's too), "0,1,2,0,0,1,2,1,0" and "012001210". Anything else raises a ValueError with a
-one-line message.
+An arch code has one integer per block of the search space, the index of the block's option. Accepted: a sequence of
+ints (NumPy's too), "0,1,2,0,0,1,2,1,0" and "012001210". Anything else raises a ValueError of one line. Built on
+`search_space`.
 
     python -m edgeflownas.nas.arch_codec --self_test
     python -m edgeflownas.nas.arch_codec --code 012001210
@@ -28,9 +28,8 @@ _PROBLEMS_SHOWN = 10
 def parse(code: Any, space: SearchSpace) -> Tuple[int, ...]:
     """The code as a tuple of Python ints, one per block.
 
-    Raises ValueError: not a spelling of a code, a wrong length (`length=9 required, got N`), or a wrong value
-    (`value must be in {0,1,2}`, its position from 0, the block's name, what was found). True, 1.0 and None
-    are wrong values.
+    ValueError: no sequence or text, a wrong length (`length=9 required, got N`), or a wrong value (`value must be in
+    {0,1,2}`, its position from 0, the block's name, what was found). True, 1.0 and None are wrong values.
     """
     values = _split(code, space)
     required, count = len(space.blocks), _length(values)
@@ -106,7 +105,7 @@ def _value(found: Any, position: int, space: SearchSpace, of_text: bool) -> int:
 
 
 def _is_int(found: Any) -> bool:
-    # bool is a subclass of int, timedelta64 one of np.integer.
+    # bool is a subclass of int, and timedelta64 of np.integer.
     return isinstance(found, (int, np.integer)) and not isinstance(found, (bool, np.timedelta64))
 
 
@@ -116,7 +115,7 @@ def _allowed(block: Block) -> str:
 
 def _shown(found: Any) -> str:
     """A short ASCII text of the value and its type, the same on every NumPy version; other characters are escaped."""
-    if _is_int(found) and abs(int(found)) >= 2**64:  # Python refuses to print an int of 5,000 digits
+    if _is_int(found) and abs(int(found)) >= 2**64:  # Python does not convert an int of 5,000 digits to text
         return f"an int of {int(found).bit_length()} bits"
     plain = found.item() if isinstance(found, np.generic) else found
     text = reprlib.repr(plain).encode("ascii", "backslashreplace").decode("ascii")
@@ -132,7 +131,7 @@ def _spelling(space: SearchSpace) -> str:
 
 # Exceptions that a faulty codec may raise; the self test reports them as problems.
 _FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
-_Refused = Tuple[str, Any, List[str]]  # what is wrong, the spelling, phrases that the message must hold
+_Refused = Tuple[str, Any, List[str]]  # (what is wrong, the spelling, phrases required in the message)
 
 
 def self_test(space: SearchSpace) -> Tuple[str, List[str]]:
@@ -147,7 +146,7 @@ def self_test(space: SearchSpace) -> Tuple[str, List[str]]:
 
 
 def _spellings(code: Tuple[int, ...]) -> Dict[str, Any]:
-    # Does not use the codec, because that is what is tested.
+    # Does not use the codec, because the codec is under test.
     return {
         "tuple": code,
         "list": list(code),

@@ -1,9 +1,8 @@
 """The cost of a subnet: trained parameters and multiply-adds, counted from the layer table without building a graph.
 
-Only convolutions count as multiply-adds: one per kernel weight and output pixel. Upsampling and additions do not count,
-nor does batch norm, which is folded into the convolutions on a device. Parameters are kernels and the gamma and beta
-of each batch norm channel. The caller passes the layers (`network.layer_table`); a test compares every count with the
-variables of the real graph.
+Multiply-adds are those of convolutions, one per kernel weight and output pixel. Upsampling and additions do not count,
+nor does batch norm, which is folded into the convolutions on a device. Parameters are kernels and the gamma and beta of
+each batch norm channel. The caller passes the layers (`network.layer_table`); tests compare with the graph's variables.
 """
 
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Sequence
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """The cost of one subnet or option; `multiply_adds` for one image pair of the given size."""
+    """The cost of one subnet or option; `multiply_adds` are those of one image pair of the given size."""
 
     parameters: int
     multiply_adds: int
@@ -30,7 +29,7 @@ def subnet_cost(code: Any, layers: Sequence["Layer"], space: SearchSpace, height
 
 
 def option_costs(layer: "Layer", height: int, width: int) -> Dict[int, Cost]:
-    """{value: cost} of each option of a layer, including the batch norm that follows the layer."""
+    """{value: cost} of each option of a layer. Each cost includes the batch norm after the layer, which they share."""
     pixels = _ceil(height, layer.place.stage) * _ceil(width, layer.place.stage)
     shared = [layer.norm] if layer.norm else []
     return {

@@ -3,7 +3,7 @@
 The pool is a nearly orthogonal design. Every option of every block occurs equally often, and no code occurs twice.
 Exchanges of options keep the confounding of the blocks low: if two blocks always had the same pairs of options, their
 effects on the EPE could not be told apart. The confounding of two blocks is Cramer's V of their option pairs over the
-pool: 0 if all pairs occur equally often, 1 if one block's option determines the other's.
+pool: 0 if all pairs occur equally often, 1 if one block's option determines the other's. Built on `rng`.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from edgeflownas.errors import UserError
 from edgeflownas.nas.search_space import SearchSpace
 from edgeflownas.rng import stream
 
-# An exchange must lower the sum by more than this; otherwise rounding could make the search loop forever.
+# An exchange must lower the sum by more than this. Otherwise rounding could make the search endless.
 _LEAST_GAIN = 1e-9
 
 
@@ -33,7 +33,7 @@ def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
 
     A pure function. Draws several balanced tables from the "pool" stream. In each table, exchanges entries of a column
     as long as the sum of squared Cramer's V falls. The result with the lowest largest V, then the lowest sum, is the
-    pool. Raises UserError if `size` is not a positive multiple of the paths of a cycle, or if no such pool is found.
+    pool. UserError: `size` is no positive multiple of a cycle's paths, is above 1 for one subnet, or no pool is found.
     """
     paths = space.num_paths
     if space.arch_code and size > 1:
@@ -52,7 +52,7 @@ def build_pool(seed: int, size: int, space: SearchSpace) -> np.ndarray:
             f"{space.size} subnets of {space.name}; choose a smaller pool"
         )
     pools = [np.stack([np.array(b.values)[table[:, i]] for i, b in enumerate(space.blocks)], axis=1) for table in found]
-    # Rounded, so that the last bits do not decide; of equal pools the first is taken.
+    # Rounded, so that the last bits do not decide. The first of equal pools is taken.
     designs = [pool_design(pool, space) for pool in pools]
     order = [(round(design.largest_v, 9), round(design.sum_of_squared_v, 9)) for design in designs]
     return pools[order.index(min(order))].astype(np.int32)
@@ -70,7 +70,7 @@ def pool_design(pool: np.ndarray, space: SearchSpace) -> Design:
 
 
 def _starts(size: int) -> int:
-    """The number of tables to start from. A larger pool takes longer and needs fewer: all its results are good."""
+    """The number of tables to start from. A larger pool takes longer per table, and any table gives a good one."""
     return min(24, max(1, 288 // size))
 
 

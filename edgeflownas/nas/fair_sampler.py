@@ -1,7 +1,7 @@
 """The strict-fairness sampler: the codes that step `t` trains, and counts of how often each option was trained.
 
-A fair cycle has P = `space.num_paths` codes in which every block uses each of its options equally often; for
-a block of P options that is a uniform permutation. Sampling is a pure function of (seed, t), without any state.
+A fair cycle has P = `space.num_paths` codes, in which every block uses each of its options equally often. For a block
+of P options this is a uniform permutation. Sampling is a pure function of (seed, t), without any state. Built on `rng`.
 Source: FairNAS (Chu et al., 2019), strict fairness.
 
     python -m edgeflownas.nas.fair_sampler --cycles 300 --seed 42 --check
@@ -43,7 +43,7 @@ def fair_cycle(seed: int, t: int, space: SearchSpace, purpose: str = "cycle") ->
 def uniform_paths(seed: int, t: int, space: SearchSpace) -> np.ndarray:
     """P independent, uniform codes for step `t`, int32 [P, blocks]: the single-path-one-shot baseline."""
     rng = stream("uniform", seed, t)
-    # The drawn numbers depend on the dtype, so it is given.
+    # The dtype is fixed, because the drawn numbers depend on it.
     draws = [rng.randint(options, size=space.num_paths, dtype=np.int32) for options in space.num_options]
     columns = [np.array(block.values, np.int32)[draw] for block, draw in zip(space.blocks, draws)]
     return np.stack(columns, axis=1)
@@ -161,7 +161,7 @@ def _count(drawn: List[np.ndarray], counts: FairnessCounts, space: SearchSpace) 
 
 
 def _digest_of_second_process(cycles: int, seed: int, space: SearchSpace) -> str:
-    """The digest that a new interpreter with another hash seed prints, or why it printed none."""
+    """The digest printed by a new interpreter with another hash seed, or the reason why it printed none."""
     package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     hash_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"

@@ -15,8 +15,8 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 from edgeflownas.errors import UserError
 
 DEPTH, KERNEL = "depth", "kernel"
-# An option of a depth block is the number of residual blocks. An option of a kernel block is the size of its
-# convolution, or a tuple of (size, dilation) for several convolutions in a row.
+# An option of a depth block is its number of residual blocks. An option of a kernel block is the size of its
+# convolution, or a tuple of (size, dilation) per convolution if it has several.
 Option = Union[int, Tuple[Tuple[int, int], ...]]
 
 
@@ -110,7 +110,7 @@ class SearchSpace(NamedTuple):
         return self.names.index(name)
 
     def identity(self) -> Dict[str, str]:
-        """{"name", "digest"}, as stored in every file with codes or weights."""
+        """{"name", "digest"}, as stored in files with codes or weights."""
         return {"name": self.name, "digest": self.digest}
 
     def as_record(self) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The supernet: EdgeFlowNet-bilinear in which choice blocks of the search space replace some layers.
+"""The supernet: EdgeFlowNet-bilinear, with choice blocks of the search space in place of some layers.
 
     images [B, H, W, 6] -> E0 /2 -> E1 /4 -> EB0 -> Down1 /8 -> EB1 -> Down2 /16 -> DB0 -> Up1 /8 -> DB1 -> Up2 /4
     Up2 -> H0Out                 out_0 [B, H/4, W/4, 4]
@@ -6,7 +6,7 @@
     H1  -> up -> H2 -> H2Out     out_2 [B, H,   W,   4]
 
 Channels 0 and 1 are flow (x, y, full-resolution pixels), 2 and 3 their uncertainty. Each stride rounds sizes up;
-every upsampling returns to exactly the size of its encoder stage. Kernels and widths are in `layer_table`. Variable
+each upsampling returns to exactly the size of its encoder stage. Kernels and widths are in `layer_table`. Variable
 names do not depend on the code: `supernet/EB0/deep2/block1/conv1/kernel`. Built on `layers` and `routing`.
 Source: EdgeFlowNet (Pinnamaraju Raju et al., 2024), and the supernet training plan, section 4.
 """
@@ -47,7 +47,7 @@ class SupernetGraph:
         self.variables = Variables(convolutions, norms)
 
     def forward(self, images: tf.Tensor, route: Union[FairPaths, SinglePath], norm: Norm) -> List[List[tf.Tensor]]:
-        """The outputs for `images` [B, H, W, 6] in [-1, 1], with static H and W of 64 or more.
+        """The outputs for `images` [B, H, W, 6] in [-1, 1]. ValueError unless H and W are static and 64 or more.
 
         Returns for each scale, from coarse to fine (H/4, H/2, H), one tensor [B, h, w, 4] per path, in path order.
         """
@@ -67,14 +67,14 @@ class SupernetGraph:
         return [route.in_path_order(results[name]) for name in OUTPUTS]
 
     def _normed(self, layer: Layer, paths: Paths, route: Union[FairPaths, SinglePath], norm: Norm) -> Paths:
-        """Applies batch norm and ReLU, after reordering the paths for the choice block that reads them next."""
+        """Reorders the paths for the choice block that reads them next, then applies batch norm and ReLU."""
         following = [other.name for other in self.layers if other.block and other.place.source == layer.name]
         if following and not paths.shared:
             paths = route.towards(following[0], paths)
         return on_each_path(paths, lambda x: tf.nn.relu(norm(layer.norm, x)))
 
     def _option(self, layer: Layer, size: Tuple[int, int]) -> Option:
-        """The function of a layer: (value of the code, x, norm) -> result of `size`."""
+        """The function of a layer: (value of the code, x, norm) -> result with `size` (height, width)."""
         kernels = self.variables.trained
 
         def residual_blocks(value: int, x: tf.Tensor, norm: Norm) -> tf.Tensor:
@@ -85,7 +85,7 @@ class SupernetGraph:
             return x
 
         def convolutions(value: int, x: tf.Tensor, norm: Norm) -> tf.Tensor:
-            if layer.upsampled:  # after the paths are reordered: a quarter of the copying
+            if layer.upsampled:  # after the reordering of the paths, which then copies a quarter
                 x = upsample(x, *size)
             first, *others = layer.convolutions(value)
             x = conv2d(x, kernels[f"{first.name}/kernel"], layer.stride, first.dilation)

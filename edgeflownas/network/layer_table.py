@@ -30,8 +30,7 @@ class Place(NamedTuple):
     """A row of the table: a layer whose result has 1/2**`stage` of the input's size and `outputs` channels.
 
     It reads the result of `source`; if their stages differ, it has stride 2 or upsamples. `kernel` is its kernel size
-    if the space has no block of that name; None: the space must have one. `kind` is the kind that such a block must
-    have.
+    if the space has no block of that name; None = the space must have one. `kind` is the kind required of the block.
     """
 
     name: str
@@ -43,7 +42,7 @@ class Place(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A place in the network for one space, with its choice block, or None if the layer is fixed."""
+    """A place in the network for one space. `block` is its choice block, None for a fixed layer."""
 
     place: Place
     inputs: int
@@ -56,7 +55,7 @@ class Layer(NamedTuple):
 
     @property
     def values(self) -> Tuple[int, ...]:
-        """The values of a code that select this layer's options; (0,) for a fixed layer."""
+        """The code values that select this layer's options; (0,) for a fixed layer."""
         return self.block.values if self.block else (0,)
 
     @property
@@ -69,7 +68,7 @@ class Layer(NamedTuple):
 
     @property
     def norm(self) -> str:
-        """Scope of the batch norm that follows the layer and is shared by its options; empty if there is none."""
+        """Scope of the batch norm after the layer, which its options share; empty if there is none."""
         follows = self.place.kind == KERNEL and self.name not in OUTPUTS
         return f"{SCOPE}/{self.name}/bn" if follows else ""
 
@@ -105,7 +104,7 @@ class Layer(NamedTuple):
 
 
 def places(c: int) -> Tuple[Place, ...]:
-    """The table for `c` = `network.init_channels`; all widths are multiples of it. Source: EdgeFlowNet-bilinear."""
+    """The table for `c` = `network.init_channels`: widths c / 2 to 8 c, outputs 4. Source: EdgeFlowNet-bilinear."""
     return (
         Place("E0", IMAGES, 1, c, KERNEL, 7),
         Place("E1", "E0", 2, 2 * c, KERNEL, 5),
@@ -131,8 +130,8 @@ OUTPUTS = ("H0Out", "H1Out", "H2Out")  # from coarse to fine
 def layer_table(init_channels: int, space: SearchSpace) -> Tuple[Layer, ...]:
     """All layers of the network for this space, in execution order.
 
-    UserError if the space has a block that the network does not have, lacks a block that it needs, or has a block with
-    the wrong kind, the name of another block, no options or the same option twice.
+    UserError if the space has a block that the network does not have, lacks a block that the network needs, or has a
+    block with the wrong kind, the name of another block, no options or the same option twice.
     """
     table = places(init_channels)
     _check_blocks(space, [place.name for place in table])

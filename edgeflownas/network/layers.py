@@ -1,6 +1,6 @@
 """The operations of the supernet: variables by name, convolution, batch norm, bilinear x2 upsampling.
 
-Dimension letters: B samples, H and W pixels, C channels, P paths. All tensors are NHWC float32.
+Dimension letters: B samples, H and W pixels, C channels. All feature maps are NHWC float32. Built on TensorFlow.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ BN_EPSILON = 1e-5
 
 
 class Variables:
-    """All variables of a network by name; they do not depend on the code chosen.
+    """All variables of a network by name; they are the same for every code.
 
     `trained` are kernels, gammas and betas; `kernels` lists the kernels; `moving` are batch norm's moving averages.
     """
@@ -33,7 +33,7 @@ class Variables:
             shape = (conv.kernel, conv.kernel, conv.inputs, conv.outputs)
             name = conv.name + "/kernel"
             self._glorot[name] = shape
-            # Initial kernels come from NumPy (see `initial_values`), to have the same bits on every TensorFlow.
+            # Initial kernels come from NumPy (`initial_values`), so that they have the same bits on every TensorFlow.
             self.trained[name] = tf.Variable(tf.placeholder(tf.float32, shape), name=name, use_resource=True)
             self.kernels.append(self.trained[name])
         for norm, channels in norms.items():
@@ -49,7 +49,7 @@ class Variables:
                 )
 
     def initial_values(self, seed: int) -> Dict[str, np.ndarray]:
-        """Glorot-uniform kernels by name, each from its own stream, so that a new layer changes no other's kernel."""
+        """Glorot-uniform kernels by name. Each has its own stream, so that a new layer changes no other kernel."""
         values = {}
         for name, (height, width, inputs, outputs) in self._glorot.items():
             limit = np.sqrt(6.0 / (height * width * (inputs + outputs)))
@@ -86,8 +86,8 @@ def _convolve(x: tf.Tensor, kernel: tf.Variable, stride: int, padding: str) -> t
 
 
 def _dilated(x: tf.Tensor, kernel: tf.Variable, rate: int) -> tf.Tensor:
-    """A dilated convolution by a plain one on every `rate`-th pixel, because TensorFlow has no gradient of the dilated
-    one on a CPU."""
+    """A dilated convolution, computed as a plain one on every `rate`-th pixel, because TensorFlow has no gradient of
+    dilated convolutions on a CPU."""
     height, width = x.shape.as_list()[1:3]
     margin = rate * (kernel.shape.as_list()[0] - 1) // 2
     surplus = [-(size + 2 * margin) % rate for size in (height, width)]
@@ -101,10 +101,10 @@ def _prefers_eigen() -> bool:
 
 @contextlib.contextmanager
 def eigen_kernels() -> Iterator[None]:
-    """Within this context, gradients of convolutions use Eigen's kernels, on TensorFlow 1.15 without a GPU only.
+    """A context in which gradients of convolutions use Eigen's kernels. Acts on TensorFlow 1.15 without a GPU only.
 
-    The default kernels first write out every patch. On large images with few channels that takes 4 to 9 times as long,
-    and as much memory as everything kept for the gradients.
+    The default kernels first write out every patch. On large images with few channels this takes 4 to 9 times as long
+    and as much memory as all tensors kept for the gradients.
     """
     kinds = ("Conv2DBackpropInput", "Conv2DBackpropFilter") if _prefers_eigen() else ()
     with tf.get_default_graph()._kernel_label_map(dict.fromkeys(kinds, "eigen_tensor")):
@@ -113,7 +113,7 @@ def eigen_kernels() -> Iterator[None]:
 
 @tf.RegisterGradient("EigenConv2D")
 def _eigen_gradient(op: tf.Operation, dy: tf.Tensor) -> List[tf.Tensor]:
-    # The kernels are chosen here, not around `tf.gradients`, because a branch of a conditional has its own graph.
+    # The kernels are chosen here and not around `tf.gradients`, because a branch of a conditional has its own graph.
     x, kernel = op.inputs
     same = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding")}
     with eigen_kernels():
@@ -160,10 +160,10 @@ def _halve(dy: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 class BatchStatistics:
-    """Batch norm by the current batch's statistics. Notes the statistics in the order in which layers are applied.
+    """Batch norm with the current batch's statistics. Notes them in the order in which the layers are applied.
 
-    `noted[name]` lists (mean [C], variance [C], used) for each application of the layer. The variance is the biased
-    one; `used` is 1.0 if the layer ran, 0.0 if the code skipped it.
+    `noted[name]` lists (mean [C], biased variance [C], used) for each application of the layer. `used` is 1.0 if the
+    layer ran, 0.0 if the code skipped it.
     """
 
     def __init__(self, variables: Variables) -> None:
@@ -176,7 +176,7 @@ class BatchStatistics:
         out = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=BN_EPSILON, is_training=True
         )
-        # The operation returns n/(n-1) times the variance that it normalised with.
+        # The operation returns n/(n-1) times the variance that it normalises with.
         count = tf.cast(tf.size(x), tf.float32) / self.variables.norms[name]
         self.note(name, out.batch_mean, out.batch_variance * ((count - 1.0) / count), tf.ones([]))
         return out.y
@@ -202,7 +202,7 @@ class BatchStatistics:
 
 
 class StoredStatistics:
-    """Batch norm by given statistics, a vector in the layout of `BatchStatistics.flat` for the same paths."""
+    """Batch norm with a vector in the layout of `BatchStatistics.flat` for the same paths. Serves one forward pass."""
 
     def __init__(self, variables: Variables, vector: tf.Tensor, applications: "OrderedDict[str, int]") -> None:
         self.variables = variables

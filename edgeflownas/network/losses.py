@@ -1,4 +1,4 @@
-"""Training loss and EPE. Letters: B samples, h and w: size of a scale. Flow is (x, y) in full-resolution pixels.
+"""Training loss and EPE. B samples; h, w the size of a scale; flow is (x, y) in full-resolution pixels. On `layers`.
 
 Source: the LinearSoftplus multiscale loss of EdgeFlowNet (Pinnamaraju Raju et al., 2024).
 """
@@ -13,8 +13,8 @@ _SIGMA_FLOOR = 1e-3
 
 
 def target_pyramid(flow: tf.Tensor, sizes: Sequence[Sequence[int]], flow_clip: float) -> List[tf.Tensor]:
-    """T_s: `flow` [B, H, W, 2], clipped to +-`flow_clip` pixels (0: no clipping) and resized to each size; values are
-    not scaled."""
+    """T_s: `flow` [B, H, W, 2] clipped to +-`flow_clip` pixels (0 = no clipping) and resized bilinearly to each size.
+    The values are not scaled."""
     if flow_clip > 0:
         flow = tf.clip_by_value(flow, -flow_clip, flow_clip)
     full = tuple(flow.shape.as_list()[1:3])

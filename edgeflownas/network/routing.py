@@ -1,8 +1,8 @@
-"""Routes the paths of several codes through one network without computing anything twice.
+"""Routes the paths of several codes through one network; nothing is computed twice. Built on `layers`.
 
 A fair cycle uses every option of a choice block equally often, so it is a permutation. Before each choice block the
-paths are reordered into slots such that slot `o` holds the path that chose option `o`; then option `o` is applied to
-slot `o`. No result is masked or thrown away. `FairPaths` does this for P codes at once. `SinglePath` runs one arbitrary
+paths are reordered into slots: slot `o` holds the path that chose option `o`. Then option `o` is applied to slot `o`.
+No result is masked or discarded. `FairPaths` does this for P codes at once. `SinglePath` runs one arbitrary
 code and executes only the chosen branches.
 """
 
@@ -19,7 +19,7 @@ Option = Callable[[int, tf.Tensor, Norm], tf.Tensor]
 class Paths(NamedTuple):
     """One tensor per path, in the slot order of choice block `block`; before the first choice one tensor for all paths.
 
-    `shared`: paths may share tensors, which is so up to the second choice.
+    `shared`: paths may share tensors; true up to the second choice.
     """
 
     tensors: List[tf.Tensor]
@@ -39,7 +39,7 @@ def on_each_path(paths: Paths, function: Callable[[tf.Tensor], tf.Tensor]) -> Pa
 class FairPaths:
     """Routes P codes that together use every option of every block equally often.
 
-    `codes` is an int32 tensor [P, blocks], path by path; P is a multiple of the space's `num_paths`.
+    `codes` is an int32 tensor [P, blocks], one row per path; P is a multiple of the space's `num_paths`.
     """
 
     def __init__(self, codes: tf.Tensor, space: SearchSpace) -> None:
@@ -57,7 +57,7 @@ class FairPaths:
         block = self.space.position(name)
         values = self.space.blocks[block].values
         repeats = self.num_paths // len(values)
-        if paths.block is None:  # one input for all paths: each option is computed once for all paths that chose it
+        if paths.block is None:  # one input for all paths: each option is computed once
             x = paths.tensors[0]
             results = [option(value, x, norm) for value in values]
             return Paths([result for result in results for _ in range(repeats)], block, shared=True)
@@ -141,7 +141,7 @@ class SinglePath:
         return Paths([results[0]], block, shared=False)
 
     def towards(self, name: str, paths: Paths) -> Paths:
-        """The paths as they are: one path has only one order."""
+        """Returns `paths` unchanged, because one path has only one order."""
         return paths
 
     def in_path_order(self, paths: Paths) -> List[tf.Tensor]:

@@ -2,7 +2,7 @@
 
     python -m edgeflownas.nas.model_shape_check --h 180 --w 240 --batch 2 --samples 20
 
-Builds one graph with untrained weights and feeds each code, so that only the chosen branches run.
+Builds one graph with untrained weights and feeds it each code. Only the chosen branches run. Built on `SinglePath`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from edgeflownas.nas.search_space import SearchSpace, get_space
 from edgeflownas.network.layer_table import OUT_CHANNELS, SMALLEST
 from edgeflownas.rng import stream
 
-SCALES = (4, 2, 1)  # of the three outputs, from coarse to fine
+SCALES = (4, 2, 1)  # divisors of the input's size, per output from coarse to fine
 
 
 def expected_shapes(batch: int, height: int, width: int) -> List[Tuple[int, int, int, int]]:

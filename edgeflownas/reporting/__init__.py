@@ -1,1 +1,1 @@
-"""The report on a run, made only from the files of its folder, without TensorFlow: verdict, plots, document."""
+"""The report on a run and the comparison of runs, made only from the files of run folders, without TensorFlow."""

@@ -1,6 +1,6 @@
-"""The shared parts of all plots: matplotlib without pyplot or display, one style, and colours that colour-blind
-readers can distinguish (Okabe and Ito 2008; viridis). matplotlib is imported with the first plot, so that `--help`
-stays quick."""
+"""The shared parts of all plots, built on matplotlib without pyplot or display: one style, and colours that
+colour-blind readers can distinguish (Okabe and Ito 2008; viridis). matplotlib is imported with the first plot, so that
+`--help` stays quick."""
 
 import io
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E0
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
 WIDTH, DPI = 10.0, 110  # inches, pixels per inch
 
-SINGLE_POINTS = 25  # a curve of at most so many points marks each point
+SINGLE_POINTS = 25  # a curve with at most this many points marks each of them
 
 _LOOK: Dict[str, Any] = {
     "font.size": 10.5,

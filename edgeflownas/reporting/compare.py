@@ -1,4 +1,4 @@
-"""The comparison of several runs as a document: configuration differences, key figures, curves, options, rankings."""
+"""The comparison of several runs as a document: settings, key figures, curves, options, ranks. Built on `document`."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 

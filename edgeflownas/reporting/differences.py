@@ -1,7 +1,7 @@
-"""Differences of runs with their paired errors: mean EPE of the pool at the best evaluation, sample by sample.
+"""Differences of two runs in the pool's mean EPE at the best evaluation, with paired errors over the samples.
 
-The error is that of the validation samples alone. Another seed moves a run too, perhaps by more than that; only a
-second run of each shows it.
+The error is that of the validation samples alone. Another seed also changes a run, perhaps by more; only a second run
+of each shows it. Built on `statistics.paired`.
 """
 
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -15,7 +15,7 @@ from edgeflownas.statistics.paired import is_beyond, paired_error
 
 
 class Difference(NamedTuple):
-    """Mean EPE of run `a` minus that of run `b`, px. `beyond`: by more than chance among the samples allows."""
+    """Mean EPE of run `a` minus that of run `b`, and its paired error, px. `beyond`: significant."""
 
     gap: float
     error: float
@@ -24,7 +24,7 @@ class Difference(NamedTuple):
 
 
 def difference(a: Run, b: Run) -> Optional[Difference]:
-    """At each run's best evaluation; None unless both were kept per sample, finite, on the same samples."""
+    """The difference at each run's best evaluation. None unless both have finite EPE per sample on the same samples."""
     stored = [read_epe_samples(run.folder, run.space) for run in (a, b)]
     found = [one for one in stored if one is not None and len(one.best) and np.all(np.isfinite(one.best))]
     if len(found) < 2 or found[0].names != found[1].names:
@@ -35,7 +35,7 @@ def difference(a: Run, b: Run) -> Optional[Difference]:
 
 
 def level_with(runs: Sequence[Run], best: Run, names: Sequence[str]) -> List[str]:
-    """The names of the other runs whose difference to `best` is known and inside its error."""
+    """The names of the other runs whose difference to `best` is known and not significant."""
     found = [(name, difference(run, best)) for name, run in zip(names, runs) if run is not best]
     return [name for name, one in found if one is not None and not one.beyond]
 

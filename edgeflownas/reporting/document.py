@@ -1,6 +1,6 @@
 """A small document model with two outputs: Markdown with linked images, and one HTML file with embedded images.
 
-Text may contain `code` and **bold**; everything else is literal.
+Text may contain `code` and **bold**; everything else is literal. Built on `style`.
 """
 
 import base64
@@ -38,7 +38,7 @@ class Grid(NamedTuple):
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     plain: Sequence[int] = (0,)
-    folded: str = ""  # a summary line; if given, the HTML shows the table only after a click on it
+    folded: str = ""  # a summary line; if given, the HTML hides the table until a click on that line
     pairs: bool = False  # the columns are two pairs of name and value; a narrow page stacks the pairs
 
 

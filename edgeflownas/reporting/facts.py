@@ -1,4 +1,4 @@
-"""The verdict's lines and other facts about one run, in words.
+"""The verdict's lines and other facts about one run, in words. Built on `verdict` and `engine.learning`.
 
 Recorded reals are shown exactly as in their file; computed ones are rounded and marked with a tilde (~).
 """
@@ -21,7 +21,7 @@ from edgeflownas.run.read import Run
 from edgeflownas.statistics.stability import LR_SHARE
 
 Item = Tuple[str, str, str]  # (tone, name, text)
-# A running run is probably dead if its manifest is older than both of these:
+# A run with status running is probably dead if its manifest is older than both of these:
 STALE_EPOCHS = 3  # times the duration of an epoch
 STALE_SECONDS = 1800.0
 SIGNING_GATE = 3  # a long run needs a sign-off of this gate
@@ -171,7 +171,7 @@ LONGER = (
 
 
 def resume_command(run: Run) -> str:
-    """The command that continues the run to its end: the manifest's, or the first command with --resume and without
+    """The command that continues the run to its end: the manifest's, else the first command with --resume and without
     --max_epochs and --max_steps."""
     recorded = run.manifest.get("resume_command")
     if recorded:
@@ -189,7 +189,7 @@ def progress(run: Run) -> str:
 
 
 def epoch_seconds(run: Run) -> Optional[float]:
-    """Seconds per epoch including its evaluation, the median of the last five; None before the first."""
+    """Seconds per epoch including its evaluation, median of the last five epochs; None before the first."""
     if run.timing is None:
         return None
     return float(np.median((run.timing.numbers.train_seconds + run.timing.numbers.eval_seconds)[-5:]))
@@ -310,7 +310,7 @@ def gate_words(run: Run) -> Dict[str, str]:
 
 
 def unsigned(run: Run) -> bool:
-    """True unless the gate that long runs need was valid then."""
+    """True unless the gate that long runs need was valid at the start or last resume."""
     return gate_words(run).get(f"gate{SIGNING_GATE}") != "valid"
 
 

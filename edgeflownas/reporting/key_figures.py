@@ -1,4 +1,4 @@
-"""The table of key figures of one run. Recorded reals have the file's text; computed ones are rounded and marked ~."""
+"""The table of key figures of one run, built on `facts`. Recorded reals are exact; computed ones are marked with ~."""
 
 from typing import List, Sequence, Tuple
 

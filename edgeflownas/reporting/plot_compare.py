@@ -1,4 +1,4 @@
-"""The plots of the comparison: mean EPE and option scores of several runs. Each function returns a PNG file's bytes."""
+"""The plots of the comparison: mean EPE and option scores of several runs. Each returns PNG bytes. On `canvas`."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -6,7 +6,7 @@ from edgeflownas.reporting.canvas import BLACK, SERIES, block_axis, epoch_axis, 
 from edgeflownas.reporting.verdict import OptionScore
 from edgeflownas.run.read import Run
 
-_DASHES = ("-", "--", ":", "-.")  # the next one when all colours are used
+_DASHES = ("-", "--", ":", "-.")  # the next style is used when all colours are
 _SYMBOLS = ("o", "s", "D", "^", "v", "P", "X")
 
 
@@ -80,7 +80,7 @@ def options(runs: Sequence[Tuple[str, Sequence[OptionScore]]]) -> bytes:
 
 
 def _distances(scores: Sequence[OptionScore]) -> List[float]:
-    """The mean of each option minus the pool's mean, which is the user-weighted mean over the block's options."""
+    """The mean of each option minus the pool's mean, which is the mean over the block's options weighted by users."""
     users: Dict[str, int] = {}
     sums: Dict[str, float] = {}
     for score in scores:

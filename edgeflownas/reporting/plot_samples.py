@@ -1,4 +1,4 @@
-"""The figure of validation samples: frames, ground truth, and the flow and error of the best and the worst subnet."""
+"""The figure of validation samples: frames, ground truth, flow and error of the best and worst subnet. On `canvas`."""
 
 from typing import Any, List, NamedTuple
 
@@ -8,7 +8,7 @@ from edgeflownas.data.flow_io import color_wheel_image, flow_to_rgb
 from edgeflownas.reporting.canvas import BLACK, DPI, WIDTH, look, png
 from edgeflownas.run.samples import Samples
 
-SAMPLES_SHOWN = 4  # more samples than this do not fit
+SAMPLES_SHOWN = 4  # more samples do not fit
 COLUMNS = 7  # two frames, ground truth, flow and error of two subnets; with one subnet the last two stay empty
 _LEFT, _TOP, _BOTTOM, _GAP = 0.95, 0.5, 0.75, 0.05  # inches
 
@@ -27,7 +27,7 @@ def errors(samples: Samples) -> np.ndarray:
 
 
 def error_scales(error: np.ndarray) -> List[float]:
-    """For each sample, the error in pixels at the bright end of both its maps: the 98th percentile of its errors."""
+    """For each sample, the error in px at the bright end of its maps: the 98th percentile, two digits, at least 0.1."""
     scales = []
     for sample in range(error.shape[1]):
         finite = error[:, sample][np.isfinite(error[:, sample])]

@@ -1,4 +1,4 @@
-"""The plots of the training steps: loss, learning rate, gradient, throughput. Each returns a PNG file's bytes."""
+"""The plots of the training steps: loss, learning rate, gradient, throughput. Each returns PNG bytes. On `canvas`."""
 
 import functools
 from typing import Any, List, NamedTuple, Optional
@@ -8,7 +8,7 @@ import numpy as np
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREEN, ORANGE, RED, SKY, dots, epoch_axis, look, panels, png, top
 from edgeflownas.run.read import Run
 
-POINTS = 200  # about so many points per curve of training steps
+POINTS = 200  # a curve has up to half as many points, or one per epoch if there are more epochs
 
 
 class StepCurves(NamedTuple):
@@ -25,7 +25,7 @@ class StepCurves(NamedTuple):
 
 
 def step_curves(run: Run) -> StepCurves:
-    """The steps of `train_steps.csv`, grouped by epoch, or by equal parts of an epoch while there are few epochs."""
+    """The steps of `train_steps.csv`, grouped by epoch, or by equal parts of an epoch if there are few epochs."""
     assert run.steps is not None
     per_epoch, numbers = int(run.get("steps_per_epoch")), run.steps.numbers
     epochs = -(-len(run.steps) // per_epoch)
@@ -133,7 +133,7 @@ def throughput(run: Run) -> bytes:
         axes[2].plot(epochs, 100 * numbers.input_wait_share, color=RED, marker=marker, markersize=3.5)
         axes[2].set_title("Waiting for data, % of training")
         for axis, column in zip(axes, (numbers.cycles_per_second, numbers.train_seconds)):
-            axis.set_ylim(0, 1.1 * top(column) or 1.0)  # all 0 if the run resumed at its only epoch's evaluation
+            axis.set_ylim(0, 1.1 * top(column) or 1.0)  # all 0 if a resume began at the evaluation of the only epoch
         axes[2].set_ylim(0, max(10.0, 110 * top(numbers.input_wait_share)))
         _epochs(axes, epochs)
         return png(figure)

@@ -1,4 +1,4 @@
-"""The plots of one run's evaluations: accuracy, subnets, ranks, options. Each function returns a PNG file's bytes."""
+"""The plots of one run's evaluations: accuracy, subnets, ranks, options. Each returns PNG bytes. Built on `canvas`."""
 
 from typing import Any, Dict, List
 
@@ -23,8 +23,8 @@ from edgeflownas.reporting.canvas import (
 from edgeflownas.reporting.verdict import STABLE_TAU, OptionScore
 from edgeflownas.run.read import Run
 
-RANK_POINTS = 14  # the plot of ranks shows about so many evaluations at most, to stay readable
-MARKED = 3  # so many best and worst subnets are drawn strongly
+RANK_POINTS = 14  # the plot of ranks shows at most this many evaluations, to stay readable
+MARKED = 3  # number of best and of worst subnets that are drawn strongly
 
 
 def accuracy(run: Run) -> bytes:
@@ -51,7 +51,7 @@ def accuracy(run: Run) -> bytes:
             axes[0].axhline(zero[0], color=BLACK, linestyle="--", label="all-zero flow")
         else:
             axes[0].plot(epochs, zero, color=BLACK, linestyle="--", label="all-zero flow")
-        for axis, start in list(zip(axes, halves))[1:]:  # keep the limits of the curves if the zero flow is far off
+        for axis, start in list(zip(axes, halves))[1:]:  # zero flow can be far off: keep the curves' limits
             limits = axis.get_ylim()
             axis.plot(epochs[start:], zero[start:], color=BLACK, linestyle="--")
             axis.set_ylim(limits)
@@ -188,7 +188,7 @@ def subnet_curves(run: Run) -> bytes:
                 )
             axis.set_xlabel("epoch")
             epoch_axis(axis, min(1, epochs[0]), epochs[-1])
-            if len(epochs) >= 10:  # scaled to the first epochs, the later curves would be one line
+            if len(epochs) >= 10:  # else the first epochs would set the scale and later curves would coincide
                 _fit(axis, values[len(epochs) // 2 :])
         axes[0].set_title("EPE, px" + (" (axis: the second half)" if len(epochs) >= 10 else ""))
         axes[1].set_title("minus the pool's mean, px")

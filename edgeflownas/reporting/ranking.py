@@ -1,5 +1,5 @@
-"""The section on how far to trust the ranking of a run's pool: compared with the subnets' costs, the noise of the
-samples, and the ranking at the evaluation before. Built on `edgeflownas.statistics`."""
+"""The section on how far to trust the ranking of a run's pool. Compares it with the subnets' costs, the noise of the
+samples, and the previous evaluations. Built on `edgeflownas.statistics`."""
 
 from typing import Dict, List, Optional, Sequence
 
@@ -18,7 +18,7 @@ from edgeflownas.statistics.paired import behind_best, separated_pairs
 from edgeflownas.statistics.ranks import kendall_tau_b
 from edgeflownas.statistics.stability import LR_SHARE, Stability, ranking_stability
 
-SHOWN = 12  # at most so many codes are listed
+SHOWN = 12  # largest number of codes in a list
 
 
 def parts(run: Run) -> List[Part]:
@@ -35,7 +35,7 @@ def parts(run: Run) -> List[Part]:
 
 
 def stability(run: Run) -> Stability:
-    """The stability over the evaluations at which the learning rate was above 5% of its start."""
+    """The stability over the evaluations with a learning rate above `LR_SHARE` of its start."""
     assert run.subnets is not None
     start = float(run.get("config.train.lr"))
     return ranking_stability(run.subnets.epe, run.numbers.lr, start, int(run.get("arch_seed")))
@@ -65,14 +65,14 @@ def _against_costs(run: Run) -> List[str]:
 
 
 def _last_samples(run: Run) -> Optional[EpeSamples]:
-    """EPE per sample of the last evaluation; None if the run has not recorded it, or if one is not finite."""
+    """EPE per sample of the last evaluation; None if it was not recorded or a value is not finite."""
     stored = read_epe_samples(run.folder, run.space)
     usable = stored is not None and stored.last_epoch == int(run.last.epoch) and bool(np.all(np.isfinite(stored.last)))
     return stored if usable else None
 
 
 def behind_best_in_words(run: Run) -> Optional[Dict[str, str]]:
-    """Per code of the pool how far it is behind the best one, with the paired error; None without EPE per sample."""
+    """{code: EPE behind the best code, with paired error, in words} for the pool; None without EPE per sample."""
     stored = _last_samples(run)
     if stored is None:
         return None
@@ -82,7 +82,7 @@ def behind_best_in_words(run: Run) -> Optional[Dict[str, str]]:
 
 
 def gap_in_words(gap: float, error: float, level: bool) -> str:
-    """`~0.0123 +- ~0.0040`, and whether that is more than chance among the samples."""
+    """`~0.0123 +- ~0.0040`, and whether the subnet is tied with the best; `best` for no gap."""
     if gap == 0:
         return "best"
     within = f" +- ~{error:.4f}" if np.isfinite(error) else ", error unknown from one sample"

@@ -1,4 +1,4 @@
-"""The report on one run as a document: verdict, key figures, plots and tables, with captions that explain them."""
+"""The report on one run as a document: verdict, key figures, plots and tables with captions. Built on `document`."""
 
 import datetime
 from itertools import zip_longest
@@ -16,7 +16,7 @@ from edgeflownas.run.read import Run, run_name
 from edgeflownas.run.rows import EvaluationRow
 from edgeflownas.statistics.stability import LR_SHARE
 
-SHOWN_ROWS = 12  # the table has so many of the newest evaluations; the CSV file has all
+SHOWN_ROWS = 12  # number of newest evaluations in the table; the CSV file has all
 
 
 def _tabulated(row: EvaluationRow) -> List[str]:
@@ -259,7 +259,7 @@ def _throughput(run: Run) -> List[Part]:
 
 
 def _ranks(run: Run) -> List[Part]:
-    """What each rank of the last invocation made of its last epoch; nothing for one process."""
+    """The throughput of each rank in the last epoch; nothing for a run on one rank."""
     figures = run.manifest.get("throughput")
     if not figures:
         return []

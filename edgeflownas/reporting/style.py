@@ -1,4 +1,4 @@
-"""The style sheet of the HTML report: light and dark, narrow and wide, on paper."""
+"""The style sheet of the HTML report, for light and dark screens, narrow and wide ones, and print."""
 
 STYLE = """
 :root { --text:#1c1e21; --soft:#5a6069; --back:#ffffff; --panel:#f4f5f7; --line:#d9dce1;

@@ -1,7 +1,7 @@
-"""The rules of the verdict: small pure functions of the recorded numbers, and their thresholds.
+"""The rules of the verdict on a run: pure functions of the recorded numbers, and their thresholds.
 
-`learning.level` compares the supernet with an all-zero flow, `trend` tells whether it still improves, and `headline`
-combines the two.
+`learning.level` compares the supernet with an all-zero flow, `trend` says whether it still improves, and `headline`
+combines the two. Built on `engine.learning`.
 """
 
 import math
@@ -13,9 +13,9 @@ from edgeflownas.nas.search_space import SearchSpace
 TREND_WINDOW = 8  # evaluations to which the trend line is fitted
 PATIENCE_SHARE = 2 / 3  # plateaued if this share of early stop's patience is used
 SATURATED_SHARE = 0.99  # saturated if the gradient is clipped in this share of the steps
-HEAVY_SHARE = 0.5  # heavy likewise
-INPUT_WAIT_SHARE = 0.2  # above this share of the training time spent waiting for data, the readers are too slow
-STABLE_TAU = 0.7  # rank correlation of consecutive evaluations above which the ranking is called stable
+HEAVY_SHARE = 0.5  # heavy if it is clipped in this share
+INPUT_WAIT_SHARE = 0.2  # if more of the training time is spent waiting for data, the readers are too slow
+STABLE_TAU = 0.7  # the ranking is stable if the tau of consecutive evaluations is at least this
 
 IMPROVING, PLATEAUED = "improving", "plateaued"
 
@@ -74,7 +74,7 @@ def clipping(share: float) -> Tuple[str, str]:
 
 
 def fairness(mode: str, largest_gap: int) -> Tuple[str, str]:
-    """(sentence, tone) for the largest fairness gap over all evaluations."""
+    """(sentence, tone) for the largest fairness gap recorded."""
     if mode != "strict_fairness":
         return (f"mode `{mode}`: options are drawn independently, a gap is expected (largest {largest_gap})", "fair")
     if largest_gap == 0:

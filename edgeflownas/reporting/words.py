@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 
 def percent(share: float) -> str:
-    """`~37%`, rounded; exact at 0% and 100%."""
+    """`~37.0%`, rounded; exact at 0% and 100%."""
     if not math.isfinite(share):
         return "not a finite share"
     if share in (0.0, 1.0):

@@ -1,5 +1,5 @@
 """Writes the reports: `supernet_training_report.md` and `.html` of one run, `supernet_comparison.md` and `.html` of
-several."""
+several. Built on `run_report` and `compare`."""
 
 import datetime
 import os
@@ -56,7 +56,7 @@ def write_document(folder: Path, name: str, title: str, parts: List[Part]) -> Pa
         images.mkdir(parents=True, exist_ok=True)
         for part in parts:
             if isinstance(part, Figure):
-                # Atomic, but without fsync: a plot lost in a power cut is drawn again.
+                # Atomic, but without fsync, because a plot lost in a power cut is drawn again.
                 temporary = images / f".{part.name}.tmp-{os.getpid()}"
                 temporary.write_bytes(part.png)
                 os.replace(str(temporary), str(images / (part.name + ".png")))

@@ -33,7 +33,7 @@ class AppendOnlyFile:
             return os.fstat(handle.fileno()).st_size
 
     def cut_back(self, length: int) -> None:
-        """Truncates the file to a `length` that `length()` returned earlier. UserError if it cannot be that file."""
+        """Truncates the file to a `length` that `length()` returned earlier. UserError if it does not fit the file."""
         self.close()
         with os_errors(f"resume {self.path}"), open(self.path, "r+b") as handle:
             size = handle.seek(0, os.SEEK_END)
@@ -107,7 +107,7 @@ class TableWriter(AppendOnlyFile):
         self._row_type = row_type
 
     def append(self, row: Any) -> None:
-        """Writes one row, without fsync; reals are formatted by `rows.real`. UserError if the disk is full."""
+        """Writes one row, without fsync, reals by `rows.real`. UserError: disk. ValueError: a wrong type."""
         if type(row) is not self._row_type:
             raise ValueError(f"{self.path}: got a {type(row).__name__}, want a {self._row_type.__name__}")
         line = csv_line(cells(row))

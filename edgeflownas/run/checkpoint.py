@@ -8,7 +8,7 @@
       supernet_best.ckpt.index -> last/best/model.ckpt.index (likewise the data files)
 
 A plain `tf.train.Saver` can restore the prefixes `supernet_last.ckpt` and `supernet_best.ckpt`. This module does not
-import TensorFlow: the caller passes `commit` a function that writes the model's files.
+import TensorFlow: the caller passes `commit` a function that writes the model's files. Built on `files`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class CheckpointStore:
         """Writes a new generation and makes it the last one, and the best if `is_best`; then removes old ones.
 
         `write_model(prefix)` writes the model's files, in any number of shards. `state` is strict JSON with
-        an int "step". UserError if it cannot be written to the disk; nothing has changed then.
+        an int "step". UserError if it cannot be written to the disk; the last checkpoint is then intact.
         """
         state = json.loads(json.dumps(state, allow_nan=False))  # as `load` will return it; fails early if not JSON
         doing = "save the checkpoint of step {} in {} (the one before is intact)"
@@ -222,7 +222,7 @@ class CheckpointStore:
             ) from error
 
     def newest_valid(self, advice: str = "start afresh without --resume") -> Generation:
-        """The last generation if it is intact, else another intact one, older ones first; warns once of any damage.
+        """The last generation if it is intact, else the newest intact one before it, else a later one. Warns of damage.
 
         Changes nothing on the disk; `adopt` does that once the resume is certain. UserError with `advice` if no
         generation is intact.

@@ -1,5 +1,5 @@
-"""eval_epe_samples.npz: the EPE of every subnet of the pool on every validation sample, at the last and at the best
-evaluation. The report computes paired errors between subnets from it."""
+"""eval_epe_samples.npz: the EPE of each subnet of the pool on each validation sample, at the last and the best
+evaluation. The report computes paired errors from it. Built on `npz_file`."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from edgeflownas.run.npz_file import parse_space, read_npz, require_arrays, writ
 
 class EpeSamples(NamedTuple):
     """`last` and `best` are float32 [subnets, samples] in px. If the best evaluation is not in the file, `best_epoch`
-    is 0 and `best` has no rows. That happens if a run ended after writing this file but before its checkpoint."""
+    is 0 and `best` has no rows: after a resume from a checkpoint older than the file, or if the file was damaged."""
 
     codes: np.ndarray  # int32 [subnets, blocks]
     last: np.ndarray
@@ -23,7 +23,7 @@ class EpeSamples(NamedTuple):
     best: np.ndarray
     best_epoch: int
     names: List[str]  # of the samples
-    space: Dict[str, Any]  # of the codes, by name and digest
+    space: Dict[str, Any]  # search space of the codes, by name and digest
 
 
 def write_epe_samples(
@@ -41,7 +41,7 @@ def write_epe_samples(
 def _kept_best(folder: Path, best_epoch: int, shape: Any, space: SearchSpace) -> np.ndarray:
     try:
         found = read_epe_samples(folder, space)
-    except DataError:  # damaged: the best evaluation is lost, and the file is replaced anyway
+    except DataError:  # damaged: the best evaluation is lost; the file is replaced
         found = None
     fits = found is not None and found.best_epoch == best_epoch and found.best.shape == shape
     return found.best if found is not None and fits else np.zeros((0, shape[1]), np.float32)
@@ -67,7 +67,7 @@ def read_epe_samples(folder: Path, space: SearchSpace) -> Optional[EpeSamples]:
 def _check(path: Path, found: Any, blocks: int) -> None:
     """DataError unless every array has the expected shape and kind."""
     subnets, samples = found.last.shape if found.last.ndim == 2 else (0, 0)
-    samples = max(samples, 1)  # no samples are too few
+    samples = max(samples, 1)  # a file without samples is an error
     wanted = {
         "codes": ((subnets, blocks), "i"),
         "last": ((subnets, samples), "f"),

@@ -1,4 +1,4 @@
-"""fairness_counts.json: how often each option of each block was trained."""
+"""fairness_counts.json: how often each option of each block was trained. Built on `json_file`."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The search space in files of the first version. They have no name or digest of it, only its table."""
+"""The search space of files of the first version, which hold the table of the space but no name and no digest."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
 """The run folder: the names of its files, its lock, and the archiving of an earlier run in the same folder.
 
-No other package knows these names (`tests/run/test_one_place.py`).
+No other package knows these names (`tests/run/test_one_place.py`). Built on `filelock`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ REPORT_IMAGES = "report"  # a folder
 LOG = "train.log"  # of the only process, or of rank 0
 TRACE = "debug_trace.jsonl"
 EVENTS = "tensorboard"  # a folder
-SCORES = "subnet_scores.csv"  # what supernet_eval makes of the run
-EXPORTED = "exported"  # a folder: what export makes of a run of one subnet
-FLOAT_MODEL, INT8_MODEL, EXPORT_RECORD = "float.tflite", "int8.tflite", "export.json"  # in it
+SCORES = "subnet_scores.csv"  # written by supernet_eval
+EXPORTED = "exported"  # a folder: written by export, for a run of one subnet
+FLOAT_MODEL, INT8_MODEL, EXPORT_RECORD = "float.tflite", "int8.tflite", "export.json"  # files in EXPORTED
 
 LOCK = ".lock"
 HOLDER = ".lock.holder"
@@ -46,7 +46,7 @@ PREVIOUS = "previous"
 
 
 def log_name(rank: object) -> str:
-    """The log of a rank."""
+    """The name of a rank's log file; a pattern for "*"."""
     return LOG if rank == 0 else f"train.rank{rank}.log"
 
 
@@ -56,12 +56,12 @@ def pool_name(size: object) -> str:
 
 
 def scores_name(stored: bool, other: str) -> str:
-    """The table of `supernet_eval`; by stored statistics and on another data set (its fingerprint) one of its own."""
+    """The file name of the score table for these BN statistics and data (`other`: another set's fingerprint or "")."""
     stem, extension = os.path.splitext(SCORES)
     return stem + ("_stored" if stored else "") + (f"_other_{other[:12]}" if other else "") + extension
 
 
-# What one run makes, as patterns; checkpoints first, so that nobody takes a half-moved run for a whole one.
+# Patterns of a run's files. Checkpoints are moved first, so that a half-moved run has none to resume from.
 RUN_FILES = (
     CHECKPOINTS,
     MANIFEST,
@@ -92,7 +92,7 @@ def utc_now() -> str:
 
 
 def run_folder(config: Config) -> str:
-    """The folder of a run. UserError if the experiment's name is also the name of a file that a run writes."""
+    """The folder of a run. UserError if the experiment has the name of a file or folder of the run folder."""
     name = config.runtime.experiment_name
     if name == PREVIOUS or any(fnmatch.fnmatch(name, pattern) for pattern in RUN_FILES):
         raise UserError(f"--experiment_name {name!r} is the name of something that a run writes; choose another")
@@ -129,7 +129,7 @@ class RunLock:
         self._lock = filelock.FileLock(os.path.join(folder, LOCK), timeout=0)
 
     def acquire(self) -> None:
-        no_flock = (NotImplementedError,)  # some network file systems; filelock says what is missing
+        no_flock = (NotImplementedError,)  # raised on some network file systems; filelock's message says why
         with os_errors(f"write to the run folder {self.folder}", no_flock):
             self._made = _missing(self.folder)
             os.makedirs(self.folder, exist_ok=True)
@@ -152,7 +152,7 @@ class RunLock:
         with contextlib.suppress(OSError):  # the file is only information
             os.unlink(os.path.join(self.folder, HOLDER))
         if self._made and os.listdir(self.folder) == [LOCK]:
-            with contextlib.suppress(OSError):  # still locked; a process that starts now finds no folder
+            with contextlib.suppress(OSError):  # still locked, so no other run uses the folder
                 os.unlink(os.path.join(self.folder, LOCK))
                 for folder in self._made:
                     os.rmdir(folder)
@@ -163,7 +163,7 @@ class RunLock:
             with open(os.path.join(self.folder, HOLDER), "rb") as handle:
                 return " (process {pid} on {host}, since {since})".format(**parse_object(handle.read()))
         except (OSError, ValueError, KeyError):
-            return ""  # the other run has not written the file yet
+            return ""  # not written yet, or not readable
 
     def __enter__(self) -> "RunLock":
         self.acquire()
@@ -176,7 +176,7 @@ class RunLock:
 def archive_previous(folder: str) -> Optional[str]:
     """Moves the files of a run (`RUN_FILES`) to `previous/<UTC time>/`. Returns that path, None if there are none.
 
-    Everything else in the folder stays, also other experiments. If it raises UserError, nothing was moved.
+    All other files stay, other experiments too. If it raises UserError, nothing was moved.
     """
     names = [name for pattern in RUN_FILES for name in fnmatch.filter(sorted(_list(folder)), pattern)]
     if not names:

@@ -1,4 +1,4 @@
-"""Reads the JSON files of a run folder, as strictly as `files.atomic_write_json` writes them."""
+"""Reads the JSON files of a run folder strictly: UTF-8, one object, no NaN, no Infinity. Built on `json`."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""train_manifest.json: what was run, on what, and how it ended. Its fields, its writer and its reader."""
+"""train_manifest.json, the record of a run: its fields, its writer and its reader. Built on `json_file`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RUNNING, COMPLETED, EARLY_STOPPED, INTERRUPTED, FAILED = STATUSES = (
     "interrupted",
     "failed",
 )
-# With these statuses the last checkpoint and every file agree. A run that is running, failed or was killed may have
-# rows after its last checkpoint; a resume cuts them back.
+# With these statuses every file agrees with the last checkpoint. A run that is running, failed or was killed may have
+# rows after its last checkpoint; a resume cuts them off.
 SETTLED = (COMPLETED, EARLY_STOPPED, INTERRUPTED)
 
 # The specification's fields first (execution gates, section 6), then the rest, each with its JSON type.
@@ -64,9 +64,9 @@ OPTIONAL = (
     "slurm_job",
     "resume_command",
     "unsupported_gpu_allowed",
-    "ranks",  # processes that trained; the first version did not state it
-    "throughput",  # of several ranks, in the last epoch
-    "parents",  # of an extracted subnet: what it was taken from (`handover.Parent`), the nearest first
+    "ranks",  # number of ranks of the latest invocation; not in manifests of the first version
+    "throughput",  # in the last epoch; only with several ranks
+    "parents",  # of an extracted subnet: its sources (`handover.Parent`), the nearest first
     "installed_source",  # version and digest of an installed package, which has no commit
 )
 DATASET_FIELDS = {"fingerprint": str, "train": int, "val": int, "source": str, "base_path": str}
@@ -115,8 +115,8 @@ class Manifest:
     def resumed(self, invocation: Dict[str, Any], **fields: Any) -> None:
         """Adds an entry with time and `invocation` to `resumes` and sets the status back to `running`.
 
-        Of the manifest's own fields, `command` stays the first one; `device` and `gates` become those of `invocation`;
-        an override (unsigned, unsupported GPU) stays recorded for the whole run.
+        The manifest's own `command` stays that of the first invocation. `device` and `gates` become those of
+        `invocation`. An override (unsigned, unsupported GPU) stays recorded for the whole run.
         """
         entry = dict(invocation, **fields, time=utc_now(), status_before=self.fields["status"])
         present = dict(self.fields, device=invocation["device"], gates=dict(invocation["gates"]))
@@ -124,7 +124,7 @@ class Manifest:
         present["unsupported_gpu_allowed"] = bool(
             invocation["unsupported_gpu_allowed"] or self.fields.get("unsupported_gpu_allowed")
         )
-        present.pop("error", None)  # it belongs to the invocation before, whose status is in the entry
+        present.pop("error", None)  # belongs to the previous invocation; the entry has its status
         self._write(dict(present, status=RUNNING, resumes=self.fields["resumes"] + [entry]))
 
     def _write(self, fields: Dict[str, Any]) -> None:
@@ -134,8 +134,8 @@ class Manifest:
 
 
 def stored_space(search_space: Any) -> Any:
-    """The identity of the space in the field `search_space`; computed from {block: {kind, options}}, in code order, if
-    the first version wrote the manifest."""
+    """The identity of the space in the field `search_space`. The first version wrote {block: {kind, options}} in code
+    order; its identity is computed from that."""
     if not isinstance(search_space, dict) or "digest" in search_space:
         return search_space
     try:

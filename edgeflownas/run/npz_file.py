@@ -1,4 +1,4 @@
-"""Writes the run folder's NumPy archives (npz) atomically and reads them without pickle."""
+"""Writes the run folder's NumPy archives (npz) atomically, and reads them without pickle. Built on NumPy."""
 
 import contextlib
 import os
@@ -26,9 +26,9 @@ def write_npz(folder: str, name: str, values: Dict[str, Any]) -> None:
 
 
 def read_npz(path: Path, names: Sequence[str], absent: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-    """Reads the arrays of these names. `absent` gives those that older files lack. DataError: damaged or incomplete."""
+    """Reads the named arrays. `absent`: values for those that older files lack. DataError if damaged or incomplete."""
     try:
-        with zipfile.ZipFile(str(path)):  # fails cleanly; np.load of NumPy 1.18 leaves a half-made object behind
+        with zipfile.ZipFile(str(path)):  # fails cleanly; np.load of NumPy 1.18 would leave a half-made object behind
             pass
         with np.load(str(path), allow_pickle=False) as archive:
             stored = dict(absent or {}, **archive)
@@ -38,7 +38,7 @@ def read_npz(path: Path, names: Sequence[str], absent: Optional[Dict[str, Any]] 
 
 
 def require_arrays(path: Path, found: Dict[str, Any], wanted: Dict[str, Tuple[Tuple[int, ...], str]]) -> None:
-    """DataError unless each array of `wanted` has the shape and the kind (a letter of NumPy's) that stand there."""
+    """DataError unless each array has its shape and dtype kind (NumPy's letter) in `wanted`."""
     for name, (shape, kind) in wanted.items():
         array = found[name]
         if array.shape != shape or array.dtype.kind != kind:
@@ -46,7 +46,7 @@ def require_arrays(path: Path, found: Dict[str, Any], wanted: Dict[str, Tuple[Tu
 
 
 def parse_space(path: Path, text: Any) -> Dict[str, Any]:
-    """The search space that an archive names, by name and digest. DataError if that is damaged."""
+    """The search space of an archive, {"name", "digest"}, from its JSON text. DataError if it is damaged."""
     try:
         return parse_object(str(text).encode("utf-8"))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What the manifest records about a run's origin: configuration, commit, machine and versions."""
+"""The origin of a run, for its manifest: configuration file, commit, machine and versions. Built on git."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeflownas.run.folder import CONFIG
 
 
 def write_config(folder: str, config: Config) -> str:
-    """Writes every configuration key to a file that `--config` accepts. Returns its path."""
+    """Writes the whole configuration to a YAML file that `--config` accepts. Returns its path."""
     path = os.path.join(folder, CONFIG)
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=1000)
     atomic_write_text(path, "# The whole configuration of the run in this folder, for --config.\n" + text)
@@ -27,7 +27,7 @@ def write_config(folder: str, config: Config) -> str:
 
 
 def machine() -> Dict[str, Any]:
-    """The host's name, and the SLURM job (with its array task) or None."""
+    """The host's name, and the SLURM job (JOB_TASK in a job array), None without SLURM."""
     job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return {
         "host": socket.gethostname(),

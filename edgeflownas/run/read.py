@@ -1,4 +1,4 @@
-"""Reads a run folder: manifest, histories, fairness counts and samples, checked against each other.
+"""Reads a run folder: manifest, histories, fairness counts and samples, checked against each other. On `tables`.
 
 Files that a run writes only at its first evaluation may be absent before it. A file that is missing or damaged raises
 a `DataError` that names it. An unfinished last line or last evaluation is left out and noted.
@@ -24,8 +24,8 @@ from edgeflownas.run.tables import Columns, check_rising, read_table
 
 
 class Subnets(NamedTuple):
-    """The pool of P subnets over E evaluations: `codes` P strings of digits; `epe` float64 [E, P], `texts` [E][P] the
-    same as recorded; `rank` int64 [E, P], 1 = best."""
+    """The pool of P subnets over E evaluations: `codes` P strings of digits; `epe` float64 [E, P] in px, `texts` [E][P]
+    the same as recorded; `rank` int64 [E, P], 1 = best."""
 
     codes: List[str]
     epe: np.ndarray
@@ -195,7 +195,7 @@ def _read_steps(folder: Path, history: Optional[Columns], notes: List[str]) -> O
 
 
 def _space(folder: Path, manifest: Dict[str, Any]) -> SearchSpace:
-    """The search space of the run. UserError if this version has no such space."""
+    """The search space of the run. UserError if this version has no such space, or another one of that name."""
     path = folder / names.MANIFEST
     config = configuration.from_dict(value_at(path, manifest, "config"), str(path))
     space = space_of(config.network)

@@ -17,8 +17,8 @@ class StepRow(NamedTuple):
     step: int  # from 0
     epoch: int  # from 1
     lr: float
-    loss: float  # mean of the paths, without weight decay
-    l2_loss: float
+    loss: float  # mean over the paths, without weight decay
+    l2_loss: float  # the weight decay term
     grad_norm_before: float  # before the clip
     grad_norm_after: float
 
@@ -92,7 +92,7 @@ class Best(NamedTuple):
 
 # Columns whose name in the file ends in the pool size: `mean_epe_12`.
 _POOL_SIZED = frozenset(["mean_epe", "std_epe", "best_mean_epe"])
-# Columns that files of the first version lack, and their value for every row of such a file. Always the last columns.
+# Columns that files of the first version lack, with their value in such files. They are always the last columns.
 ADDED = {"space": label_of(FIRST_VERSION)}
 
 
@@ -116,7 +116,7 @@ def first_version(names: Sequence[str]) -> Tuple[str, ...]:
 
 
 def real(value: Union[float, np.floating]) -> str:
-    """The text of a recorded real: the shortest text of its float32, the same in all files."""
+    """The text of a real in all files: the shortest one that gives the same float32."""
     return str(np.float32(value))
 
 
@@ -135,7 +135,7 @@ def _cell(value: Any, kind: type) -> str:
 
 
 def csv_line(texts: Sequence[str]) -> str:
-    """One line of a table. ValueError for a text that would not be read back as one cell."""
+    """One line of a table. ValueError for a text that is not ASCII or would not be read back as one cell."""
     line = ",".join(texts)
     if line.count(",") != len(texts) - 1 or set(line) & set('"\r\n\0') or not all(ord(letter) < 128 for letter in line):
         raise ValueError(f"a cell must be plain ASCII without a comma, a quote or a line's end: {texts!r}")

@@ -1,4 +1,4 @@
-"""eval_samples.npz: inputs and predictions of the best and the worst subnet at the last evaluation."""
+"""eval_samples.npz: inputs and predictions of the best and the worst subnet at the last evaluation. On `npz_file`."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,16 @@ from edgeflownas.run.npz_file import parse_space, read_npz, require_arrays, writ
 
 
 class Samples(NamedTuple):
-    """Validation samples after the evaluation of `epoch`; subnet 0 is the pool's best, 1 its worst."""
+    """K validation samples at the evaluation of `epoch`; subnet 0 is the best of the pool there, 1 the worst."""
 
     images: np.ndarray  # uint8 [K, H, W, 6]
     flow: np.ndarray  # float32 [K, H, W, 2], pixels
     prediction: np.ndarray  # float32 [2, K, H, W, 2], pixels
     codes: np.ndarray  # int32 [2, blocks]
-    epe: np.ndarray  # float32 [2]
+    epe: np.ndarray  # float32 [2], pixels, mean over all scored samples
     epoch: int
     names: List[str]
-    space: Dict[str, Any]  # of the codes, by name and digest; files of the first version have none
+    space: Dict[str, Any]  # search space of the codes, by name and digest; files of the first version have none
 
 
 def write_samples(folder: str, samples: Samples) -> None:
@@ -45,7 +45,7 @@ def read_samples(folder: Path, space: SearchSpace) -> Optional[Samples]:
 def _check(path: Path, found: Any, blocks: int) -> None:
     """DataError unless every array has the expected shape and kind."""
     count, height, width = found.flow.shape[:3] if found.flow.ndim == 4 else (0, 0, 0)
-    count = max(count, 1)  # no samples are too few
+    count = max(count, 1)  # a file without samples is an error
     wanted = {
         "images": ((count, height, width, 6), "u"),
         "flow": ((count, height, width, 2), "f"),

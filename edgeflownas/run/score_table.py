@@ -1,9 +1,9 @@
-"""The table that `supernet_eval` writes: a CSV of scored subnets; beside it a JSON file that says what the rows belong
-to, and the EPE per sample, so that differences have paired errors: float32, little-endian, a row of samples per row.
+"""The score table of `supernet_eval`: a CSV file of scored subnets, a JSON file and a file of EPE per sample.
 
-Table and JSON are replaced whole, never half: a stop or a kill leaves the rows that were done, and the next call goes
-on from them. Samples are written ahead of their rows; what has no row is cut off when the table is opened. A table that
-the first version began keeps its header.
+The JSON names the checkpoint, settings and data of the rows. The samples are float32, little-endian, [rows, samples];
+paired errors are computed from them. CSV and JSON are replaced atomically, so a killed call keeps its finished rows and
+the next call continues. Samples are written before their rows; samples without a row are cut off at the next call. A
+table that the first version began keeps its header. Built on `rows` and `tables`.
 """
 
 import json
@@ -30,7 +30,7 @@ class ScoreTable:
     """Locks the table for this process and holds its rows: `with ScoreTable(path, belongs_to, space) as table:`.
 
     `belongs_to` is plain JSON: checkpoint, settings and data. `space` is the search space of the codes.
-    UserError if the file exists but is no such table or has another `belongs_to`, or if another process holds it.
+    UserError if the file is not such a table, is damaged or has another `belongs_to`, or if another process holds it.
     """
 
     def __init__(self, path: str, belongs_to: Dict[str, Any], space: SearchSpace) -> None:
@@ -68,15 +68,15 @@ class ScoreTable:
         return arch_code in self._codes
 
     def add(self, results: Sequence[Any]) -> None:
-        """Adds results (fields as `ScoreRow`, but no rank or space, and `epe_samples` [samples]) and writes the table
-        with all ranks up to date."""
+        """Adds results (the fields of `ScoreRow` without rank and space, and `epe_samples` [samples]), ranks all rows
+        again and writes the table. UserError for disk errors."""
         if not self.rows or os.path.exists(self._samples):
             with os_errors(f"write {self._samples}"), open(self._samples, "ab") as handle:
                 handle.truncate(sum(row.num_samples for row in self.rows) * _SAMPLE.itemsize)
                 handle.write(b"".join(result.epe_samples.astype(_SAMPLE).tobytes() for result in results))
         fields = [{name: value for name, value in result._asdict().items() if name in _OWN} for result in results]
         rows = self.rows + [ScoreRow(rank=0, space=self._space.label, **values) for values in fields]
-        # Rounded before they are ranked, so that the ranks are those of the numbers in the file.
+        # Rounded before the ranking, so that the ranks agree with the numbers in the file.
         rows = [row._replace(epe=float(real(row.epe)), zero_flow_epe=float(real(row.zero_flow_epe))) for row in rows]
         order = sorted(range(len(rows)), key=lambda i: rows[i].epe)
         rank = {i: position for position, i in enumerate(order, 1)}
@@ -89,7 +89,7 @@ class ScoreTable:
         return sorted(self.rows, key=lambda row: row.rank)
 
     def samples(self) -> Optional[np.ndarray]:
-        """EPE per sample, float32 [rows, samples], in the order of `rows`; None for a table that was begun without."""
+        """EPE per sample, float32 [rows, samples], in the order of `rows`; None if none were recorded."""
         if not self.rows or not os.path.exists(self._samples):
             return None
         with os_errors(f"read {self._samples}"):
@@ -98,7 +98,7 @@ class ScoreTable:
     def _lines(self) -> Iterator[str]:
         yield csv_line(self._columns)
         for row in self.rows:
-            yield csv_line(cells(row)[: len(self._columns)])  # columns that the first version lacks are the last ones
+            yield csv_line(cells(row)[: len(self._columns)])  # a table of the first version lacks the last columns
 
     def _open(self) -> None:
         if os.path.lexists(self.sidecar):
@@ -130,7 +130,7 @@ class ScoreTable:
         self._check_samples()
 
     def _check_samples(self) -> None:
-        """Cuts off what has no row. UserError unless every row's EPE is the mean of its samples."""
+        """Cuts off samples without a row. UserError unless every row's EPE is the mean of its samples."""
         if not os.path.exists(self._samples):
             return
         wanted = sum(row.num_samples for row in self.rows) * _SAMPLE.itemsize

@@ -17,7 +17,7 @@ _REFUSED = '"\r\0'  # `rows.csv_line` never writes these
 
 
 class WrongCell(DataError):
-    """A cell has the wrong type for its column. `line` counts from 1, the header."""
+    """A cell has the wrong type for its column. `line` counts from 1; line 1 is the header."""
 
     def __init__(self, path: str, line: int, column: str, found: str, wanted: str) -> None:
         super().__init__(f"{path}: line {line}: column {column}: expected {wanted}, found {found[:80]!r}")
@@ -28,7 +28,7 @@ class Columns:
     """A table read from a file, column by column.
 
     header          the column names in the file
-    names, texts    of the table's row type: each field holds the name of its column in the file, or its texts
+    names, texts    row tuples: per field, the name of its column in the file, and the texts of that column
     numbers         each column of numbers as an int64 or float64 array, checked on first access
     cut             True if the file ended in the middle of a line; that line is left out
     """
@@ -42,7 +42,7 @@ class Columns:
         return len(self.texts[0])
 
     def row(self, number: int) -> Any:
-        """The texts of one row; -1 is the last."""
+        """One row, as texts; -1 is the last."""
         return self.texts._make(column[number] for column in self.texts)
 
     def values(self) -> List[Any]:

@@ -1,8 +1,8 @@
 """Effects of a block's options on EPE: linear models over the options of the blocks, with confidence intervals.
 
-With enough codes, one least-squares model has all blocks, which separates an option's effect from those of the other
-blocks. Twelve codes are too few for that (nine blocks of three options have 19 coefficients): then each block has its
-own model, in which the other blocks are part of the error, and the intervals are wide.
+With enough codes, one least-squares model has all blocks and separates an option's effect from those of other blocks.
+Twelve codes are too few for that, because nine blocks of three options have 19 coefficients. Then each block has its
+own model. The other blocks are part of its error, so the intervals are wide.
 """
 
 from typing import List, NamedTuple, Optional, Sequence
@@ -39,7 +39,7 @@ class BlockEffects(NamedTuple):
 def block_effects(codes: np.ndarray, epe: np.ndarray) -> BlockEffects:
     """Fits `epe` [N] in pixels over the options in `codes` int [N, blocks]. Compares only options that occur.
 
-    ValueError if there are fewer than three codes.
+    ValueError for fewer than three codes, or if `epe` has another length.
     """
     codes, epe = np.asarray(codes, int), np.asarray(epe, np.float64)
     if len(codes) < 3 or len(codes) != len(epe):
@@ -98,7 +98,7 @@ def _reach(variance: float, freedom: int, pairs: int) -> float:
 
 
 def _better(codes: np.ndarray, effects: Sequence[Effect], block: int) -> Optional[int]:
-    """The option of `block` whose differences to all others are below 0 with their whole interval; None if none is."""
+    """The option of `block` whose intervals of the differences to all others are wholly below 0; None if none."""
     own = [effect for effect in effects if effect.block == block]
     options = _options(codes, block)
     for option in options:

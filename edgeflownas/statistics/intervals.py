@@ -15,7 +15,7 @@ from edgeflownas.statistics.ranks import kendall_tau_b, pieces
 CONFIDENCE = 0.90
 RESAMPLES = 2000
 MIN_CODES = 6
-_ROUNDING = 1e-9  # tau of 12 codes has few possible values; rounding must not exclude one at an end
+_ROUNDING = 1e-9  # tau of 12 codes has few possible values; rounding must not exclude the one at an end
 
 
 class Interval(NamedTuple):

@@ -27,7 +27,7 @@ def paired_error(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def paired_errors(epe: np.ndarray) -> np.ndarray:
-    """[P, P]: the standard error of the difference of each two subnets' mean EPE; `epe` [P, S] per sample.
+    """[P, P]: the standard error of the difference of mean EPE of every two subnets; `epe` [P, S] per sample.
 
     0 on the diagonal; NaN for fewer than two samples.
     """
@@ -36,7 +36,7 @@ def paired_errors(epe: np.ndarray) -> np.ndarray:
     if samples < 2:
         return np.full((subnets, subnets), np.nan)
     errors = np.zeros((subnets, subnets))
-    for i in range(subnets):  # from the differences themselves: a formula with variances would lose digits
+    for i in range(subnets):  # from the differences, because a formula with variances would lose digits
         errors[i] = np.std(epe[i] - epe, axis=1, ddof=1) / np.sqrt(samples)
     return errors
 
@@ -47,7 +47,7 @@ def critical(samples: int) -> float:
 
 
 def separated_pairs(epe: np.ndarray) -> Separation:
-    """Counts the pairs of subnets, EPE per sample [P, S], that differ significantly by their paired error."""
+    """Counts the pairs of subnets that differ significantly, by paired error; `epe` [P, S] per sample."""
     epe = np.asarray(epe, np.float64)
     left, right = np.triu_indices(len(epe), 1)
     means, errors = epe.mean(axis=1), paired_errors(epe)[left, right]
@@ -60,20 +60,20 @@ class BehindBest(NamedTuple):
 
     gap: np.ndarray
     error: np.ndarray  # paired; 0 for the best itself
-    level: np.ndarray  # bool: not behind by more than chance among the samples allows; the best itself included
+    level: np.ndarray  # bool: not significantly behind the best; True for the best itself
 
 
 def behind_best(epe: np.ndarray) -> BehindBest:
-    """Of EPE per sample [P, S]. With a single sample there is no error (NaN), and all are level."""
+    """From EPE per sample [P, S]. With a single sample every error is NaN and all subnets are level."""
     means = np.asarray(np.mean(epe, axis=1, dtype=np.float64))
     best = int(np.argmin(means))
     gap = means - means[best]
-    error = np.array([paired_error(row, epe[best]) for row in epe])  # by row: a long table is not copied
+    error = np.array([paired_error(row, epe[best]) for row in epe])  # row by row, so that a long table is not copied
     return BehindBest(gap, error, ~is_beyond(gap, error, epe.shape[1]))
 
 
 def is_beyond(difference: np.ndarray, error: np.ndarray, samples: int) -> np.ndarray:
-    """Whether a difference of means is outside its paired error over so many samples; False without an error."""
+    """Whether a difference of means is significant, given its paired error; False for fewer than two samples."""
     if samples < 2:
         return np.zeros(np.shape(difference), bool)
     return np.abs(difference) > critical(samples) * np.asarray(error)

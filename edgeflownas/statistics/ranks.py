@@ -1,8 +1,8 @@
 """Agreement of two rankings: Kendall's tau-b, Spearman's rho, a permutation test, and the regret of the top codes.
 
-Legend: N codes; EPE in pixels, lower is better. Scores that are compared with EPE must also be better when lower.
-Sources: Kendall (1945) for tau-b; the exact and the sampled permutation test as in Good (2005), with the observed order
-counted among the permutations.
+Legend: N codes; EPE in pixels, lower is better. Lower must also be better in scores that are compared with EPE.
+Sources: Kendall (1945) for tau-b; Good (2005) for the exact and the sampled permutation test, which count the observed
+order among the permutations.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from edgeflownas.rng import stream
 
-EXACT_UP_TO = 8  # codes; up to their 40,320 orders all are enumerated, for more codes orders are sampled
+EXACT_UP_TO = 8  # codes; up to this number all orders (at most 40,320) are enumerated, above it orders are sampled
 SAMPLED_ORDERS = 10000
 _CELLS = 1 << 22  # largest number of array cells in one piece of a calculation
 

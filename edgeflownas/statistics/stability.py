@@ -1,8 +1,8 @@
 """Stability of a pool's ranking from one evaluation to the next, while the learning rate is still high.
 
 When the cosine schedule has brought the learning rate near zero, the weights hardly change, and neither does any
-ranking: a tau of 1 between the last evaluations says nothing. So only evaluations count at which the learning rate is
-above `LR_SHARE` of its start.
+ranking. A tau of 1 between the last evaluations then says nothing. So an evaluation counts only if its learning rate is
+above `LR_SHARE` of the start's.
 """
 
 from typing import NamedTuple

@@ -3,8 +3,8 @@
 strong  there are at least two supernet seeds, and in each of them: the lower bound of tau is above 0.5, tau is higher
         than every control's, and the top-3 regret is at most 2 sd
 weak    not strong, but in every supernet seed tau is positive and its permutation p is below 0.05
-void    the codes' spread is below 4 sd, or a supernet has not learned: the study is inconclusive
-none    neither: a valid study in which, for at least one supernet seed, tau is not positive or its p is 0.05 or above;
+void    the codes' spread is below 4 sd or unknown, or a supernet has not learned or is missing: an inconclusive study
+none    none of these: in a valid study, tau is not positive or its p is 0.05 or above for at least one supernet seed;
         it does not show that the ranking is better than chance, nor that it is not
 The spread of the codes and the sd of a seed are standard deviations of the same quantity, the EPE of stand-alone runs.
 """
@@ -18,7 +18,7 @@ LOWER_BOUND = 0.5
 P_LIMIT = 0.05
 REGRET_SDS = 2.0
 SPREAD_SDS = 4.0
-SUPERNET_SEEDS = 2  # at least so many for "strong"
+SUPERNET_SEEDS = 2  # at least this many for "strong"
 
 
 class SupernetFacts(NamedTuple):
