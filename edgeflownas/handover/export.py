@@ -19,7 +19,7 @@ from edgeflownas.run.folder import EXPORT_RECORD, EXPORTED, FLOAT_MODEL, INT8_MO
 from edgeflownas.run.handover import Export
 
 CALIBRATION = 100  # samples
-FIRST_VERSION = "1."  # of TensorFlow 1, whose converter is not supported
+TENSORFLOW_1 = "1."  # how its versions begin; its converter is not supported
 
 EPILOG = f"""\
 The input size is the run's own; batch norm is folded, by the statistics that the checkpoint stores. Input: both \
@@ -81,7 +81,7 @@ def _export(run: Asked, args: argparse.Namespace, program: str) -> Export:
     from edgeflownas.scoring.supernet import Supernet
     from edgeflownas.tfcompat import tf
 
-    if tf.__version__.startswith(FIRST_VERSION):
+    if tf.__version__.startswith(TENSORFLOW_1):
         raise UserError(
             f"export needs TensorFlow 2, found {tf.__version__}: give the same command in an environment of the extra "
             "tf2 (Python 3.9 or later); it reads this run folder as it is"

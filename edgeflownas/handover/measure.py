@@ -35,10 +35,10 @@ def measure(supernet: Any, runners: Dict[str, Any]) -> Measured:
     code = supernet.space.arch_code
     errors: Dict[str, List[np.ndarray]] = {name: [] for name in [TENSORFLOW, *runners]}
     zero: List[np.ndarray] = []
-    difference, longest = dict.fromkeys(runners, 0.0), 0.0
+    difference, largest = dict.fromkeys(runners, 0.0), 0.0
     for _, images, truth in supernet.read(supernet.validation):
         want = supernet.flow(code, images)
-        longest = max(longest, float(np.abs(want).max()))
+        largest = max(largest, float(np.abs(want).max()))
         errors[TENSORFLOW].append(_epe(want, truth))
         zero.append(_epe(np.zeros_like(truth), truth))
         for name, runner in runners.items():
@@ -47,9 +47,9 @@ def measure(supernet: Any, runners: Dict[str, Any]) -> Measured:
             errors[name].append(_epe(flow, truth))
     epe = {name: float(np.concatenate(parts).mean()) for name, parts in errors.items()}
     samples = np.concatenate(zero)
-    if not np.isfinite(longest):
+    if not np.isfinite(largest):
         raise RunFailed("the flow of this subnet is not finite: its weights have diverged; nothing was written")
-    return Measured(epe, float(samples.mean()), len(samples), difference, max(TOLERANCE, RELATIVE * longest))
+    return Measured(epe, float(samples.mean()), len(samples), difference, max(TOLERANCE, RELATIVE * largest))
 
 
 def _epe(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:

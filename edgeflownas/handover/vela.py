@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from edgeflownas.errors import UserError
 
 KIB = 1024
-SECONDS = 3600
+TIMEOUT = 3600
 
 
 class Wanted(NamedTuple):
@@ -66,10 +66,13 @@ def estimate(program: str, model: str, wanted: Wanted) -> Dict[str, Any]:
 
 
 def _run(words: List[str]) -> str:
-    """The output, stdout and stderr, of a command. UserError if it fails."""
-    done = subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=SECONDS
-    )
+    """The output, stdout and stderr, of a command. UserError if it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"vela has not ended after {TIMEOUT:g} s; look at: {' '.join(words)}")
     if done.returncode:
         said = [line for line in done.stdout.splitlines() if line.strip()]
         raise UserError(

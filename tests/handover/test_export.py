@@ -216,6 +216,14 @@ def test_what_vela_refuses_is_said(program, monkeypatch):
         vela.estimate(vela.find(), "x.tflite", vela.Wanted("x", "Size", None))
 
 
+def test_a_vela_that_hangs_is_given_up_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "vela").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "vela").chmod(0o755)
+    monkeypatch.setattr(vela, "TIMEOUT", 0.3)
+    with pytest.raises(UserError, match="vela has not ended after 0.3 s; look at: .*vela"):
+        vela.estimate(str(tmp_path / "vela"), "x.tflite", vela.Wanted("x", "Size", None))
+
+
 def test_vela_that_is_not_installed_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(vela.sys, "executable", str(tmp_path / "python"))
