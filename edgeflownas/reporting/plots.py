@@ -1,6 +1,6 @@
 """The plots of one run's evaluations: accuracy, subnets, ranks, options. Each returns PNG bytes. Built on `canvas`."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def ranks(run: Run, taus: List[float]) -> bytes:
                 alpha=1.0 if min(place, len(order) - 1 - place) < MARKED else 0.35,
             )
             axes[0].annotate(
-                f"{run.subnets.codes[subnet]}  {run.subnets.texts[-1][subnet]}",
+                f"{run.subnets.codes[subnet]}  {run.subnets.epe[-1][subnet]:.4f}",
                 (1, rank[-1, subnet]),
                 xycoords=("axes fraction", "data"),
                 xytext=(8, 0),
@@ -210,20 +210,24 @@ def _fit(axis: Any, values: Any) -> None:
         axis.set_ylim(finite.min() - room, finite.max() + room)
 
 
-def options(scores: List[OptionScore]) -> bytes:
-    """Mean and range of the EPE of the pool's subnets that use an option, block by block."""
+def options(scores: List[OptionScore], better: Sequence[Tuple[str, str]]) -> bytes:
+    """Mean and range of the EPE of the pool's subnets that use an option, block by block.
+
+    `better`: (block, label) of the options to mark.
+    """
     blocks: Dict[str, List[str]] = {}
     for score in scores:
         blocks.setdefault(score.block, []).append(score.label)
-    lowest = {block: min(score.mean for score in scores if score.block == block) for block in blocks}
     with look():
         figure, (axis,) = panels(1, 1, 4.0)
         figure.subplots_adjust(left=0.07, right=0.985, top=0.9, bottom=0.17)
         places = block_axis(axis, blocks, -0.13)
         for score in scores:
-            at, best = places[score.block, score.label], score.mean == lowest[score.block]
-            colour, marker = (RED, "D") if best else (BLUE, "o")
+            at = places[score.block, score.label]
+            colour, marker = (RED, "D") if (score.block, score.label) in better else (BLUE, "o")
             axis.plot([at, at], [score.low, score.high], color=colour, linewidth=4, alpha=0.35, solid_capstyle="round")
             axis.plot([at], [score.mean], color=colour, marker=marker, markersize=7)
-        axis.set_title("EPE of the subnets that use an option, px: mean and range (diamond: the block's lowest mean)")
+        axis.set_title(
+            "EPE of the subnets that use an option, px: mean and range (diamond: better than its block's others)"
+        )
         return png(figure)

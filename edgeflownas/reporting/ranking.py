@@ -1,7 +1,7 @@
 """The section on how far to trust the ranking of a run's pool. Compares it with the subnets' costs, the noise of the
 samples, and the previous evaluations. Built on `edgeflownas.statistics`."""
 
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from edgeflownas.network.layer_table import layer_table
 from edgeflownas.reporting.document import Bullets, Heading, Paragraph, Part
 from edgeflownas.run.epe_samples import EpeSamples, read_epe_samples
 from edgeflownas.run.read import Run
-from edgeflownas.statistics.effects import block_effects
+from edgeflownas.statistics.effects import BlockEffects, block_effects
 from edgeflownas.statistics.intervals import CONFIDENCE, Interval, tau_over_codes
 from edgeflownas.statistics.paired import behind_best, separated_pairs
 from edgeflownas.statistics.ranks import kendall_tau_b
@@ -121,11 +121,24 @@ def _over_time(run: Run) -> List[str]:
 
 def options_in_words(codes: Sequence[str], epe: np.ndarray, space: SearchSpace) -> str:
     """A sentence on the options significantly better than all others of their block; `epe` [codes], at least three."""
-    fit = block_effects(np.array([parse(code, space) for code in codes]), epe)
-    better = [
-        f"{block.name} {block.label(option)}" for block, option in zip(space.blocks, fit.better) if option is not None
-    ]
+    fit = _fit_options(codes, epe, space)
+    better = [f"{block} {label}" for block, label in _better_options(fit, space)]
     how = f"a linear model {'over all blocks' if fit.joint else 'for each block'}, {len(codes)} subnets"
     if not better:
         return f"No option of any block is better than its others outside a 95% interval ({how})."
     return f"Better than every other option of its block, outside a 95% interval ({how}): {', '.join(better)}."
+
+
+def better_options(codes: Sequence[str], epe: np.ndarray, space: SearchSpace) -> List[Tuple[str, str]]:
+    """(block, label) of the options that `options_in_words` names; none for under three codes or EPE not finite."""
+    if len(codes) < 3 or not np.isfinite(epe).all():
+        return []
+    return _better_options(_fit_options(codes, epe, space), space)
+
+
+def _fit_options(codes: Sequence[str], epe: np.ndarray, space: SearchSpace) -> BlockEffects:
+    return block_effects(np.array([parse(code, space) for code in codes]), epe)
+
+
+def _better_options(fit: BlockEffects, space: SearchSpace) -> List[Tuple[str, str]]:
+    return [(block.name, block.label(option)) for block, option in zip(space.blocks, fit.better) if option is not None]

@@ -144,9 +144,10 @@ def _options(run: Run) -> List[Part]:
         Heading("Options of each block"),
         Figure(
             "options",
-            plots.options(scores),
+            plots.options(scores, ranking.better_options(subnets.codes, subnets.epe[-1], run.space)),
             "Mean EPE and range of the subnets that use each option",
-            "Last evaluation. The subnets that share an option differ in all other blocks, and there are only {} of "
+            "Last evaluation. A diamond marks an option that is better than all others of its block, outside a 95% "
+            "interval. The subnets that share an option differ in all other blocks, and there are only {} of "
             "them: a difference much smaller than the ranges says nothing.".format(
                 " to ".join(sorted({str(score.users) for score in scores}))
             ),

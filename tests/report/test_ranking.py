@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import scipy.stats
+from matplotlib.axes import Axes
 from pretended_run import plateaued, write_run
 
 from edgeflownas.nas.arch_codec import to_digits
@@ -13,8 +14,9 @@ from edgeflownas.nas.random_codes import random_codes
 from edgeflownas.nas.search_space import get_space
 from edgeflownas.network.layer_table import layer_table
 from edgeflownas.report import write_report
-from edgeflownas.reporting import facts
-from edgeflownas.reporting.ranking import gap_in_words, options_in_words, stability
+from edgeflownas.reporting import facts, plots
+from edgeflownas.reporting.ranking import better_options, gap_in_words, options_in_words, stability
+from edgeflownas.reporting.verdict import option_scores
 from edgeflownas.run.epe_samples import read_epe_samples
 from edgeflownas.run.read import read_run
 
@@ -101,3 +103,29 @@ def test_an_option_that_is_better_is_named_by_its_block_and_label():
     epe = np.array([3 + 0.5 * (code[4] != "2") for code in codes]) + 0.01 * np.random.RandomState(0).randn(40)
     words = options_in_words(codes, epe, space)
     assert words.endswith("a linear model over all blocks, 40 subnets): H0Out 3x3.")
+
+
+def test_only_an_option_that_is_better_is_marked_in_the_picture(monkeypatch):
+    space = get_space("edgeflownet_v1")
+    codes = [to_digits(code, space) for code in random_codes(0, 40, space)]
+    noise = 0.01 * np.random.RandomState(0).randn(40)
+    epe = np.array([3 + 0.5 * (code[4] != "2") for code in codes]) + noise
+    assert better_options(codes, epe, space) == [("H0Out", "3x3")]
+    assert better_options(codes, 3 + noise, space) == []
+    assert (
+        better_options(codes[:2], epe[:2], space) == [] == better_options(codes, np.where(epe > 3.4, np.nan, 3), space)
+    )
+    marked = []
+    real = Axes.plot
+
+    def noted(axis, *args, **style):
+        marked.append(style.get("marker"))
+        return real(axis, *args, **style)
+
+    monkeypatch.setattr(Axes, "plot", noted)
+    scores = option_scores(space, codes, epe.tolist(), [str(value) for value in epe])
+    plots.options(scores, better_options(codes, epe, space))
+    assert marked.count("D") == 1 and marked.count("o") == len(scores) - 1
+    marked.clear()
+    plots.options(scores, [])
+    assert "D" not in marked
