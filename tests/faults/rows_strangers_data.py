@@ -119,6 +119,31 @@ STRANGERS_DATA = (
         "return min(max(counts) - min(counts) for counts in self._counts)",
     ),
     (
+        "gap-across-blocks",
+        "edgeflownas/nas/fair_sampler.py",
+        "G2.9",
+        "The fairness gap is taken between the largest and the smallest count of all blocks together",
+        "        return max(max(counts) - min(counts) for counts in self._counts)",
+        "        uses = [count for counts in self._counts for count in counts]\n        return max(uses) - min(uses)",
+    ),
+    (
+        "uniform-blocks-share-draws",
+        "edgeflownas/nas/fair_sampler.py",
+        "G2.13b",
+        "In uniform mode all blocks of equally many options draw the same numbers",
+        "    draws = [rng.randint(options, size=space.num_paths, dtype=np.int32) for options in space.num_options]",
+        '    draws = [stream("uniform", seed, t).randint(options, size=space.num_paths, dtype=np.int32)'
+        " for options in space.num_options]",
+    ),
+    (
+        "uniform-first-option-often",
+        "edgeflownas/nas/fair_sampler.py",
+        "G2.13a",
+        "In uniform mode the first of three options is drawn more often than the others",
+        "    draws = [rng.randint(options, size=space.num_paths, dtype=np.int32) for options in space.num_options]",
+        "    draws = [rng.randint(4, size=space.num_paths, dtype=np.int32) % options for options in space.num_options]",
+    ),
+    (
         "best-samples-overwritten",
         "edgeflownas/run/epe_samples.py",
         "G3.40",
