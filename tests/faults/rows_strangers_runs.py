@@ -104,6 +104,14 @@ STRANGERS_RUNS = (
         "ValueError: The passed save_path is not a valid checkpoint",
     ),
     (
+        "late-collapse-unseen",
+        "edgeflownas/engine/trainer.py",
+        "G3.38",
+        "The log looks at the best mean EPE so far, so a collapse after the supernet had learned is never announced",
+        "trouble = collapse(level(history.mean_epe, history.zero_flow_epe)",
+        "trouble = collapse(level(history.best_mean_epe, history.zero_flow_epe)",
+    ),
+    (
         "best-follows-last",
         "edgeflownas/run/checkpoint.py",
         "G3.15b",
