@@ -174,7 +174,14 @@ def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
     )
 
 
-OTHER_DATA = ("training order", "validation order", "validation sample less", "samples exchanged", "larger frame")
+OTHER_DATA = (
+    "training order",
+    "validation order",
+    "validation sample less",
+    "samples exchanged",
+    "boundary moved",
+    "larger frame",
+)
 
 
 def make_other_data(data: Path, parent: Path) -> Dict[str, Path]:
@@ -188,6 +195,7 @@ def make_other_data(data: Path, parent: Path) -> Dict[str, Path]:
         "validation order": (train, val[::-1]),
         "validation sample less": (train, val[:-1]),
         "samples exchanged": (val[:1] + train[1:], train[:1] + val[1:]),
+        "boundary moved": (train + val[:1], val[1:]),  # the same sequence and, with batches of two, number of steps
     }.items():
         for part, lines in zip(("train", "test"), lists):
             (there[name] / f"FC2_{part}.txt").write_text("\n".join(lines) + "\n")

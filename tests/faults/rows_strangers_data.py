@@ -144,6 +144,14 @@ STRANGERS_DATA = (
         "    draws = [rng.randint(4, size=space.num_paths, dtype=np.int32) % options for options in space.num_options]",
     ),
     (
+        "fingerprint-without-split",
+        "edgeflownas/data/fc2_index.py",
+        "G3.32c",
+        "The data's fingerprint does not know where the training samples end",
+        'digest.update(f"{split} {sample.name} {sample.height}x{sample.width}\\n".encode())',
+        'digest.update(f"{sample.name} {sample.height}x{sample.width}\\n".encode())',
+    ),
+    (
         "best-samples-overwritten",
         "edgeflownas/run/epe_samples.py",
         "G3.40",
