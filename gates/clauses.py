@@ -264,7 +264,7 @@ GATE_4 = _gate(
     ("6b", "check_manifest refuses a manifest with a wrong value, in whichever field", "spec/04 6(2)"),
     ("6c", "check_manifest refuses unequal fairness counts", "spec/04 6(3)"),
     ("6d", "check_manifest refuses a history with a row missing", "spec/04 6(1)"),
-    ("6e", "check_manifest refuses a history with a row doubled", "spec/04 6(1)"),
+    ("6e", "check_manifest refuses a history, timing table or trace with a row doubled", "spec/04 6(1)"),
     ("6f", "check_manifest refuses a history out of order", "spec/04 6(1)"),
     ("6g", "check_manifest refuses a swapped checkpoint", "spec/04 6(1)"),
     ("6h", "check_manifest refuses a truncated checkpoint", "spec/04 6(1)"),

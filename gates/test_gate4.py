@@ -17,6 +17,7 @@ from gates.gate4_runs import RUN, git, smoke_command
 from gates.package_objects import flat
 from gates.tampering import (
     INNER,
+    TABLES,
     UNCHECKED,
     WRONG,
     assert_all_refused,
@@ -327,7 +328,8 @@ def test_a_missing_row_is_refused(copies):
 
 
 @clause("G4.6e")
-def test_a_doubled_row_is_refused(copies):
+def test_a_doubled_row_is_refused(long_run, copies):
+    """Also where only the lengths in the checkpoint show it: in any file that it has a length of."""
     assert_tables_refused(copies, lambda rows, at: rows.insert(at, rows[at]))
 
 
@@ -335,6 +337,11 @@ def test_a_doubled_row_is_refused(copies):
 def test_rows_out_of_order_are_refused(copies):
     def swap(rows, at):
         other = at + 1 if at + 1 < len(rows) else at - 1
+    names = sorted(runs.generations(long_run / RUN)[-1][0]["lengths"])
+    assert_equal(what="files with a length", got=names, want=sorted([*TABLES, "debug_trace.jsonl", "timing.csv"]))
+    for name in names:
+        found = copies(tampering.with_last_line_twice(name))
+        assert_all_refused(found, "checkpoints: lengths of the tables", file=name)
         rows[at], rows[other] = rows[other], rows[at]
 
     assert_tables_refused(copies, swap)

@@ -112,6 +112,14 @@ STRANGERS_RUNS = (
         "trouble = collapse(level(history.best_mean_epe, history.zero_flow_epe)",
     ),
     (
+        "check-lengths-longer",
+        "edgeflownas/checks/checkpoints.py",
+        "G4.6e",
+        "check_manifest refuses only tables that are shorter than the checkpoint says",
+        "        if size != want and (run.settled or size < want):",
+        "        if size < want:",
+    ),
+    (
         "best-follows-last",
         "edgeflownas/run/checkpoint.py",
         "G3.15b",
