@@ -120,6 +120,15 @@ STRANGERS_RUNS = (
         "        if size < want:",
     ),
     (
+        "report-ratio-of-last",
+        "edgeflownas/reporting/facts.py",
+        "G4.1b",
+        "The share of zero flow's EPE beside the best EPE is the last evaluation's",
+        "    return min(learning.ratio(mean, zero) for mean, zero in "
+        "zip(run.numbers.mean_epe, run.numbers.zero_flow_epe))",
+        "    return learning.ratio(float(run.numbers.mean_epe[-1]), float(run.numbers.zero_flow_epe[-1]))",
+    ),
+    (
         "best-follows-last",
         "edgeflownas/run/checkpoint.py",
         "G3.15b",
