@@ -183,15 +183,17 @@ def test_report_says_what_the_tables_say(long_run):
             cells.update({parts[0]: parts[1], parts[2]: parts[3]})
     history = runs.table(folder / "eval_epe_history.csv")
     best = min(history, key=lambda row: float(row["mean_epe_12"]))
-    shares = [100 * float(row["mean_epe_12"]) / float(row["zero_flow_epe"]) for row in (best, history[-1])]
-    assert_true(what="shares of zero flow, best and last", ok=shares[1] > shares[0] + 0.1, got=shares, want="apart")
+    assert_true(
+        what="best epoch", ok=best != history[-1], got=best["epoch"], want="not the last, else this proves little"
+    )
+    share = 100 * float(best["mean_epe_12"]) / float(best["zero_flow_epe"])
     rows = [row for row in runs.table(folder / "eval_epe_per_arch.csv") if row["epoch"] == history[-1]["epoch"]]
     rows.sort(key=lambda row: float(row["epe"]))
     want = {
         "Best mean EPE, px": best["mean_epe_12"],
         "Best epoch": best["epoch"],
         "Zero-flow EPE, px": history[-1]["zero_flow_epe"],
-        "Best mean / zero flow": f"~{shares[0]:.1f}%",
+        "Best mean / zero flow": f"~{share:.1f}%",
         "Last mean EPE, px": history[-1]["mean_epe_12"],
         "Last std over the pool, px": history[-1]["std_epe_12"],
         "Last best subnet": "{epe} px, `{arch_code}`".format(**rows[0]),
@@ -203,7 +205,7 @@ def test_report_says_what_the_tables_say(long_run):
     assert_equal(what="key figures", got={name: cells.get(name) for name in want}, want=want)
     text = (folder / "supernet_training_report.md").read_text(encoding="utf-8")
     want = "best mean EPE **{mean_epe_12}** px at epoch {epoch}, ~{:.1f}% of the **{zero_flow_epe}** px of an all-zero"
-    assert_contains(what="report", got=text, want=want.format(shares[0], **best))
+    assert_contains(what="report", got=text, want=want.format(share, **best))
     behind, separated = recompute.behind_the_best(folder / "eval_epe_samples.npz")
     for row in rows:
         want = f"| `{row['arch_code']}` | {row['epe']} | {behind[row['arch_code']]} |"
