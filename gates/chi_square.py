@@ -1,4 +1,4 @@
-"""The chi-square test for the sampler, by the closed form for an odd number of degrees of freedom."""
+"""The chi-square test for the sampler, by its closed forms."""
 
 import math
 
@@ -6,11 +6,12 @@ import numpy as np
 
 
 def tail(x: float, degrees: int) -> float:
-    """P(X > x) of a chi-square variable X with an odd number of degrees of freedom. ValueError for an even number."""
-    if degrees % 2 == 0:
-        raise ValueError(f"chi-square: an odd number of degrees of freedom, got {degrees}")
-    term, total = math.sqrt(2 * x / math.pi) * math.exp(-x / 2), math.erfc(math.sqrt(x / 2))
-    for k in range(3, degrees + 2, 2):
+    """P(X > x) of a chi-square variable X with `degrees` degrees of freedom."""
+    if degrees % 2:
+        term, total = math.sqrt(2 * x / math.pi) * math.exp(-x / 2), math.erfc(math.sqrt(x / 2))
+    else:
+        term, total = math.exp(-x / 2), 0.0
+    for k in range(2 + degrees % 2, degrees + 2, 2):
         total += term
         term *= x / k
     return total

@@ -1,7 +1,7 @@
 """Every demand of the two specification documents with the clauses that check it, or the reason why no test can.
 
 Data only, read by `scripts/generate_docs.py`, which refuses a demand without a clause and a clause without a demand.
-`gates/demands_design.py` has the promises of the design, sections 4 to 16.
+`gates/demands_design.py` has the promises of the design, sections 4 to 18.
 """
 
 from typing import List, NamedTuple, Tuple, Union

@@ -1,4 +1,4 @@
-"""The promises of the design, sections 4 to 16, and the clauses that hold them; or why no clause does. Data only."""
+"""The promises of the design, sections 4 to 18, and the clauses that hold them; or why no clause does. Data only."""
 
 from typing import Tuple, Union
 
@@ -116,4 +116,31 @@ DESIGN: Tuple[Tuple[str, str, Union[str, Tuple[str, ...]]], ...] = (
         "four ranks, signals, NaN, disk, damaged files, resumes on another number",
         OTHER_TESTS + "tests/distributed",
     ),
+    ("17, plan", "codes, budget, split and statistics are fixed before training", OTHER_TESTS + "tests/scoring"),
+    (
+        "17, alone",
+        "stand-alone runs: same loss, crops and order, fixed budget, last scored",
+        OTHER_TESTS + "tests/scoring",
+    ),
+    ("17, seeds", "several seeds stand-alone, two of the supernet, a uniform control", OTHER_TESTS + "tests/scoring"),
+    (
+        "17, figures",
+        "tau-b, Spearman, regret, their intervals, the ceiling, the controls",
+        OTHER_TESTS + "tests/statistics, tests/scoring",
+    ),
+    ("17, verdict", "strong, weak or void, by rules", OTHER_TESTS + "tests/statistics"),
+    (
+        "17, follow-ups",
+        "stability across supernet seeds and on a holdout",
+        OTHER_TESTS + "tests/statistics, tests/scoring",
+    ),
+    ("18, extract", "the subnet taken out is the supernet's path at all three outputs", OTHER_TESTS + "tests/handover"),
+    ("18, onwards", "it trains on and is scored like any run", OTHER_TESTS + "tests/handover"),
+    (
+        "18, export",
+        "the float file is TensorFlow's, no float in the int8 file, EPE of both",
+        OTHER_TESTS + "tests/handover",
+    ),
+    ("18, calibration", "calibration samples are listed with their digests", OTHER_TESTS + "tests/handover"),
+    ("18, predict", "the flow of one pair of images, as .flo and as a picture", OTHER_TESTS + "tests/handover"),
 )

@@ -174,7 +174,14 @@ def make_odd_ends(folder: Path, data: Path, whole: Path) -> None:
     )
 
 
-OTHER_DATA = ("training order", "validation order", "validation sample less", "samples exchanged", "larger frame")
+OTHER_DATA = (
+    "training order",
+    "validation order",
+    "validation sample less",
+    "samples exchanged",
+    "boundary moved",
+    "larger frame",
+)
 
 
 def make_other_data(data: Path, parent: Path) -> Dict[str, Path]:
@@ -188,6 +195,7 @@ def make_other_data(data: Path, parent: Path) -> Dict[str, Path]:
         "validation order": (train, val[::-1]),
         "validation sample less": (train, val[:-1]),
         "samples exchanged": (val[:1] + train[1:], train[:1] + val[1:]),
+        "boundary moved": (train + val[:1], val[1:]),  # the same sequence and, with batches of two, number of steps
     }.items():
         for part, lines in zip(("train", "test"), lists):
             (there[name] / f"FC2_{part}.txt").write_text("\n".join(lines) + "\n")
@@ -253,6 +261,7 @@ def _committed(run: Path) -> int:
 
 PATTERN = "sweep [lr=1e-3] {a} *?"  # a run folder's name that can be read as a glob pattern
 BACKSLASH = "runs\\allowed"  # another such name: in a pattern the backslash stands for nothing
+PATTERNS = ("[lr=1e-3]", "{a,b}", "a*b", "what?")  # one kind of character each: a name of all hides that one is lost
 FOREIGN = ("resumed", "loaded", "edited")
 FOREIGN_POOL = "foreign_pool"  # a run whose pool is not the one that its arch_seed gives
 
@@ -260,12 +269,14 @@ FOREIGN_POOL = "foreign_pool"  # a run whose pool is not the one that its arch_s
 def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
     """Resumes and loads copies of the uninterrupted run as another space's, resumes one with an edited pool and a run
     with a foreign pool; trains, resumes and scores in a folder named like a pattern; resumes with --allow_changed, in
-    another such folder, with one and with two keys changed; makes two synthetic sets with one seed and one with
-    another."""
+    another such folder, with one and with two keys changed; scores copies of a run of one subnet in folders
+    of such names; makes two synthetic sets with one seed and one with another."""
     for name in FOREIGN:
         runs.snapshot(whole, folder / name)
     runs.snapshot(variants / "first", folder / FOREIGN_POOL)
     shutil.copy(str(variants / "arch_seed" / "eval_pool_12.json"), str(folder / FOREIGN_POOL / "eval_pool_12.json"))
+    for name in PATTERNS:
+        runs.snapshot(variants / "alone", folder / name)
     pool = folder / "edited" / "eval_pool_12.json"
     pool.write_text(pool.read_text().replace(spaces.chosen().digest, "0" * 64))
     there = {"network__space": next(name for name in spaces.SPACES if name != spaces.chosen().name)}
@@ -287,6 +298,7 @@ def make_folders(folder: Path, data: Path, whole: Path, variants: Path) -> None:
             f"{alone} {allowed} --max_steps 2",
             f"{alone} {allowed} --max_steps 3 --resume --wd 0.5 --grad_clip 3 --allow_changed train.wd",
             f"{alone} {allowed} --max_steps 3 --resume --wd 0.5 --allow_changed train.wd,train.lr",
+            *[f"{runs.EVALUATE} --output_dir {shlex.quote(name)} --deterministic --eval_only" for name in PATTERNS],
             f"{synthetic} --seed 3 --out one",
             f"{synthetic} --seed 3 --out same --workers 1",
             f"{synthetic} --seed 4 --out other",

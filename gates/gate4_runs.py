@@ -93,7 +93,7 @@ def make_long_run(folder: Path) -> None:
         write_record(1, "passed")
         write_record(2, "failed")
     environment = {signoff.RECORDS_VARIABLE: str(folder / "records")}
-    command = runs.small_train(data) + " --gpu_device -1"  # otherwise a warning says that there is no GPU
+    command = runs.small_train(data) + " --debug_trace --gpu_device -1"  # otherwise a warning says that there is no GPU
     runs.logged(folder, command, environment)
     (folder / "left.json").write_text(json.dumps(sorted(path.name for path in (folder / RUN).glob("[!.]*"))))
     runs.logged(folder, command + " --unsigned", environment)

@@ -122,6 +122,16 @@ def assert_tables_refused(copies, change):
             assert_all_refused(copies(apply), check, table=name, row=place)
 
 
+def with_last_line_twice(name):
+    """A function of the folder that doubles the last line of one of its files."""
+
+    def apply(folder):
+        lines = (folder / name).read_text().splitlines()
+        (folder / name).write_text("\n".join([*lines, lines[-1]]) + "\n")
+
+    return apply
+
+
 # Columns whose values nothing else in the folder confirms.
 UNCONFIRMED = {("train_steps.csv", "l2_loss")}
 

@@ -13,7 +13,7 @@ from gates import dataset, oracles, recompute, runs, spaces
 from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
 from gates.commands import ROOT, assert_last_line_refuses, assert_succeeded
 from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, RUN
-from gates.package_objects import SCRIPT, SCRIPT_BEST, SCRIPT_PATIENCE
+from gates.package_objects import SCRIPT, SCRIPT_BEST, SCRIPT_COLLAPSE, SCRIPT_PATIENCE
 from gates.recompute import EPE_FLOAT32
 from gates.runs import REAL, STEPS_PER_EPOCH
 
@@ -109,16 +109,16 @@ def test_epe_is_kept_per_sample(whole, scripted, samples):
     """Compares the EPE [subnets, samples], in list order, with NumPy's, for the last and the best evaluation, which
     differ: in a run whose first evaluation is the best, and in one with a new best in each of the first three."""
     best = int(np.argmin(runs.column(whole / HISTORY, "mean_epe_12"))) + 1
-    assert_kept_per_sample(whole, samples, best)
-    assert_kept_per_sample(scripted.folder, samples, SCRIPT_BEST)
+    assert_kept_per_sample(whole, samples, EPOCHS, best)
+    assert_kept_per_sample(scripted.folder, samples, scripted.evaluations, SCRIPT_BEST)
 
 
-def assert_kept_per_sample(run, samples, best):
-    """Asserts eval_epe_samples.npz of a run of five evaluations."""
+def assert_kept_per_sample(run, samples, last, best):
+    """Asserts eval_epe_samples.npz of a run, given the epochs of its last and best evaluation."""
     __tracebackhide__ = True
     found = np.load(str(run / "eval_epe_samples.npz"), allow_pickle=False)
     pool = pool_of(run)
-    assert_equal(what="epochs", got=(int(found["last_epoch"]), int(found["best_epoch"])), want=(EPOCHS, best))
+    assert_equal(what="epochs", got=(int(found["last_epoch"]), int(found["best_epoch"])), want=(last, best))
     assert_equal(what="codes", got=found["codes"].tolist(), want=pool)
     assert_equal(what="samples", got=[str(name) for name in found["names"]], want=samples.val)
     images = recompute.one_by_one(samples.folder, samples.train)
@@ -134,7 +134,8 @@ def assert_kept_per_sample(run, samples, best):
 
 
 @clause("G3.38")
-def test_zero_flow_epe_is_the_mean_length_of_the_flow(whole, samples, scores):
+def test_zero_flow_epe_is_the_mean_length_of_the_flow(whole, samples, scores, scripted):
+    """The warning of a collapse after learning comes at the third evaluation near zero flow in a row, not before."""
     want = dataset.zero_flow_epe(dataset.centre_crops(samples.folder, samples.val).flow)
     got = runs.column(whole / HISTORY, "zero_flow_epe")
     assert_close(what="zero_flow_epe", got=got, want=[want] * EPOCHS, rtol=EPE_FLOAT32, unit="px")
@@ -147,6 +148,14 @@ def test_zero_flow_epe_is_the_mean_length_of_the_flow(whole, samples, scores):
         what="a mean near zero flow's", ok=means[-1] > 0.98 * want, got=means, want="one that must be warned of"
     )
     assert_true(what="warnings", ok=warned, got=warned, want="a supernet that has learned nothing is said to have not")
+    zero = runs.column(scripted.folder / HISTORY, "zero_flow_epe")
+    assert_close(
+        what="zero_flow_epe of the scripted run", got=zero, want=[want] * scripted.evaluations, rtol=EPE_FLOAT32
+    )
+    near = [epoch for epoch, epe in enumerate(SCRIPT, 1) if 0.98 * want < epe < 1.02 * want]
+    assert_equal(what="epochs near zero flow's in the script", got=near[-3:], want=list(range(4, SCRIPT_COLLAPSE + 1)))
+    warned = [line.split(":")[0] for line in scripted.warnings if "zero flow" in line]
+    assert_equal(what="warnings of a collapse after learning", got=warned, want=[f"epoch {SCRIPT_COLLAPSE}"])
 
 
 @clause("G3.13a")

@@ -10,7 +10,18 @@ import numpy as np
 from gates import dataset, runs, spaces
 from gates.asserts import assert_equal, assert_le, assert_true, clause
 from gates.commands import assert_last_line_refuses, assert_succeeded
-from gates.gate3_runs import BACKSLASH, EPOCHS, FOREIGN, FOREIGN_POOL, PATTERN, RUN, STEPS, contents, differing
+from gates.gate3_runs import (
+    BACKSLASH,
+    EPOCHS,
+    FOREIGN,
+    FOREIGN_POOL,
+    PATTERN,
+    PATTERNS,
+    RUN,
+    STEPS,
+    contents,
+    differing,
+)
 from gates.runs import STEPS_PER_EPOCH
 
 HISTORY, PER_ARCH = "eval_epe_history.csv", "eval_epe_per_arch.csv"
@@ -160,8 +171,10 @@ def test_a_resume_scores_the_pool_that_the_run_has(folders, variants):
 
 @clause("G3.43")
 def test_a_folder_named_like_a_pattern_is_a_folder(folders):
-    """Trains and resumes in two folders that a pattern of that name would not find, and scores in the first."""
-    for name, number in ((PATTERN, 0), (PATTERN, 1), (PATTERN, 2), (BACKSLASH, 0), (BACKSLASH, 2)):
+    """Trains and resumes in two folders that a pattern of that name would not find, and scores in the first and in one
+    for each kind of character alone."""
+    trained = ((PATTERN, 0), (PATTERN, 1), (PATTERN, 2), (BACKSLASH, 0), (BACKSLASH, 2))
+    for name, number in (*trained, *[(name, 0) for name in PATTERNS]):
         assert_succeeded(runs.end_of(folders, name, number))
     steps = runs.column(folders / PATTERN / "train_steps.csv", "step", int).tolist()
     assert_equal(what="steps across the resume", got=steps, want=[0, 1, 2])

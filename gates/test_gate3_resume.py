@@ -236,7 +236,8 @@ def test_changed_training_maths_is_refused_with_the_keys(odd_ends):
 
 @clause("G3.32c")
 def test_other_data_is_refused(odd_ends):
-    """Data that differ in one thing only are refused: layout, order, samples, size. The same data elsewhere are not."""
+    """Data that differ in one thing only are refused: layout, order, samples, split, size. The same data elsewhere are
+    not."""
     assert_succeeded(runs.end_of(odd_ends, "finished", 1))
     for number, _ in enumerate(("layout", *OTHER_DATA), 3):
         assert_last_line_refuses(runs.end_of(odd_ends, "finished", number), "data.fingerprint")

@@ -17,6 +17,7 @@ from gates.gate4_runs import RUN, git, smoke_command
 from gates.package_objects import flat
 from gates.tampering import (
     INNER,
+    TABLES,
     UNCHECKED,
     WRONG,
     assert_all_refused,
@@ -172,7 +173,8 @@ def test_check_manifest_accepts_the_run(smoke):
 
 @clause("G4.1b")
 def test_report_says_what_the_tables_say(long_run):
-    """Compares the table of key figures cell by cell with the CSV files."""
+    """Compares the table of key figures cell by cell with the CSV files, and the sentence on the accuracy; the best
+    evaluation is not the last."""
     folder = long_run / RUN
     cells = {}
     for line in (folder / "supernet_training_report.md").read_text(encoding="utf-8").splitlines():
@@ -181,12 +183,17 @@ def test_report_says_what_the_tables_say(long_run):
             cells.update({parts[0]: parts[1], parts[2]: parts[3]})
     history = runs.table(folder / "eval_epe_history.csv")
     best = min(history, key=lambda row: float(row["mean_epe_12"]))
+    assert_true(
+        what="best epoch", ok=best != history[-1], got=best["epoch"], want="not the last, else this proves little"
+    )
+    share = 100 * float(best["mean_epe_12"]) / float(best["zero_flow_epe"])
     rows = [row for row in runs.table(folder / "eval_epe_per_arch.csv") if row["epoch"] == history[-1]["epoch"]]
     rows.sort(key=lambda row: float(row["epe"]))
     want = {
         "Best mean EPE, px": best["mean_epe_12"],
         "Best epoch": best["epoch"],
         "Zero-flow EPE, px": history[-1]["zero_flow_epe"],
+        "Best mean / zero flow": f"~{share:.1f}%",
         "Last mean EPE, px": history[-1]["mean_epe_12"],
         "Last std over the pool, px": history[-1]["std_epe_12"],
         "Last best subnet": "{epe} px, `{arch_code}`".format(**rows[0]),
@@ -197,6 +204,8 @@ def test_report_says_what_the_tables_say(long_run):
     }
     assert_equal(what="key figures", got={name: cells.get(name) for name in want}, want=want)
     text = (folder / "supernet_training_report.md").read_text(encoding="utf-8")
+    want = "best mean EPE **{mean_epe_12}** px at epoch {epoch}, ~{:.1f}% of the **{zero_flow_epe}** px of an all-zero"
+    assert_contains(what="report", got=text, want=want.format(share, **best))
     behind, separated = recompute.behind_the_best(folder / "eval_epe_samples.npz")
     for row in rows:
         want = f"| `{row['arch_code']}` | {row['epe']} | {behind[row['arch_code']]} |"
@@ -327,8 +336,14 @@ def test_a_missing_row_is_refused(copies):
 
 
 @clause("G4.6e")
-def test_a_doubled_row_is_refused(copies):
+def test_a_doubled_row_is_refused(long_run, copies):
+    """Also where only the lengths in the checkpoint show it: in any file that it has a length of."""
     assert_tables_refused(copies, lambda rows, at: rows.insert(at, rows[at]))
+    names = sorted(runs.generations(long_run / RUN)[-1][0]["lengths"])
+    assert_equal(what="files with a length", got=names, want=sorted([*TABLES, "debug_trace.jsonl", "timing.csv"]))
+    for name in names:
+        found = copies(tampering.with_last_line_twice(name))
+        assert_all_refused(found, "checkpoints: lengths of the tables", file=name)
 
 
 @clause("G4.6f")

@@ -228,6 +228,20 @@ def test_fingerprint_knows_order_split_name_and_size_but_no_path(small, tmp_path
     assert len(prints) == 4
 
 
+def test_fingerprint_knows_where_training_ends(sound, tmp_path):
+    """The same sequence of samples, divided elsewhere, is other data."""
+    prints = []
+    for train in (3, 4):
+        lists = tmp_path / str(train)
+        lists.mkdir()
+        entries = [f"/x/train/{number:07d}-img_0.png" for number in range(100, 106)]
+        write_lists(lists, entries, range(train), range(train, 6))
+        index = build_index(data_cfg(sound, list_dir=str(lists)), 1)
+        assert [len(index.train), len(index.val)] == [train, 6 - train]
+        prints.append((index.fingerprint, [sample.name for sample in index.train + index.val]))
+    assert prints[0][0] != prints[1][0] and prints[0][1] == prints[1][1]
+
+
 def test_frames_smaller_than_the_crop(small):
     build_index(data_cfg(small, input_height=37, input_width=53), 1)
     for crop in ({"input_height": 38}, {"input_width": 54}):

@@ -228,7 +228,7 @@ STRANGERS_NETWORK = (
     (
         "clip-norm-without-wd",
         "edgeflownas/engine/cycle.py",
-        "G3.22c",
+        "G3.27c",
         "The norm that decides on the clip leaves weight decay out",
         "before = tf.global_norm(gradients)",
         "before = tf.global_norm(sums)",

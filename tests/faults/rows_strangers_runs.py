@@ -104,6 +104,31 @@ STRANGERS_RUNS = (
         "ValueError: The passed save_path is not a valid checkpoint",
     ),
     (
+        "late-collapse-unseen",
+        "edgeflownas/engine/trainer.py",
+        "G3.38",
+        "The log looks at the best mean EPE so far, so a collapse after the supernet had learned is never announced",
+        "trouble = collapse(level(history.mean_epe, history.zero_flow_epe)",
+        "trouble = collapse(level(history.best_mean_epe, history.zero_flow_epe)",
+    ),
+    (
+        "check-lengths-longer",
+        "edgeflownas/checks/checkpoints.py",
+        "G4.6e",
+        "check_manifest refuses only tables that are shorter than the checkpoint says",
+        "        if size != want and (run.settled or size < want):",
+        "        if size < want:",
+    ),
+    (
+        "report-ratio-of-last",
+        "edgeflownas/reporting/facts.py",
+        "G4.1b",
+        "The share of zero flow's EPE beside the best EPE is the last evaluation's",
+        "    return min(learning.ratio(mean, zero) for mean, zero in "
+        "zip(run.numbers.mean_epe, run.numbers.zero_flow_epe))",
+        "    return learning.ratio(float(run.numbers.mean_epe[-1]), float(run.numbers.zero_flow_epe[-1]))",
+    ),
+    (
         "best-follows-last",
         "edgeflownas/run/checkpoint.py",
         "G3.15b",

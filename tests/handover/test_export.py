@@ -11,6 +11,7 @@ import pytest
 from edgeflownas.api import Supernet
 from edgeflownas.errors import RunFailed, UserError
 from edgeflownas.handover import export, vela
+from edgeflownas.handover.measure import measure
 from edgeflownas.nas.cost import subnet_cost
 from edgeflownas.nas.search_space import get_space
 from edgeflownas.network.layer_table import OUTPUTS, layer_table
@@ -152,6 +153,44 @@ def test_a_float_file_that_is_not_tensorflow_is_not_written(extracted, monkeypat
     before = sorted(os.listdir(folder))
     monkeypatch.setattr(tflite, "scaled", lambda images: images.astype(np.float32) / 127.0 - 1.0)
     with pytest.raises(RunFailed, match="float.tflite differs from TensorFlow by"):
+        export.main([folder, "--gpu_device", "-1"])
+    assert sorted(os.listdir(folder)) == before
+
+
+class Wrong:
+    """A runner that gives TensorFlow's flow, but for one pixel of one sample."""
+
+    def __init__(self, supernet, apart):
+        self.supernet, self.apart = supernet, apart
+
+    def flow(self, images):
+        flow = self.supernet.flow(self.supernet.space.arch_code, images).copy()
+        flow[-1, 1, 2, 0] += self.apart
+        return flow
+
+
+def test_the_difference_is_the_largest_of_any_pixel(extracted):
+    with Supernet.load(extracted[0], stored_statistics=True) as supernet:
+        found = measure(supernet, {"right": Wrong(supernet, 0.0), "wrong": Wrong(supernet, -0.25)})
+    assert found.difference["right"] == 0.0
+    assert found.difference["wrong"] == pytest.approx(0.25, rel=1e-4)
+
+
+@on_tf2
+def test_a_float_file_that_is_wrong_at_one_pixel_is_not_written(extracted, monkeypatch):
+    """Wrong by 0.01 px: more than the tolerance, but on average over the pixels far less."""
+    from edgeflownas.handover import tflite
+
+    class OnePixel(tflite.Runner):
+        def flow(self, images):
+            flow = super().flow(images)
+            flow[-1, 1, 2, 0] += 0.01
+            return flow
+
+    folder, _ = extracted
+    before = sorted(os.listdir(folder))
+    monkeypatch.setattr(tflite, "Runner", OnePixel)
+    with pytest.raises(RunFailed, match=r"float.tflite differs from TensorFlow by (1\.0e-02|9\.9e-03) px"):
         export.main([folder, "--gpu_device", "-1"])
     assert sorted(os.listdir(folder)) == before
 

@@ -113,6 +113,14 @@ def test_runs_on_different_samples_are_compared_by_ratio(folders, tmp_path):
     assert "different samples" in str(verdict.items)
 
 
+def test_the_lowest_run_is_that_of_the_best_evaluation_of_any(tmp_path):
+    lower = write_long_run(tmp_path / "lower", epochs=3, means=(7.0, 4.125, 6.5), name="lower")
+    last = write_long_run(tmp_path / "last", epochs=3, means=(7.0, 6.0, 5.0), name="last")
+    runs = [read_run(folder) for folder in (last, lower)]
+    assert compare.build(runs)[1][0].title.startswith("Lowest mean EPE: 4.1250 px, lower")
+    assert [compare.percent_of_zero(run) for run in runs] == ["~60.6% of zero flow", "~50.0% of zero flow"]
+
+
 def test_the_same_run_twice_is_refused(folders, tmp_path):
     with pytest.raises(UserError, match="named twice"):
         write_comparison([folders[0], folders[0] / ".." / "strict"], tmp_path)

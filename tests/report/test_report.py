@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pretended_run import collapsed, collapsed_late, plateaued, stuck, write_long_run
+from pretended_run import MEANS, collapsed, collapsed_late, plateaued, stuck, write_long_run
 
 from edgeflownas import report
 from edgeflownas.errors import DataError
@@ -92,6 +92,15 @@ def test_each_verdict_is_reached(tmp_path, details, word, said):
     items = facts.verdict_items(run, SOON)
     assert facts.headline(run).word == word
     assert said in "\n".join(f"{name}: {text}" for _, name, text in items)
+
+
+def test_the_share_of_zero_flow_is_that_of_the_best_evaluation(tmp_path):
+    """The third of seven evaluations is the best: 5.25 of 8.25 px. The last one has 5.6 px, 67.9%."""
+    folder = write_long_run(tmp_path / "run", epochs=7, means=MEANS)
+    write_report(folder, now=SOON)
+    text = markdown(folder)
+    assert "best mean EPE **5.25** px at epoch 3, ~63.6% of the **8.25** px of an all-zero flow" in text
+    assert "Best mean / zero flow | ~63.6% |" in text
 
 
 def test_a_broken_promise_of_fairness_is_shown_even_if_a_later_count_is_even(tmp_path):
