@@ -89,7 +89,7 @@ bad_lists = _shared("bad_lists", "make_lists", "data", module="bad_data")
 bad_contents = _shared("bad_contents", "make_contents", "data", "whole", module="bad_data")
 
 
-two_ranks_folder = _shared("two_ranks_folder", "make_two_ranks", "data", module="ranks")
+two_ranks_folder = _shared("two_ranks_folder", "make_two_ranks", module="ranks")
 
 
 @pytest.fixture

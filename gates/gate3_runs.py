@@ -58,31 +58,24 @@ def make_midway(folder: Path, data: Path) -> None:
     assert_succeeded(runs.logged(folder, f"{_train(data)} --max_steps {MID_EPOCH_STEP}"))
     runs.snapshot(folder / RUN, folder / "mid_epoch")
     seldom = onwards + " --set runtime.save_every_steps=0"
-    runs.logged_until(folder, seldom, lambda: _rows(folder) > MID_EPOCH_STEP, signal.SIGKILL)
+    runs.logged_until(folder, seldom, lambda: runs.rows_of(folder / RUN) > MID_EPOCH_STEP, [signal.SIGKILL])
     runs.snapshot(folder / RUN, folder / "killed")
-    runs.logged_until(folder, onwards, lambda: _rows(folder) > MID_EPOCH_STEP + 4, signal.SIGTERM)
+    runs.stopped_early_in_epoch(folder, RUN, "terminated", onwards, runs.STEPS_PER_EPOCH, [signal.SIGTERM])
     runs.snapshot(folder / RUN, folder / "terminated")
     runs.logged(folder, onwards)
 
 
 def make_signalled(folder: Path, data: Path) -> None:
     """Stops by SIGINT while a second run tries to use the folder; resumes and stops by SIGUSR1. A run of one subnet
-    gets SIGUSR1 and at once SIGTERM."""
-    command = f"{runs.small_train(data)} --deterministic --debug_trace --max_epochs {EPOCHS}"
-    runs.logged_until(
-        folder, command, lambda: _rows(folder) > 0, signal.SIGINT, lambda: runs.logged(folder, command) and None
-    )
+    gets SIGUSR1 and at once SIGTERM. Batches of one sample make an epoch long enough to stop in it."""
+    longer, steps, stop = {"train__batch_size": 1}, runs.SAMPLES, runs.stopped_early_in_epoch
+    command = f"{runs.small_train(data, **longer)} --deterministic --debug_trace --max_epochs {EPOCHS}"
+    stop(folder, RUN, "after_130", command, steps, [signal.SIGINT], lambda: runs.logged(folder, command))
     runs.snapshot(folder / RUN, folder / "after_130")
-    at = _rows(folder)
-    runs.logged_until(folder, command + " --resume", lambda: _rows(folder) > at, signal.SIGUSR1)
+    stop(folder, RUN, "after_138", command + " --resume", steps, [signal.SIGUSR1])
     runs.snapshot(folder / RUN, folder / "after_138")
-    alone = f"{_alone(data)} --debug_trace --output_dir two_signals --max_epochs {EPOCHS}"
-    runs.logged_until(folder, alone, lambda: _rows(folder, "two_signals") > 0, signal.SIGUSR1, then=signal.SIGTERM)
-
-
-def _rows(folder: Path, run: str = str(RUN)) -> int:
-    steps = folder / run / "train_steps.csv"
-    return len(runs.table(steps)) if steps.exists() else 0
+    alone, both = f"{_alone(data, **longer)} --debug_trace --max_epochs {EPOCHS}", [signal.SIGUSR1, signal.SIGTERM]
+    stop(folder, Path("two_signals"), "two_signals", f"{alone} --output_dir two_signals", steps, both)
 
 
 def _train(data: Path, **changed: Any) -> str:
@@ -239,7 +232,7 @@ def make_evaluating(folder: Path, data: Path, whole: Path) -> None:
     the trace and events of the uninterrupted run, which got further. A run of one subnet is killed in its schedule's
     last evaluation, after its only step, and resumes without a trace, but with that run's."""
     command = f"{runs.small_train(data)} --deterministic --max_epochs 2"
-    runs.logged_until(folder, command, lambda: _committed(folder / RUN) == 2 * runs.STEPS_PER_EPOCH, signal.SIGKILL)
+    runs.logged_until(folder, command, lambda: _committed(folder / RUN) == 2 * runs.STEPS_PER_EPOCH, [signal.SIGKILL])
     runs.snapshot(folder / RUN, folder / "killed")
     shutil.rmtree(str(folder / RUN / "tensorboard"))
     shutil.copytree(str(whole / "tensorboard"), str(folder / RUN / "tensorboard"))
@@ -247,7 +240,7 @@ def make_evaluating(folder: Path, data: Path, whole: Path) -> None:
     runs.logged(folder, f"{command} --resume --debug_trace")
     one_step = {"train.num_epochs": 1, "train.batch_size": runs.SAMPLES}
     command = f"{_alone(data, **one_step)} --output_dir last"
-    runs.logged_until(folder, command, lambda: _committed(folder / "last") == 1, signal.SIGKILL)
+    runs.logged_until(folder, command, lambda: _committed(folder / "last") == 1, [signal.SIGKILL])
     runs.snapshot(folder / "last", folder / "killed_at_the_end")
     shutil.copy(str(whole / "debug_trace.jsonl"), str(folder / "last"))
     runs.logged(folder, f"{command} --resume")

@@ -18,9 +18,12 @@ SMOKE = (
     f"{runs.TRAIN} --gpu_device 0 --num_epochs 2 --batch_size 32 --lr 1e-4 --config {runs.CONFIG} --fast_mode "
     "--base_path data"
 )
+# No improvement exceeds min_delta, so a run ends two evaluations after the first.
+EARLY = "--output_dir early --min_delta 1000"
 # Invocations of a run of six epochs of four steps, and whether they are allowed without gate 3. They run in this order:
 # the first four would start in a fresh folder, the fifth trains one epoch, the next would start anew in its folder, and
 # the others would resume it. In the end --unsigned goes beyond five epochs, and a resume without it trains nothing.
+# The last three are about a run that stops early: its resume trains nothing, but with more patience would go on.
 LONG_RULE = (
     ("--output_dir fresh --max_steps 24", False),
     ("--output_dir fresh --max_steps 21", False),
@@ -34,6 +37,9 @@ LONG_RULE = (
     ("--resume --max_steps 4 --max_epochs 6", True),
     ("--resume --max_steps 21 --unsigned --allow_unsupported_gpu", True),
     ("--resume --max_steps 4", True),
+    (f"{EARLY} --patience 2 --max_epochs 5", True),
+    (f"{EARLY} --patience 2 --resume", True),
+    (f"{EARLY} --patience 9 --resume --allow_changed eval.patience", False),
 )
 
 
@@ -107,7 +113,7 @@ def make_long_rule(folder: Path) -> None:
     data = dataset.make(folder / "data", runs.SAMPLES, runs.VALIDATION).folder
     one = "".join(map(str, spaces.chosen().baseline))
     command = f"{runs.small_train(data)} --arch_code {one} --eval_pool_size 1"
-    commands = [(f"{command} {words}", f"python -m gates.tree fresh {RUN}") for words, _ in LONG_RULE]
+    commands = [(f"{command} {words}", f"python -m gates.tree fresh early {RUN}") for words, _ in LONG_RULE]
     runs.batch(folder, list(itertools.chain(*commands)), {signoff.RECORDS_VARIABLE: str(folder / "records")})
 
 

@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 from typing import Any, Callable, List, Sequence
 
-from gates import runs
+from gates import dataset, runs
 from gates.commands import ROOT, Done, assert_succeeded
 
 SECONDS = 900.0  # ranks that take longer hang
 RUN = Path("outputs") / "supernet"
+BATCH, PART = 4, 2
 STEPS = runs.STEPS_PER_EPOCH + 1  # an evaluation, and a step of the next epoch
 TIMEOUT = 60  # seconds; the first step of one rank may take so much longer than the other's
 
@@ -101,10 +102,13 @@ def logged(folder: Path, commands: Sequence[str], act: Callable[[Ranks], None] =
             log.write(json.dumps(done._asdict()) + "\n")
 
 
-def make_two_ranks(folder: Path, data: Path) -> None:
+def make_two_ranks(folder: Path) -> None:
     """A run of one process; the same of two; that one resumed until rank 1 stalls, and until rank 0 is killed; and two
-    ranks that differ."""
-    train = f"{runs.small_train(data, train__micro_batch_size=1)} --deterministic --debug_trace"
+    ranks that differ. A rank's part of a batch has several samples, so it matters which; batch norm sees them
+    together."""
+    data = dataset.make(folder / "data", runs.STEPS_PER_EPOCH * BATCH, runs.VALIDATION).folder
+    size = {"train__batch_size": BATCH, "train__micro_batch_size": PART}
+    train = f"{runs.small_train(data, **size)} --deterministic --debug_trace"
     distributed = f"{train} --distributed"
     assert_succeeded(runs.logged(folder, f"{train} --max_steps {STEPS} --output_dir one"))
     logged(folder, [f"{distributed} --max_steps {STEPS}"] * 2)

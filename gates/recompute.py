@@ -99,16 +99,19 @@ def decay_term(weights: Dict[str, np.ndarray], wd: float) -> float:
     return float(wd * sum(0.5 * np.sum(value**2) for value in kernels))
 
 
-def moving_averages(step: Step) -> Dict[str, np.ndarray]:
-    """Batch norm's moving averages after a cycle: 0.9 times the old ones plus 0.1 times the mean over the paths that
-    use the layer."""
-    weights, want = runs.weights_of(step.before), {}
-    noted = [oracles.batch_statistics(weights, code, step.batch.images) for code in step.event["codes"]]
+def moving_averages(step: Step, piece: int = 0) -> Dict[str, np.ndarray]:
+    """Batch norm's moving averages after a cycle in pieces of `piece` samples (0: the whole batch): 0.9 times the old
+    ones plus 0.1 times the mean over the pieces of the paths that use the layer. Without such a path, the old array
+    itself."""
+    weights, want, images = runs.weights_of(step.before), {}, step.batch.images
+    size = piece or len(images)
+    pieces = [images[start : start + size] for start in range(0, len(images), size)]
+    noted = [oracles.batch_statistics(weights, code, part) for code in step.event["codes"] for part in pieces]
     for name in [name for name in step.before if name.endswith(("/moving_mean", "/moving_variance"))]:
         layer, part = name.rsplit("/", 1)
         used = [one[layer][0 if part == "moving_mean" else 1] for one in noted if layer in one]
-        old = step.before[name].astype(np.float64)
-        want[name] = 0.9 * old + 0.1 * np.mean(used, axis=0) if used else old
+        old = step.before[name]
+        want[name] = 0.9 * old.astype(np.float64) + 0.1 * np.mean(used, axis=0) if used else old
     return want
 
 

@@ -9,12 +9,12 @@ import json
 import os
 import shlex
 import shutil
-import signal as signals
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import filelock
 import numpy as np
@@ -104,12 +104,11 @@ def logged_until(
     folder: Path,
     command: str,
     ready: Callable[[], bool],
-    signal: int,
-    meanwhile: Optional[Callable[[], None]] = None,
-    then: int = 0,
+    numbers: Sequence[int],
+    meanwhile: Callable[[], Any] = lambda: None,
 ) -> None:
-    """Like `logged`, but sends `signal`, and at once `then`, as soon as `ready()`; first pauses the process for
-    `meanwhile()`."""
+    """Like `logged`, but sends the signals `numbers` as soon as `ready()`. The process is paused when they are sent:
+    `ready()` holds for the files as they are then, and `meanwhile()` runs before."""
     words = shlex.split(command)
     child = subprocess.Popen(
         [sys.executable] + words[1:],
@@ -119,22 +118,68 @@ def logged_until(
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
         universal_newlines=True,
         # Shells start background jobs with SIGINT ignored, and children inherit that.
-        preexec_fn=lambda: signals.signal(signals.SIGINT, signals.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    while child.poll() is None and not ready():
+    while child.poll() is None:
+        if ready():
+            _pause(child)
+            if ready():
+                break
+            child.send_signal(signal.SIGCONT)  # it went on between the two looks
         time.sleep(0.005)
-    if meanwhile is not None:
-        child.send_signal(signals.SIGSTOP)
-        try:
-            meanwhile()
-        finally:
-            child.send_signal(signals.SIGCONT)
-    child.send_signal(signal)
-    if then:
-        child.send_signal(then)
+    try:
+        meanwhile()
+    finally:
+        for number in [*numbers, signal.SIGCONT]:
+            child.send_signal(number)
     out, err = child.communicate()
     with open(str(folder / "commands.jsonl"), "a") as log:
         log.write(json.dumps(Done(command, child.returncode, out, err)._asdict()) + "\n")
+
+
+def _pause(child: Any) -> None:
+    """Stops a process and waits until none of its threads runs, or until it has ended, which `poll` still tells."""
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
+# The rows that a run may add after a signal: that of the step it is in, and one if the thread that takes the signal is
+# kept waiting while Python's goes on.
+SOON = 2
+
+
+def far_from_its_end(rows: int, steps: int) -> bool:
+    """Whether an epoch of `steps` steps has begun and has more than `SOON` steps to go."""
+    return 0 < rows % steps < steps - SOON
+
+
+def stopped_early_in_epoch(
+    folder: Path,
+    run: Path,
+    name: str,
+    command: str,
+    steps: int,
+    numbers: Sequence[int],
+    meanwhile: Callable[[], Any] = lambda: None,
+) -> None:
+    """Like `logged_until`, after new rows in the folder `run` and far from the end of an epoch of `steps` steps. Writes
+    to NAME.rows how many rows there are at the signal."""
+    before = rows_of(folder / run)
+
+    def ready() -> bool:
+        return before < rows_of(folder / run) and far_from_its_end(rows_of(folder / run), steps)
+
+    def paused() -> None:
+        (folder / f"{name}.rows").write_text(str(rows_of(folder / run)))
+        meanwhile()
+
+    logged_until(folder, command, ready, numbers, paused)
+
+
+def rows_of(run_folder: Path) -> int:
+    """The number of rows in a run's table of steps; 0 if there is none yet."""
+    steps = run_folder / "train_steps.csv"
+    return len(table(steps)) if steps.exists() else 0
 
 
 def snapshot(run_folder: Path, target: Path) -> None:

@@ -33,12 +33,12 @@ def test_two_processes_compute_the_bits_of_one(two_ranks):
 
 
 @clause("G3.46b")
-def test_a_process_is_fed_its_part(data, two_ranks):
+def test_a_process_is_fed_its_part(two_ranks):
     """Rank 0, which writes the trace, gets the first half of every batch; the losses of G3.46a are of both halves."""
     events = runs.trace(two_ranks / "two", "cycle")
     assert_equal(what="cycles", got=len(events), want=ranks.STEPS)
     for event in events:
-        want = dataset.read_crops(data, event["batch"][: runs.BATCH // 2]).digest()
+        want = dataset.read_crops(two_ranks / "data", event["batch"][: ranks.PART]).digest()
         assert_equal(what="digests of the part", got=set(event["batches_seen"]), want={want}, step=event["step"])
 
 

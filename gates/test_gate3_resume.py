@@ -9,7 +9,7 @@ import threading
 import numpy as np
 
 from gates import gate3_runs, runs, spaces
-from gates.asserts import assert_close, assert_contains, assert_equal, assert_true, clause
+from gates.asserts import assert_close, assert_contains, assert_equal, assert_le, assert_true, clause
 from gates.commands import assert_last_line_refuses, assert_succeeded
 from gates.gate3_runs import EPOCHS, FIRST_EPOCHS, MID_EPOCH_STEP, OTHER_DATA, RUN, STEPS, assert_same_run
 from gates.package_objects import noise_batch
@@ -146,18 +146,21 @@ def test_kill_9_costs_only_what_was_not_committed(whole, midway):
 
 @clause("G3.30")
 def test_each_signal_commits_and_has_its_exit_code(midway, signalled):
-    """The exit codes are 143, 130 and 138; for two signals, that of either. Checkpoint, tables, counts and manifest are
-    at the same step. A second signal asks for the same stop, except a second SIGINT."""
+    """The exit codes are 143, 130 and 138; for two signals, that of either. The run does not go on to the end of its
+    epoch. Checkpoint, tables, counts and manifest are at the same step. A second signal asks for the same stop, except
+    a second SIGINT."""
     stops = (
-        (runs.ends(midway)[2], midway / "terminated", (143,)),
-        (runs.ends(signalled)[1], signalled / "after_130", (130,)),
-        (runs.ends(signalled)[2], signalled / "after_138", (138,)),
-        (runs.ends(signalled)[3], signalled / "two_signals", (138, 143)),
+        (runs.ends(midway)[2], midway / "terminated", (143,), STEPS_PER_EPOCH),
+        (runs.ends(signalled)[1], signalled / "after_130", (130,), runs.SAMPLES),
+        (runs.ends(signalled)[2], signalled / "after_138", (138,), runs.SAMPLES),
+        (runs.ends(signalled)[3], signalled / "two_signals", (138, 143), runs.SAMPLES),
     )
-    for done, folder, codes in stops:
+    for done, folder, codes, steps in stops:
         name = folder.name
         assert_true(what="exit code", ok=done.code in codes, got=done.code, want=f"{codes}", stderr=done.err[-300:])
-        step = len(runs.table(folder / "train_steps.csv"))
+        step, seen = len(runs.table(folder / "train_steps.csv")), int((folder.parent / f"{name}.rows").read_text())
+        assert_true(what="rows at the signal", ok=runs.far_from_its_end(seen, steps), got=seen, want="far from the end")
+        assert_le(what="rows after the signal", got=step - seen, want=runs.SOON, stop=name)
         stored = runs.tensors(runs.prefix(folder, "last"))
         assert_equal(what="step of the checkpoint", got=int(stored["global_step"]), want=step, stop=name)
         assert_equal(what="cycles in the trace", got=len(runs.trace(folder, "cycle")), want=step, stop=name)

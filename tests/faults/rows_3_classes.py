@@ -94,6 +94,14 @@ GATE_3_CLASSES = (
     ),
     # ---- stops and resumes
     (
+        "signal-waits-for-epoch",
+        "edgeflownas/engine/trainer.py",
+        "G3.30",
+        "a run that gets a signal goes on to the end of its epoch",
+        "while position < self.steps_per_epoch and not stop.requested and not self._limit_reached:",
+        "while position < self.steps_per_epoch and not self._limit_reached:",
+    ),
+    (
         "second-signal-kills",
         "edgeflownas/engine/signals.py",
         "G3.30",

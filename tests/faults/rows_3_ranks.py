@@ -20,6 +20,16 @@ GATE_3_RANKS = (
         "starts = range((self.ranks - 1 - self.rank) * part,",
     ),
     (
+        "parts-interleaved",
+        "edgeflownas/data/shards.py",
+        "G3.46b",
+        "a batch is dealt out to the ranks sample by sample",
+        "        part = batch_size // self.ranks\n"
+        "        starts = range(self.rank * part, len(items), batch_size)\n"
+        "        return [item for start in starts for item in items[start : start + part]]",
+        "        return list(items[self.rank :: self.ranks])",
+    ),
+    (
         "dead-peer-unsaid",
         _EXCHANGE,
         "G3.46c",

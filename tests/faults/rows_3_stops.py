@@ -131,6 +131,14 @@ GATE_3_STOPS = (
         "BN_MOMENTUM = 0.99",
     ),
     (
+        "unused-averages-decay",
+        _CYCLE,
+        "G3.39",
+        "moving averages of a layer that no path used decay towards 0",
+        "rate = tf.where(used > 0, 1.0 - BN_MOMENTUM, 0.0)",
+        "rate = 1.0 - BN_MOMENTUM",
+    ),
+    (
         "rows-without-digest",
         "edgeflownas/engine/records.py",
         "G3.41a",

@@ -311,6 +311,15 @@ GATE_4 = (
         "LC_ALL=C\n#SBATCH --job-name=edgeflownas\n",
     ),
     (
+        "early-stop-is-always-free",
+        _ENTRY,
+        "G4.10c",
+        "a run that stopped early goes on with more patience and without gate 3",
+        "(resumed is not None and resumed.early_stopped and not request.allow_changed)",
+        "(resumed is not None and resumed.early_stopped)",
+        "exit code got 0, want 2",
+    ),
+    (
         "archived-ahead-of-the-refusal",
         _ENTRY,
         "G4.10c",
