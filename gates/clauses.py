@@ -225,7 +225,11 @@ GATE_3 = _gate(
         "the zero-flow EPE is the mean length of the flow, and a supernet that is or falls back near it is warned of",
         "DESIGN 7",
     ),
-    ("39", "moving averages keep nine tenths, one update per cycle; those of unused layers stay as they are", "DESIGN 6"),
+    (
+        "39",
+        "moving averages keep nine tenths, one update per cycle; those of unused layers stay as they are",
+        "DESIGN 6",
+    ),
     ("40", "EPE is kept per sample, of the last and the best evaluation, as NumPy computes it", "DESIGN 10"),
     ("41a", "every file that holds codes or weights names its search space by name and digest", "DESIGN 4"),
     ("41b", "codes and weights of another space are refused, both named, and nothing is written", "DESIGN 4"),
