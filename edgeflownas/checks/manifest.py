@@ -38,8 +38,11 @@ def fields(run: RunFolder) -> str:
 
 def _states_ranks(run: RunFolder) -> bool:
     """Whether the manifest must have `ranks`. The first version, which had one rank only, did not write it."""
-    stored = run.manifest.get("config")
-    return "ranks" in run.manifest or (isinstance(stored, dict) and "distributed" in stored.get("runtime", {}))
+    try:
+        run.field("config.runtime.distributed")
+    except Wrong:
+        return "ranks" in run.manifest
+    return True
 
 
 def _installed(run: RunFolder) -> bool:

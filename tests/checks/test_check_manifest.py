@@ -43,12 +43,20 @@ RESUME = {
     "gates": {},
 }
 
+
+def without_runtime(fields):
+    """Takes away what says whether the run states its number of ranks, and the number."""
+    fields["config"]["runtime"] = None
+    del fields["ranks"]
+
+
 # (the check that must fail, what is done to the run)
 FAULTS = [
     ("manifest: fields", setting("wd", "4e-5")),
     ("manifest: config_hash recomputes", setting("config_hash", HASH)),
     ("manifest: config_hash recomputes", setting("config.train.lr", 0.5)),
     ("manifest: config_hash recomputes", setting("config.train.optimizer", "sgd")),
+    ("manifest: config_hash recomputes", manifest(without_runtime)),
     ("manifest: origins of the configuration", manifest(lambda fields: fields["config_origins"].pop("train.lr"))),
     ("manifest: origins of the configuration", setting("config.data.flow_clip", 51.0)),
     ("manifest: agrees with its configuration", setting("seed", 43)),
