@@ -17,7 +17,7 @@ from edgeflownas.arguments import check_utf8
 from edgeflownas.errors import UserError, nearest
 from edgeflownas.yaml_file import read_yaml_file
 
-_SPECIAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _opt(default: Any, text: str, **details: Any) -> Any:
@@ -437,7 +437,7 @@ _TYPE_NAMES = {str: "text", bool: "true or false", int: "a whole number", float:
 
 def _number(value: Any, kind: type, from_text: bool) -> Any:
     # YAML 1.1 reads 1e-4 (no dot) as text, so text that spells a number counts as one for a real field.
-    if isinstance(value, str) and len(value) < 40 and (from_text or kind is float) and _SPECIAL.fullmatch(value):
+    if isinstance(value, str) and len(value) < 40 and (from_text or kind is float) and _NUMBER.fullmatch(value):
         number = float(value)
         return number if kind is float else (int(value) if re.fullmatch(r"[+-]?\d+", value) else value)
     if kind is float and type(value) is int and abs(value) < 2**53:

@@ -28,7 +28,7 @@ from gates.tampering import (
 )
 
 SPECIFIED = ("seed", "config_hash", "git_commit", "input_shape", "optimizer", "lr_schedule", "wd", "grad_clip")
-LEFT = (
+REQUIRED_FILES = (
     "eval_pool_12.json",
     "eval_epe_history.csv",
     "eval_epe_per_arch.csv",
@@ -53,7 +53,7 @@ PIECES = {"report": "*.png", "tensorboard": "events.out.tfevents.*", "checkpoint
 def test_smoke_run_leaves_every_artifact(smoke):
     done, folder = runs.ends(smoke)[0], smoke / RUN
     assert_succeeded(done)
-    for name in LEFT:
+    for name in REQUIRED_FILES:
         assert_true(
             what=name,
             ok=(folder / name).is_file() and (folder / name).stat().st_size > 0,

@@ -26,13 +26,16 @@ from edgeflownas.run.pool import save_pool
 TOGETHER = ("handover", "spaces")
 
 
-def pytest_collection_modifyitems(items):
-    def folder(item):
-        return Path(str(item.fspath)).parent.name
+def _group(item):
+    file = Path(str(item.fspath))
+    return file.parent.name if file.parent.name in TOGETHER else file.stem
 
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(folder(item) if folder(item) in TOGETHER else str(item.fspath)))
-    items.sort(key=lambda item: folder(item) not in TOGETHER)
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _group(item) not in TOGETHER)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -8,7 +8,7 @@ from edgeflownas.run import folder as names
 from edgeflownas.run.checkpoint import BEST, LAST, link_name
 
 # Files without a check of their own; they must exist.
-LEFT = (names.REPORT, names.LOG, names.TIMING, names.EVENTS)
+REQUIRED_FILES = (names.REPORT, names.LOG, names.TIMING, names.EVENTS)
 
 
 def last_checkpoint(run: RunFolder) -> str:
@@ -80,7 +80,7 @@ def lengths(run: RunFolder) -> str:
 
 
 def files(run: RunFolder) -> str:
-    wanted = LEFT + ((names.SAMPLES,) if run.state("last").evaluations else ())
+    wanted = REQUIRED_FILES + ((names.SAMPLES,) if run.state("last").evaluations else ())
     missing = [name for name in wanted if not os.path.exists(run.file(name))]
     if missing:
         raise Wrong("no {}".format(", ".join(missing)), "all of {}".format(", ".join(wanted)))

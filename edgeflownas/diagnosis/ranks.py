@@ -32,7 +32,7 @@ class Meeting(NamedTuple):
     """The results of `meet`."""
 
     size: int
-    abouts: List[Dict[str, str]]  # one per rank, all with the same keys
+    descriptions: List[Dict[str, str]]  # one per rank, all with the same keys
     summed: bool  # whether the sum over the ranks is right
     floats: int  # number of floats in one exchange
     seconds: float  # median time of one exchange
@@ -111,12 +111,12 @@ def _error_of(output: str) -> str:
 
 def meet(joined: Any, config: Config, about: Dict[str, str]) -> Meeting:
     """Gathers `about`, tests a sum and times an exchange. Every rank must call it. `joined` is an exchange."""
-    abouts = joined.gather(about)
+    descriptions = joined.gather(about)
     expected = joined.size * (joined.size + 1) / 2.0
     summed = float(joined.sum_over_ranks([joined.rank + 1.0])[0]) == expected
     floats = supernet_parameters(layer_table(config.network.init_channels, space_of(config.network)))
     seconds = statistics.median(exchange_seconds(joined, floats, REPEATS))
-    return Meeting(joined.size, abouts, summed, floats, seconds)
+    return Meeting(joined.size, descriptions, summed, floats, seconds)
 
 
 def _about(config: Config) -> Dict[str, str]:
@@ -165,12 +165,14 @@ def _agreement(meeting: Meeting) -> Iterator[Finding]:
     if not meeting.summed:
         yield Finding(FAIL, "ranks", f"{meeting.size} ranks meet, but a sum over them is wrong", BUILD)
         return
-    differing = sorted(name for name in meeting.abouts[0] if len({about[name] for about in meeting.abouts}) > 1)
+    differing = sorted(
+        name for name in meeting.descriptions[0] if len({about[name] for about in meeting.descriptions}) > 1
+    )
     for name in differing:
-        values = "; ".join(f"rank {rank}: {about[name]}" for rank, about in enumerate(meeting.abouts))
+        values = "; ".join(f"rank {rank}: {about[name]}" for rank, about in enumerate(meeting.descriptions))
         yield Finding(FAIL, "ranks", f"they differ in {name}: {values[:300]}", "every rank needs the same")
     if not differing:
-        yield Finding(OK, "ranks", f"{meeting.size} ranks meet and agree in {', '.join(meeting.abouts[0])}")
+        yield Finding(OK, "ranks", f"{meeting.size} ranks meet and agree in {', '.join(meeting.descriptions[0])}")
     found = f"{meeting.seconds:.3f} s for {meeting.floats / 1e6:.1f} M floats in {TENSORS} tensors"
     yield Finding(OK, "exchange", found)
 

@@ -12,7 +12,7 @@ from edgeflownas.arguments import positive
 from edgeflownas.errors import RunFailed, UserError, run_cli
 from edgeflownas.files import appearing, atomic_write_json, sha256_of
 from edgeflownas.handover import vela
-from edgeflownas.handover.asked import Asked, asked, run_parser
+from edgeflownas.handover.named_run import NamedRun, named_run, run_parser
 from edgeflownas.handover.measure import TENSORFLOW, calibration_samples, measure
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.run.folder import EXPORT_RECORD, EXPORTED, FLOAT_MODEL, INT8_MODEL
@@ -67,7 +67,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.vela and not args.int8:
         raise UserError("--vela goes with --int8: it compiles the int8 file")
     program = vela.find() if args.vela else ""
-    run = asked(args)
+    run = named_run(args)
     if run.space.arch_code is None:
         raise UserError(
             f"{run.folder} is a supernet; take a subnet out of it first: edgeflownas extract {run.folder} CODE OUT"
@@ -76,7 +76,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 0
 
 
-def _export(run: Asked, args: argparse.Namespace, program: str) -> Export:
+def _export(run: NamedRun, args: argparse.Namespace, program: str) -> Export:
     from edgeflownas.engine.progress import Checking
     from edgeflownas.scoring.supernet import Supernet
     from edgeflownas.tfcompat import tf

@@ -19,7 +19,7 @@ from edgeflownas import signoff
 from edgeflownas.config import Config
 from edgeflownas.errors import RunFailed, UserError, run_cli
 from edgeflownas.files import appearing, write_text
-from edgeflownas.handover.asked import asked, code_of, run_parser
+from edgeflownas.handover.named_run import code_of, named_run, run_parser
 from edgeflownas.run.folder import CHECKPOINTS, CONFIG, LOG, MANIFEST, run_folder, utc_now
 from edgeflownas.run.handover import Parent
 
@@ -78,7 +78,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     group.add_argument("out", metavar="OUT", help="the new run folder; must not exist, or be empty")
     args = parser.parse_args(argv)
     out = _new_folder(args.out)
-    run = asked(args)
+    run = named_run(args)
     code = code_of(args.code, run.space)
     command = " ".join(shlex.quote(word) for word in ["edgeflownas", "extract"] + list(argv or sys.argv[1:]))
     from edgeflownas.engine.progress import Checking

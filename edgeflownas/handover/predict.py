@@ -13,7 +13,7 @@ import numpy as np
 from edgeflownas.data.flow_io import write_flo
 from edgeflownas.errors import DataError, UserError, run_cli
 from edgeflownas.files import os_errors
-from edgeflownas.handover.asked import asked, code_of, run_parser
+from edgeflownas.handover.named_run import code_of, named_run, run_parser
 from edgeflownas.handover.picture_file import read_picture
 from edgeflownas.scoring.supernet_eval import REESTIMATED, STORED
 
@@ -65,7 +65,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     pairs = _pairs(args.frames, args.pairs)
     _check_free(args.out, pairs)
-    run = asked(args)
+    run = named_run(args)
     code = code_of(args.code, run.space)
     _predict(run.folder, code, pairs, args, run.settings)
     return 0

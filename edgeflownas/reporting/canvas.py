@@ -15,7 +15,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E0
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
 WIDTH, DPI = 10.0, 110  # inches, pixels per inch
 
-SINGLE_POINTS = 25  # a curve with at most this many points marks each of them
+MARKED_POINTS = 25  # a curve with at most this many points marks each of them
 
 _LOOK: Dict[str, Any] = {
     "font.size": 10.5,
@@ -149,7 +149,7 @@ def viridis(count: int) -> List[Any]:
 
 def dots(at: Any) -> Optional[str]:
     """The marker for a curve's points: a dot if there are few, else None."""
-    return "o" if len(at) <= SINGLE_POINTS else None
+    return "o" if len(at) <= MARKED_POINTS else None
 
 
 def gaps(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from edgeflownas.reporting.canvas import BLACK, BLUE, GREEN, ORANGE, RED, SKY, dots, epoch_axis, look, panels, png, top
 from edgeflownas.run.read import Run
 
-POINTS = 200  # a curve has up to half as many points, or one per epoch if there are more epochs
+MOST_POINTS = 100  # of a curve; with more epochs than that, one per epoch
 
 
 class StepCurves(NamedTuple):
@@ -29,7 +29,7 @@ def step_curves(run: Run) -> StepCurves:
     assert run.steps is not None
     per_epoch, numbers = int(run.get("steps_per_epoch")), run.steps.numbers
     epochs = -(-len(run.steps) // per_epoch)
-    parts = min(max(1, POINTS // 2 // epochs), per_epoch)
+    parts = min(max(1, MOST_POINTS // epochs), per_epoch)
     group = numbers.step * parts // per_epoch
     starts = np.nonzero(np.diff(group, prepend=-1))[0] if len(group) else np.zeros(0, int)
     ends = np.append(starts[1:], len(group))

@@ -146,10 +146,11 @@ def test_hypothesis_works_inside_a_clause(mini):
     mini.write(
         "gates/test_gate1.py",
         """
-        from hypothesis import given, strategies as st
+        from hypothesis import given, settings, strategies as st
         from gates.asserts import assert_le, clause
 
         @clause("G1.1")
+        @settings(deadline=None)
         @given(n=st.integers(0, 9))
         def test_water(n):
             assert_le(got=n, want=9)

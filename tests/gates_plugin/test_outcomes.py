@@ -223,7 +223,8 @@ def test_an_interrupt_ends_the_run_and_leaves_the_records(mini):
 
 
 def test_two_gate_runs_at_once(mini):
-    before_assertion(mini, 1, "open('started', 'w').close(); import time; time.sleep(6)")
+    wait = "open('started', 'w').close()\n    import os, time\n    while not os.path.exists('release'): time.sleep(0.1)"
+    before_assertion(mini, 1, wait)
     first = mini.start("gates", "-m", "gate1")
     try:
         wait_for_start(mini, first)
@@ -231,6 +232,7 @@ def test_two_gate_runs_at_once(mini):
         assert second.code == 4, second.text
         assert second.lines == [f"ERROR: another gate run is at work on {mini.root}; wait for it to end"]
     finally:
+        mini.write("release", "")
         text = first.communicate(timeout=60)[0]
     assert first.returncode == 0, text
     assert mini.signed() == [1]

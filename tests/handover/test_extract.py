@@ -34,6 +34,13 @@ def supernet(whole_run):
         yield loaded
 
 
+def test_this_folder_is_tested_in_one_process(request):
+    """pytest-xdist ignores a group without a word; then each process makes the runs of this folder."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("only with --dist loadgroup")
+    assert request.node.nodeid.endswith("@handover")
+
+
 @pytest.mark.parametrize("number", range(NUMBER))
 def test_random_codes_equal_the_supernets_path(whole_run, supernet, number, tmp_path):
     """All three outputs, of the files on the disk, also against NumPy."""

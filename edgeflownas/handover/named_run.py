@@ -38,7 +38,7 @@ def run_parser(name: str, description: str, epilog: str, run: str) -> Tuple[Pars
     return parser, group
 
 
-class Asked(NamedTuple):
+class NamedRun(NamedTuple):
     """The run that a command line names, and the settings that it gives for this process by key."""
 
     folder: str
@@ -46,14 +46,14 @@ class Asked(NamedTuple):
     space: SearchSpace
 
 
-def asked(args: argparse.Namespace) -> Asked:
+def named_run(args: argparse.Namespace) -> NamedRun:
     """Finds the run and chooses the device, before TensorFlow's import. UserError: no run, damaged, another space."""
     config, origins = configuration.load(args.config, overrides(args))
     folder = find_run(args.run)
     generation = CheckpointStore(os.path.join(folder, CHECKPOINTS)).load(args.checkpoint)
     space = RunState.from_dict(generation.state, generation.path).space
     choose_device(config.runtime.gpu_device, config.runtime.deterministic)
-    return Asked(folder, asked_settings(config, origins), space)
+    return NamedRun(folder, asked_settings(config, origins), space)
 
 
 def code_of(text: str, space: SearchSpace) -> str:
