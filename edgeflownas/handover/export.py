@@ -12,8 +12,8 @@ from edgeflownas.arguments import positive
 from edgeflownas.errors import RunFailed, UserError, run_cli
 from edgeflownas.files import appearing, atomic_write_json, sha256_of
 from edgeflownas.handover import vela
-from edgeflownas.handover.named_run import NamedRun, named_run, run_parser
 from edgeflownas.handover.measure import TENSORFLOW, calibration_samples, measure
+from edgeflownas.handover.named_run import NamedRun, named_run, run_parser
 from edgeflownas.nas.arch_codec import to_digits
 from edgeflownas.run.folder import EXPORT_RECORD, EXPORTED, FLOAT_MODEL, INT8_MODEL
 from edgeflownas.run.handover import Export
