@@ -93,7 +93,8 @@ class Mini:
         self.environment = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(("PYTEST_", "EDGEFLOWNAS_")) and key != "MINI_GPUS"
+            # TOX_: below tox, pytest keeps what failed last in one folder for all of these projects.
+            if not key.startswith(("PYTEST_", "TOX_", "EDGEFLOWNAS_")) and key != "MINI_GPUS"
         }
         self.environment.update(PYTHONPATH=str(ROOT), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # starts in half the time
         # An edit within a second that keeps the size would be hidden by the byte code of the version before.
