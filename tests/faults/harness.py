@@ -3,6 +3,7 @@
     python -m tests.faults [--gate N] [--only ID ...] [--jobs N] [--out FILE] [--list]
 
 Only the clause's own test runs in each copy. First the clauses run in a copy without a fault, where they must pass.
+Those of a gate that is signed off for this source, on this TensorFlow, have done so and do not run again.
 
     caught   the clause named in the table failed, and its message begins with its id and says what the table expects
     missed   the clause passed although the fault was there
@@ -19,6 +20,7 @@ network and no GPU.
 import argparse
 import contextlib
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -33,6 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from edgeflownas import signoff
 from gates import asserts
 from gates.clauses import TABLE
 from tests.faults.table import COMPARISON, FAULTS, Fault
@@ -185,9 +188,17 @@ def try_fault(fault: Fault, clean: Path, scratch: Path) -> FaultResult:
             return FaultResult("broken", str(problem))
 
 
+def signed(gate: int) -> bool:
+    """Whether all clauses of the gate have passed for this source on this TensorFlow."""
+    return (
+        signoff.verify(gate, ROOT).valid
+        and signoff.read_record(gate, ROOT)["versions"].get("tensorflow") == tensorflow_version()
+    )
+
+
 def without_faults(faults: Sequence[Fault], clean: Path, scratch: Path, pool: ThreadPoolExecutor) -> Dict[str, str]:
     """{clause: why it proves nothing} of the clauses of `faults` that do not pass in a copy without a fault."""
-    gates = sorted({fault.gate for fault in faults})
+    gates = sorted({fault.gate for fault in faults if not signed(fault.gate)})
 
     def one_gate(gate: int) -> Dict[str, str]:
         clauses = sorted({fault.clause for fault in faults if fault.gate == gate})
@@ -230,6 +241,7 @@ def ended(out: Optional[Path]) -> Dict[str, Ended]:
     return {line.id: line for line in (Ended(**json.loads(text)) for text in lines)}
 
 
+@functools.lru_cache(maxsize=None)
 def tensorflow_version() -> str:
     program = "from edgeflownas.tfcompat import tf; print(tf.__version__)"
     done = subprocess.run(
@@ -243,7 +255,7 @@ def run(faults: Sequence[Fault], jobs: int, out: Optional[Path] = None) -> List[
     caught = {line.row for line in ended(out).values() if line.outcome == "caught"}
     before = [(fault, FaultResult("caught", "in an earlier run")) for fault in faults if row_digest(fault) in caught]
     faults = [fault for fault in faults if row_digest(fault) not in caught]
-    here = {"tensorflow": tensorflow_version() if out else "", "date": f"{datetime.date.today()}"}
+    here = {"tensorflow": tensorflow_version(), "date": f"{datetime.date.today()}"}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ThreadPoolExecutor(jobs) as pool:
         scratch = Path(folder)
         clean = copy_project(scratch / "clean")

@@ -2,9 +2,11 @@
 
 import ast
 import collections
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from edgeflownas import signoff
 from gates import asserts, clauses
 from tests.faults import harness
 from tests.faults.harness import ClauseResult, fault_result
@@ -162,10 +164,28 @@ def test_outcomes_of_planted_faults(results, name, outcome, reason):
 
 def test_a_clause_that_fails_anyway_judges_nothing(monkeypatch, capsys):
     copy = harness.copy_project
+    monkeypatch.setattr(harness, "signed", lambda gate: False)
     monkeypatch.setattr(harness, "copy_project", lambda target: (copy(target), harness.plant(fault(), target))[0])
     [(_, result)] = harness.run([fault(old="_DEPTHS = (1, 2, 3)", new="_DEPTHS = (0, 1, 2)")], jobs=1)
     assert result.outcome == "broken" and result.reason.startswith("without a fault, too: failed")
     assert "1 do not pass" in capsys.readouterr().out
+
+
+def test_what_is_signed_on_this_tensorflow_needs_no_run_without_faults(monkeypatch, tmp_path):
+    source = tmp_path / "edgeflownas/code.txt"
+    source.parent.mkdir()
+    source.write_text("the source")
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    monkeypatch.setattr(harness, "tensorflow_version", lambda: "2.0")
+    assert not harness.signed(1)
+    for version, signed in (("1.15", False), ("2.0", True)):
+        environment = signoff.Environment(None, None, {"tensorflow": version}, "a card", False, None)
+        signoff.write_record(1, tmp_path, "passed", [], environment, signoff.source_files(tmp_path))
+        assert harness.signed(1) == signed
+    monkeypatch.setattr(harness, "run_clauses", None)
+    assert harness.without_faults([fault()], tmp_path, tmp_path, ThreadPoolExecutor(1)) == {}
+    source.write_text("another source")
+    assert not harness.signed(1)
 
 
 def test_a_long_run_goes_on_where_it_stopped(monkeypatch, tmp_path):
