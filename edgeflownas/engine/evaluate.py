@@ -48,12 +48,13 @@ class Scorer:
         self.codes = tf.placeholder(tf.int32, [num_paths, len(net.space.blocks)], "eval_codes")
         images = scale_images(self.images)
         route = (SinglePath if num_paths == 1 else FairPaths)(self.codes, net.space)
-        batch_norm = BatchStatistics(net.variables)
+        parameters = net.variables.read()
+        batch_norm = BatchStatistics(net.variables, parameters)
         self.estimate_outputs = net.forward(images, route, batch_norm)
         self._batch_statistics = batch_norm.flat()
         self.statistics = tf.placeholder(tf.float32, self._batch_statistics.shape, "bn_statistics")
         self._applications, self._variables = batch_norm.applications(), net.variables
-        stored = StoredStatistics(net.variables, self.statistics, self._applications)
+        stored = StoredStatistics(net.variables, self.statistics, self._applications, parameters)
         self.outputs = net.forward(images, route, stored)  # per scale, one tensor per path
         flows = [accumulate_residuals(path)[-1][..., :2] for path in zip(*self.outputs)]
         self.predictions = tf.stack(flows)  # [P, B, H, W, 2]

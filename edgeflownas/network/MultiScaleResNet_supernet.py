@@ -75,9 +75,9 @@ class SupernetGraph:
 
     def _option(self, layer: Layer, size: Tuple[int, int]) -> Option:
         """The function of a layer: (value of the code, x, norm) -> result with `size` (height, width)."""
-        kernels = self.variables.trained
 
         def residual_blocks(value: int, x: tf.Tensor, norm: Norm) -> tf.Tensor:
+            kernels = norm.parameters
             for scope in layer.residual_scopes(value):  # conv, BN, ReLU, conv, BN, add, ReLU; the size stays
                 y = tf.nn.relu(norm(f"{scope}/bn1", conv2d(x, kernels[f"{scope}/conv1/kernel"])))
                 y = norm(f"{scope}/bn2", conv2d(y, kernels[f"{scope}/conv2/kernel"]))
@@ -85,6 +85,7 @@ class SupernetGraph:
             return x
 
         def convolutions(value: int, x: tf.Tensor, norm: Norm) -> tf.Tensor:
+            kernels = norm.parameters
             if layer.upsampled:  # after the reordering of the paths, which then copies a quarter
                 x = upsample(x, *size)
             first, *others = layer.convolutions(value)

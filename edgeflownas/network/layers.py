@@ -6,7 +6,7 @@ Dimension letters: B samples, H and W pixels, C channels. All feature maps are N
 import contextlib
 import zlib
 from collections import OrderedDict
-from typing import Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -67,25 +67,29 @@ class Variables:
         """Trained variables and moving averages."""
         return list(self.trained.values()) + list(self.moving.values())
 
+    def read(self) -> Dict[str, tf.Tensor]:
+        """The values of the trained variables, each read once; for graphs without gradients."""
+        return {name: variable.read_value() for name, variable in self.trained.items()}
+
     @property
     def parameter_count(self) -> int:
         """Number of trained scalars."""
         return int(sum(np.prod(variable.shape.as_list()) for variable in self.trained.values()))
 
 
-def conv2d(x: tf.Tensor, kernel: tf.Variable, stride: int = 1, dilation: int = 1) -> tf.Tensor:
+def conv2d(x: tf.Tensor, kernel: Any, stride: int = 1, dilation: int = 1) -> tf.Tensor:
     """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), outputs], SAME padding. Dilation needs stride 1."""
     if dilation > 1:
         return _dilated(x, kernel, dilation)
     return _convolve(x, kernel, stride, "SAME")
 
 
-def _convolve(x: tf.Tensor, kernel: tf.Variable, stride: int, padding: str) -> tf.Tensor:
+def _convolve(x: tf.Tensor, kernel: Any, stride: int, padding: str) -> tf.Tensor:
     with tf.get_default_graph().gradient_override_map({"Conv2D": "EigenConv2D"} if _prefers_eigen() else {}):
         return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding=padding)
 
 
-def _dilated(x: tf.Tensor, kernel: tf.Variable, rate: int) -> tf.Tensor:
+def _dilated(x: tf.Tensor, kernel: Any, rate: int) -> tf.Tensor:
     """A dilated convolution, computed as a plain one on every `rate`-th pixel, because TensorFlow has no gradient of
     dilated convolutions on a CPU."""
     height, width = x.shape.as_list()[1:3]
@@ -163,23 +167,32 @@ class BatchStatistics:
     """Batch norm with the current batch's statistics. Notes them in the order in which the layers are applied.
 
     `noted[name]` lists (mean [C], biased variance [C], used) for each application of the layer. `used` is 1.0 if the
-    layer ran, 0.0 if the code skipped it.
+    layer ran, 0.0 if the code skipped it. `parameters` are the trained variables by name, or their values.
     """
 
-    def __init__(self, variables: Variables) -> None:
-        self.variables = variables
+    def __init__(self, variables: Variables, parameters: Optional[Dict[str, Any]] = None) -> None:
+        self.variables, self.parameters = variables, parameters or variables.trained
         self.noted: "OrderedDict[str, List[Tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]" = OrderedDict()
+        self._biased: Dict[Tuple[int, ...], tf.Tensor] = {}  # (H, W, C) -> the factor that makes a variance biased
+        self._used = tf.ones([])
 
     def __call__(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        gamma, beta = self.variables.trained[name + "/gamma"], self.variables.trained[name + "/beta"]
+        gamma, beta = self.parameters[name + "/gamma"], self.parameters[name + "/beta"]
         # The raw operation, because its wrapper changes an epsilon of 1e-5 to 1.001e-5.
         out = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=BN_EPSILON, is_training=True
         )
-        # The operation returns n/(n-1) times the variance that it normalises with.
-        count = tf.cast(tf.size(x), tf.float32) / self.variables.norms[name]
-        self.note(name, out.batch_mean, out.batch_variance * ((count - 1.0) / count), tf.ones([]))
+        self.note(name, out.batch_mean, out.batch_variance * self._biased_by(x), self._used)
         return out.y
+
+    def _biased_by(self, x: tf.Tensor) -> tf.Tensor:
+        """(n-1)/n for the n values per channel of `x`: the operation's variance is n/(n-1) times what it normalises
+        with."""
+        shape = tuple(x.shape.as_list()[1:])
+        if shape not in self._biased:
+            count = tf.cast(tf.size(x), tf.float32) / shape[-1]
+            self._biased[shape] = (count - 1.0) / count
+        return self._biased[shape]
 
     def note(self, name: str, mean: tf.Tensor, variance: tf.Tensor, used: tf.Tensor) -> None:
         """Notes one application of a layer."""
@@ -204,8 +217,14 @@ class BatchStatistics:
 class StoredStatistics:
     """Batch norm with a vector in the layout of `BatchStatistics.flat` for the same paths. Serves one forward pass."""
 
-    def __init__(self, variables: Variables, vector: tf.Tensor, applications: "OrderedDict[str, int]") -> None:
-        self.variables = variables
+    def __init__(
+        self,
+        variables: Variables,
+        vector: tf.Tensor,
+        applications: "OrderedDict[str, int]",
+        parameters: Optional[Dict[str, Any]] = None,
+    ) -> None:
+        self.variables, self.parameters = variables, parameters or variables.trained
         self._left: Dict[str, List[Tuple[tf.Tensor, tf.Tensor]]] = {}
         sizes = [variables.norms[name] for name, times in applications.items() for _ in range(2 * times)]
         parts = iter(tf.split(vector, sizes))
@@ -214,6 +233,6 @@ class StoredStatistics:
 
     def __call__(self, name: str, x: tf.Tensor) -> tf.Tensor:
         mean, variance = self._left[name].pop(0)
-        gamma, beta = self.variables.trained[name + "/gamma"], self.variables.trained[name + "/beta"]
+        gamma, beta = self.parameters[name + "/gamma"], self.parameters[name + "/beta"]
         scale = gamma * tf.rsqrt(variance + BN_EPSILON)
         return x * scale + (beta - mean * scale)

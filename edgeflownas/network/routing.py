@@ -94,8 +94,11 @@ def _reorder(tensors: Sequence[tf.Tensor], source: tf.Tensor) -> List[tf.Tensor]
     """
 
     def rows(values: Sequence[tf.Tensor], order: tf.Tensor) -> List[tf.Tensor]:
-        stacked = tf.stack(values)  # the only copy: rows of a stacked tensor share its memory
-        return [stacked[order[i]] for i in range(len(values))]
+        shape = values[0].shape.as_list()
+        stacked = tf.stack(values)  # the only copy: slices of the first axis share its memory
+        begins = tf.unstack(tf.pad(tf.expand_dims(order, 1), [[0, 0], [0, len(shape)]]))
+        size, row = tf.constant([1] + [-1] * len(shape)), tf.constant([-1 if n is None else n for n in shape])
+        return [tf.reshape(tf.slice(stacked, begin, size), row) for begin in begins]
 
     @tf.custom_gradient
     def permute(*values: tf.Tensor):  # type: ignore
@@ -126,7 +129,7 @@ class SinglePath:
             if not isinstance(norm, BatchStatistics):
                 return [option(value, x, norm)]
             # A branch must return its statistics as results, and all branches must return lists of the same form.
-            noted = BatchStatistics(norm.variables)
+            noted = BatchStatistics(norm.variables, norm.parameters)
             outputs = [option(value, x, noted)]
             for layer in inside:
                 outputs.extend(noted.noted[layer][0] if layer in noted.noted else noted.unused(layer))

@@ -8,7 +8,7 @@ own model. The other blocks are part of its error, so the intervals are wide.
 from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95  # for all pairs of options of one block together (Bonferroni)
 MIN_RESIDUALS = 8  # degrees of freedom that the joint model must leave for its error
@@ -94,7 +94,7 @@ def _reach(variance: float, freedom: int, pairs: int) -> float:
     """Half the width of an interval; infinite if the model leaves no degrees of freedom for the error."""
     if freedom <= 0:
         return float("inf")
-    return float(student.ppf(1 - (1 - CONFIDENCE) / 2 / pairs, freedom) * np.sqrt(max(variance, 0.0)))
+    return float(stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / pairs) * np.sqrt(max(variance, 0.0)))
 
 
 def _better(codes: np.ndarray, effects: Sequence[Effect], block: int) -> Optional[int]:

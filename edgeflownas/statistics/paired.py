@@ -6,7 +6,7 @@ Legend: P subnets, S samples. Errors are standard errors of the mean over sample
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 SIGNIFICANCE = 0.05  # two-sided
 
@@ -43,7 +43,7 @@ def paired_errors(epe: np.ndarray) -> np.ndarray:
 
 def critical(samples: int) -> float:
     """The number of paired standard errors that a significant difference exceeds (Student's t, two-sided 5%)."""
-    return float(student.ppf(1 - SIGNIFICANCE / 2, samples - 1)) if samples > 1 else float("inf")
+    return float(stdtrit(samples - 1, 1 - SIGNIFICANCE / 2)) if samples > 1 else float("inf")
 
 
 def separated_pairs(epe: np.ndarray) -> Separation:

@@ -9,7 +9,6 @@ import itertools
 from typing import Iterator, Optional
 
 import numpy as np
-from scipy.stats import rankdata
 
 from edgeflownas.rng import stream
 
@@ -34,6 +33,8 @@ def kendall_tau_b(x: np.ndarray, y: np.ndarray, y_tie: float = 0.0) -> np.ndarra
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's rho over the last axis of two arrays [..., N] of the same shape; ties get their mean rank."""
+    from scipy.stats import rankdata  # here, because its import takes longer than everything else of a report
+
     ranks = [np.apply_along_axis(rankdata, -1, np.asarray(values, np.float64)) for values in (x, y)]
     x_rank, y_rank = [rank - rank.mean(-1, keepdims=True) for rank in ranks]
     size = np.sqrt(np.sum(x_rank**2, -1) * np.sum(y_rank**2, -1))
